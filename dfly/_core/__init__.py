@@ -1,0 +1,1 @@
+"""The data plane: compiled modules, one room a folder (see docs/architecture.md)."""

@@ -1,0 +1,49 @@
+"""Reply builder: appends RESP2 or RESP3 to one growable buffer.
+
+Each function takes the protocol from `self.resp` (2 or 3), so handlers are written once. Header
+functions (array, map, set, push) say how many elements follow. `reply_defer_array`/`reply_set_deferred` serve replies whose
+length is known only at the end.
+
+Ownership: the buffer is the builder's (net_alloc); `reply_deinit` or `reply_detach` ends that.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
+
+from dfly._core.sys.base cimport likely, slice_t
+
+cdef struct reply_t:
+    char *data
+    size_t size
+    size_t capacity
+    int resp                     # 2 or 3
+    uint64_t error_count         # error replies appended, for stats
+    bint is_muted                # CLIENT REPLY OFF/SKIP: append nothing
+
+cdef void reply_init(reply_t *self, int resp) noexcept nogil
+cdef void reply_deinit(reply_t *self) noexcept nogil
+cdef void reply_reset(reply_t *self) noexcept nogil                       # size = 0, memory kept
+cdef void reply_grow(reply_t *self, size_t more) noexcept nogil           # room for `more` bytes
+
+cdef void reply_raw(reply_t *self, const char *data, size_t size) noexcept nogil     # finished RESP
+cdef void reply_simple(reply_t *self, const char *text) noexcept nogil               # +text
+cdef void reply_ok(reply_t *self) noexcept nogil
+cdef void reply_error(reply_t *self, const char *text) noexcept nogil                # "-" + text; text starts with its code: "ERR ..."
+cdef void reply_error_slice(reply_t *self, const char *text, size_t size) noexcept nogil
+cdef void reply_int(reply_t *self, int64_t value) noexcept nogil
+cdef void reply_bulk(reply_t *self, const char *data, size_t size) noexcept nogil
+cdef void reply_bulk_text(reply_t *self, const char *text) noexcept nogil            # NUL terminated
+cdef void reply_bulk_int(reply_t *self, int64_t value) noexcept nogil                # integer as bulk string
+cdef char *reply_bulk_reserve(reply_t *self, size_t size) noexcept nogil             # header and CRLF written; fill size bytes (NULL when muted)
+cdef void reply_null(reply_t *self) noexcept nogil                                   # $-1 or _
+cdef void reply_null_array(reply_t *self) noexcept nogil                             # *-1 or _
+cdef void reply_bool(reply_t *self, bint value) noexcept nogil                       # :1/:0 or #t/#f
+cdef void reply_double(reply_t *self, double value) noexcept nogil                   # bulk or ","; %.17g as Redis
+cdef void reply_big_number(reply_t *self, const char *text) noexcept nogil
+cdef void reply_verbatim(reply_t *self, const char *data, size_t size, const char *format3) noexcept nogil  # "txt"
+cdef void reply_array(reply_t *self, size_t count) noexcept nogil
+cdef void reply_map(reply_t *self, size_t pairs) noexcept nogil                      # RESP2: array of 2 * pairs
+cdef void reply_set(reply_t *self, size_t count) noexcept nogil
+cdef void reply_push(reply_t *self, size_t count) noexcept nogil
+cdef size_t reply_defer_array(reply_t *self) noexcept nogil                          # returns a mark
+cdef void reply_set_deferred(reply_t *self, size_t mark, char kind, size_t count) noexcept nogil   # kind '*', '%', '~', '>'

@@ -1,0 +1,113 @@
+"""The dash table: extendible hashing over segments of buckets (Lu, Hao, Wang, Lo 2020).
+
+A directory, indexed by the top bits of the hash, points to segments. A segment holds `regular`
+home buckets and a few stash buckets, 14 slots each. Bucket metadata and entries lie in two
+arrays: a lookup touches the home bucket's 32-byte metadata (one-byte fingerprints compared with
+SIMD) and then the one cache line of the entry. An entry lives in its home bucket, in the next
+one, or in the stash. No full rehash ever: a full segment is rebuilt into a larger size class, or
+split in two when it is in the largest; both are microseconds and touch only that segment.
+
+Where this differs from design.md: the number of buckets in a segment is not fixed at 56+4 but one
+of several size classes. With one size all segments fill and split together and the table swings
+between half empty and full; size classes keep it near full at every number of keys.
+
+Use of the hash: bits 40..63 directory, 24..39 shard (engine), 8..23 position in the segment
+(bucket = position * regular >> 16), 0..7 fingerprint.
+
+Scan order is hash order, (directory bits, position) = 40 bits, so a cursor stays valid while
+segments grow and split: an element present throughout is returned.
+
+TTLs are part of the entry: a segment with at least one deadline carries an array of 5-byte
+deadlines (ms since a process-wide base), widened to 8 bytes when a deadline does not fit. Each
+segment knows its earliest deadline; a heap of segments by that gives what is due.
+
+Ownership: the table owns its keys; values belong to the caller's rules (free before erase).
+A dash_ref_t is valid until the next insert or erase in the same table. Nothing here suspends.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from dfly._core.store.object cimport key_t, object_t
+
+cdef enum:
+    DASH_SLOTS = 14
+    DASH_NO_DEADLINE = -1
+    DASH_CURSOR_BITS = 40
+
+cdef struct entry_t:
+    object_t key
+    object_t value
+
+cdef struct bucket_t:
+    # Metadata of one bucket, 32 bytes.
+    uint8_t fingerprint[14]
+    uint16_t busy                # bit i: slot i is used
+    uint16_t displaced           # bit i: slot i's home is the previous bucket
+    uint16_t deadline            # bit i: slot i has a deadline
+    uint16_t overflow            # entries of this home bucket that live in the stash
+    uint16_t touched             # seconds stamp of the last access, for OBJECT IDLETIME
+    uint64_t version             # for snapshots: see the pre-update hook
+
+cdef struct segment_t            # private to dash.pyx
+
+cdef struct dash_t:
+    uint64_t *directory          # 1 << depth words: pointer and bucket count packed
+    uint32_t depth
+    uint32_t segment_count
+    uint64_t count               # entries
+    uint64_t deadline_count      # entries that have a deadline
+    uint64_t slot_count          # capacity, for metrics
+    segment_t **due              # binary heap of segments that have deadlines
+    uint32_t due_count
+    uint32_t due_capacity
+    bint access_tracking         # segments carry 24-bit access words (LRU clock or LFU)
+    uint64_t grow_count
+    uint64_t split_count
+
+cdef struct dash_ref_t:
+    entry_t *entry
+    segment_t *segment
+    bucket_t *bucket
+    uint16_t bucket_index
+    uint8_t slot
+
+ctypedef bint (*dash_visit_t)(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil
+
+cdef void dash_init(dash_t *self) noexcept nogil
+cdef void dash_clear(dash_t *self) noexcept nogil             # frees keys, values and segments, in one go
+# Frees at most `budget` entries of a table that nobody uses any more; True when all is freed.
+cdef bint dash_clear_step(dash_t *self, uint64_t budget) noexcept nogil
+
+cdef bint dash_find(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil
+# Inserts a key that is not present; the value is zero (an empty string) and the caller's to set.
+cdef void dash_insert(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil
+# Frees the key and the deadline, not the value.
+cdef void dash_erase(dash_t *self, dash_ref_t *ref) noexcept nogil
+
+# First stage: directory entry and bucket metadata. Second: the entry's line. Third: a heap value.
+cdef void dash_prefetch_bucket(dash_t *self, uint64_t hash) noexcept nogil
+cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil
+cdef void dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil
+
+cdef int64_t dash_deadline(const dash_ref_t *ref) noexcept nogil            # ms since epoch or DASH_NO_DEADLINE
+cdef void dash_set_deadline(dash_t *self, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil
+cdef int64_t dash_next_due(dash_t *self) noexcept nogil                     # lower bound, or DASH_NO_DEADLINE
+# Visits entries due at now_ms, at most `budget` of them. The visitor must erase the entry (through
+# the engine's door) and return True, or return False to leave it. Returns the number visited.
+cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit, void *context) noexcept nogil
+
+# Visits all entries whose home is the bucket at `cursor` (40 bits, 0 to start); returns the next
+# cursor, 0 at the end. The visitor may not insert or erase; its result is ignored.
+cdef uint64_t dash_scan(dash_t *self, uint64_t cursor, dash_visit_t visit, void *context) noexcept nogil
+cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept nogil   # uniform enough; False if empty
+# Fills up to `capacity` refs of randomly chosen entries (only_volatile: that have a deadline), for eviction.
+cdef uint32_t dash_sample(dash_t *self, uint64_t random, bint only_volatile, dash_ref_t *out, uint32_t capacity) noexcept nogil
+
+# 24-bit access words (what they mean is the engine's: LRU seconds or LFU counter). Exist once
+# access_tracking is on; dash_access_get falls back to the bucket's stamp when it is off.
+cdef void dash_enable_access_tracking(dash_t *self, uint32_t initial) noexcept nogil
+cdef uint32_t dash_access_get(const dash_ref_t *ref) noexcept nogil
+cdef void dash_access_set(dash_t *self, dash_ref_t *ref, uint32_t word) noexcept nogil
+
+cdef size_t dash_bytes(dash_t *self) noexcept nogil           # segments, directory, deadline arrays
+cdef bint dash_check(dash_t *self) noexcept nogil             # full verification, for tests; aborts on a broken invariant

@@ -1,0 +1,94 @@
+"""The compact object: 16 bytes that hold a key or a value.
+
+    byte  0..14  payload        byte 15  tag
+
+    tag                      payload
+    0..15                    string of that many bytes, stored as is, zero padded
+    16, 17                   ASCII string of that length, 7 bits a character (14 or 15 bytes)
+    OBJECT_INT               int64 at 0..7: a string that is the canonical decimal of that integer
+    OBJECT_HEAP              pointer at 0..7, uint32 size at 8..11: a string block of mem_alloc
+    OBJECT_TYPED             pointer at 0..7, type at 12, encoding at 13: a container (later issues)
+
+Bit 7 of the tag (OBJECT_RAW) changes no bytes: it says that Redis would call this string
+"raw" (it was edited in place), which OBJECT ENCODING reports.
+
+Two equal short keys have equal 16 bytes: that is how the dash table compares them. Keys never
+use OBJECT_INT or OBJECT_RAW.
+
+Ownership: an object owns its heap block. Copying the 16 bytes moves it; `object_free` ends it.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from dfly._core.sys.base cimport slice_t
+
+cdef enum:
+    OBJECT_INLINE_MAX = 15
+    OBJECT_PACKED_MAX = 17
+    OBJECT_INT = 32
+    OBJECT_HEAP = 33
+    OBJECT_TYPED = 34
+    OBJECT_RAW = 0x80
+    OBJECT_TAG_MASK = 0x7F
+    OBJECT_SCRATCH = 32          # bytes a caller gives object_view for unpacking
+
+cdef enum object_type_t:
+    TYPE_STRING = 0
+    TYPE_LIST = 1
+    TYPE_SET = 2
+    TYPE_ZSET = 3
+    TYPE_HASH = 4
+    TYPE_STREAM = 5
+    TYPE_COUNT = 6
+
+cdef struct object_t:
+    uint64_t lo
+    uint64_t hi
+
+cdef struct key_t:
+    # A key as commands carry it: the caller's bytes, its hash, and (short keys) its 16 bytes.
+    const char *data
+    uint32_t size
+    bint is_short           # image is valid: compare by image; otherwise compare bytes
+    uint64_t hash
+    object_t image
+
+# Keys
+cdef void key_init(key_t *key, const char *data, size_t size) noexcept nogil
+cdef void key_to_object(const key_t *key, object_t *out) noexcept nogil       # a new owned object
+cdef uint64_t object_key_hash(const object_t *stored) noexcept nogil          # equals key_t.hash of the same bytes
+cdef bint object_equals_key(const object_t *stored, const key_t *key) noexcept nogil
+
+# Strings. `object_view` borrows: valid until the object changes; short packed strings and
+# integers are rendered into scratch (OBJECT_SCRATCH bytes, the caller's).
+cdef void object_set_string(object_t *out, const char *data, size_t size) noexcept nogil  # may choose int
+cdef void object_set_string_plain(object_t *out, const char *data, size_t size) noexcept nogil  # never int
+cdef void object_set_int(object_t *out, int64_t value) noexcept nogil
+cdef slice_t object_view(const object_t *self, char *scratch) noexcept nogil
+cdef size_t object_size(const object_t *self) noexcept nogil                  # string length in bytes
+cdef bint object_get_int(const object_t *self, int64_t *out) noexcept nogil   # also parses non-int strings that are canonical
+# Makes self a writable heap string of new_size bytes (kept bytes, zero filled beyond), marks it
+# raw, with spare room when growing; returns its bytes.
+cdef char *object_resize(object_t *self, size_t new_size) noexcept nogil
+cdef void object_dup(const object_t *self, object_t *out) noexcept nogil
+cdef void object_free(object_t *self) noexcept nogil
+cdef object_type_t object_type(const object_t *self) noexcept nogil
+cdef const char *object_encoding_name(const object_t *self) noexcept nogil    # "int" "embstr" "raw" ...
+cdef const char *type_name(object_type_t type) noexcept nogil                 # "string" "list" ...
+cdef size_t object_heap_bytes(const object_t *self) noexcept nogil            # real bytes beyond the 16
+
+# Decimal text. parse_int64 accepts exactly what Redis' string2ll accepts.
+cdef bint parse_int64(const char *data, size_t size, int64_t *out) noexcept nogil
+cdef size_t format_int64(int64_t value, char *out) noexcept nogil             # at most 20 bytes, no NUL
+
+
+cdef inline uint8_t object_tag(const object_t *self) noexcept nogil:
+    return <uint8_t>(self.hi >> 56)
+
+
+cdef inline bint object_is_string(const object_t *self) noexcept nogil:
+    return (object_tag(self) & OBJECT_TAG_MASK) != OBJECT_TYPED
+
+
+cdef inline void *object_pointer(const object_t *self) noexcept nogil:
+    return <void *>self.lo
