@@ -1,0 +1,155 @@
+"""Commands as data: the registration table, and one execution of a command.
+
+A family module in commands/ holds a C array of command_spec_t rows and registers it. Everything
+else (dispatch, COMMAND, ACL categories, routing, docs) is derived from these rows.
+
+Kinds say where a handler runs:
+- KIND_KEY: on the one shard that owns argv[first_key], under that shard's token, by whichever
+  thread holds it. It replies into call.reply and may touch call.scope only (never connection).
+- KIND_CONNECTION: on the connection's own thread, no shard. May touch call.connection.
+- KIND_TRANSACTION: several keys or several shards (or all threads): spec.step is called as a continuation, see
+  engine/transaction.pxd. Used for every command that needs more than one key or shard.
+- KIND_CONTROL: executed by Python on the main thread (CONFIG, INFO, COMMAND DOCS ...).
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+from dfly._core.engine.shard cimport scope_t
+from dfly._core.net.connection cimport connection_t
+from dfly._core.resp.reply cimport reply_t
+from dfly._core.store.object cimport key_t
+from dfly._core.sys.base cimport slice_t
+
+cdef enum command_flag_t:
+    COMMAND_WRITE = 1
+    COMMAND_READONLY = 2
+    COMMAND_DENYOOM = 4
+    COMMAND_ADMIN = 8
+    COMMAND_PUBSUB = 16
+    COMMAND_NOSCRIPT = 32
+    COMMAND_BLOCKING = 64
+    COMMAND_LOADING = 128            # allowed while loading
+    COMMAND_STALE = 256
+    COMMAND_SKIP_MONITOR = 512
+    COMMAND_SKIP_SLOWLOG = 1024
+    COMMAND_FAST = 2048
+    COMMAND_NO_AUTH = 4096           # allowed before AUTH
+    COMMAND_ALLOW_BUSY = 8192
+    COMMAND_NO_MULTI = 16384
+    COMMAND_NO_ASYNC_LOADING = 32768
+    COMMAND_MOVABLE_KEYS = 65536     # positions come from get_keys
+    COMMAND_MAY_REPLICATE = 131072
+    COMMAND_NO_MANDATORY_KEYS = 262144
+    COMMAND_ONLY_RESP3_MAP = 524288
+
+# ACL categories, Redis' names. Those that follow from flags (@read, @write, @fast, @slow, @admin,
+# @dangerous, @pubsub, @blocking) are derived; rows name the group and what is special.
+cdef enum acl_category_t:
+    ACL_KEYSPACE = 1
+    ACL_READ = 2
+    ACL_WRITE = 4
+    ACL_SET = 8
+    ACL_SORTEDSET = 16
+    ACL_LIST = 32
+    ACL_HASH = 64
+    ACL_STRING = 128
+    ACL_BITMAP = 256
+    ACL_HYPERLOGLOG = 512
+    ACL_GEO = 1024
+    ACL_STREAM = 2048
+    ACL_PUBSUB = 4096
+    ACL_ADMIN = 8192
+    ACL_FAST = 16384
+    ACL_SLOW = 32768
+    ACL_BLOCKING = 65536
+    ACL_DANGEROUS = 131072
+    ACL_CONNECTION = 262144
+    ACL_TRANSACTION = 524288
+    ACL_SCRIPTING = 1048576
+
+# What a command does with its keys, Redis' key-spec flags.
+cdef enum key_flag_t:
+    KEY_RO = 1
+    KEY_RW = 2
+    KEY_OW = 4
+    KEY_RM = 8
+    KEY_ACCESS = 16
+    KEY_UPDATE = 32
+    KEY_INSERT = 64
+    KEY_DELETE = 128
+    KEY_VARIABLE_FLAGS = 256
+    KEY_INCOMPLETE = 512
+
+cdef enum command_kind_t:
+    KIND_KEY = 1
+    KIND_CONNECTION = 2
+    KIND_TRANSACTION = 3
+    KIND_CONTROL = 4
+    KIND_CONTAINER = 5               # has subcommands only; the subcommand's row decides
+
+cdef struct transaction_t            # engine/transaction.pxd
+
+ctypedef void (*command_handler_t)(call_t *call) noexcept nogil
+ctypedef int (*transaction_step_t)(transaction_t *transaction) noexcept nogil
+# Writes the positions of keys in argv to out (capacity argc) and returns their number, -1: syntax error.
+ctypedef int (*get_keys_t)(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil
+
+cdef struct command_spec_t:
+    const char *name                 # lower case; of a subcommand: "client|list"
+    int32_t arity                    # counts the name (and the subcommand); negative: at least
+    uint64_t flags
+    uint64_t acl
+    int32_t first_key                # 0: none
+    int32_t last_key                 # negative: from the end
+    int32_t key_step
+    uint64_t key_flags
+    int32_t kind
+    command_handler_t handler
+    transaction_step_t step
+    get_keys_t get_keys
+    command_spec_t *subcommands      # KIND_CONTAINER, or a command that also has subcommands
+    uint32_t subcommand_count
+    # Filled in at registration:
+    uint32_t index                   # dense number, for statistics
+    uint32_t name_size
+    command_spec_t *parent
+
+cdef struct call_t:
+    # One execution of one command. Lives in the thread's batch or in a shard message.
+    command_spec_t *spec
+    slice_t *argv                    # argv[0] is the name as sent
+    uint32_t argc
+    uint32_t shard_index
+    key_t key                        # KIND_KEY: argv[spec.first_key]
+    scope_t scope                    # shard, database, time; set just before the handler runs
+    reply_t *reply
+    connection_t *connection         # KIND_CONNECTION only; NULL elsewhere
+    const char *early_error          # an error found before execution (arity, unknown command, ...)
+    uint32_t early_error_size
+    uint32_t reply_offset            # where its reply lies in a shared buffer, for gathering
+    uint32_t reply_size
+
+cdef enum:
+    COMMAND_MAX = 1024
+
+cdef struct registry_t:
+    command_spec_t *specs[1024]      # by index; subcommands too
+    uint32_t count
+
+# Rows must live for ever (module-level arrays). Called at import of the family modules.
+cdef void register_commands(command_spec_t *rows, uint32_t count) noexcept nogil
+cdef registry_t *command_registry() noexcept nogil
+# Case-insensitive; NULL if unknown.
+cdef command_spec_t *find_command(const char *name, size_t size) noexcept nogil
+cdef command_spec_t *find_subcommand(command_spec_t *parent, const char *name, size_t size) noexcept nogil
+# Key positions of a call by table or get_keys; returns their number, -1 on a syntax error.
+cdef int command_key_positions(command_spec_t *spec, const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil
+
+# Arguments
+cdef bint slice_equals(slice_t self, const char *lower_text) noexcept nogil      # case-insensitive, text in lower case
+# Parses an int64 argument; on failure replies "ERR value is not an integer or out of range" and returns False.
+cdef bint call_int_argument(call_t *call, uint32_t position, int64_t *out) noexcept nogil
+cdef void reply_wrong_type(reply_t *reply) noexcept nogil
+cdef void reply_syntax_error(reply_t *reply) noexcept nogil
+cdef void reply_not_integer(reply_t *reply) noexcept nogil
+cdef void reply_unknown_subcommand(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil

@@ -1,0 +1,54 @@
+"""The door: the only way to find and change keys. Everything here runs under the shard's token.
+
+Reading: find_read (counts hits and misses, refreshes the access word, expires lazily).
+Changing an existing key:   find_write -> update_begin -> change ref.entry.value -> update_end
+Adding a key:               insert_key -> set ref.entry.value -> update_end
+Removing:                   delete_key
+TTL:                        set_deadline between update_begin and update_end
+A dash_ref_t is valid until the next insert_key or delete_key in the same database, or find_* of another key (it
+may expire that key).
+
+event_class and event are those of Redis' keyspace notifications (NOTIFY_STRING, "set").
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dfly._core.engine.shard cimport database_t, scope_t, shard_t
+from dfly._core.store.dash cimport dash_ref_t
+from dfly._core.store.object cimport key_t
+
+cdef enum notify_class_t:
+    NOTIFY_KEYSPACE = 1          # K
+    NOTIFY_KEYEVENT = 2          # E
+    NOTIFY_GENERIC = 4           # g
+    NOTIFY_STRING = 8            # $
+    NOTIFY_LIST = 16             # l
+    NOTIFY_SET = 32              # s
+    NOTIFY_HASH = 64             # h
+    NOTIFY_ZSET = 128            # z
+    NOTIFY_EXPIRED = 256         # x
+    NOTIFY_EVICTED = 512         # e
+    NOTIFY_STREAM = 1024         # t
+    NOTIFY_KEY_MISS = 2048       # m
+    NOTIFY_MODULE = 8192         # d
+    NOTIFY_NEW = 16384           # n
+
+cdef bint find_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
+cdef bint find_peek(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil    # no stats, no access word (OBJECT, TTL, DEBUG)
+cdef bint find_write(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
+
+cdef void insert_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil   # must not exist
+cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil
+cdef void update_end(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
+# Further notification for the same change (SET with EX sends "set" and "expire").
+cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
+# Frees the value and erases the entry. event may be NULL (no notification, e.g. RENAME's source uses its own).
+cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class, const char *event) noexcept nogil
+# Takes the value out without freeing it (RENAME, MOVE): the caller owns it. Then erases the entry.
+cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil
+
+cdef int64_t get_deadline(dash_ref_t *ref) noexcept nogil                                # ms since epoch, -1: none
+cdef void set_deadline(scope_t *scope, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil   # -1: persist
+
+cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil                  # its memory is reclaimed in slices
+cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil

@@ -1,0 +1,50 @@
+"""The settings that the data plane reads, as plain words: written by the main thread only
+(CONFIG SET), read by shard threads without locks. dfly/settings.py is the registry they come from.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+cdef enum eviction_policy_t:
+    POLICY_NOEVICTION = 0
+    POLICY_ALLKEYS_LRU = 1
+    POLICY_ALLKEYS_LFU = 2
+    POLICY_ALLKEYS_RANDOM = 3
+    POLICY_VOLATILE_LRU = 4
+    POLICY_VOLATILE_LFU = 5
+    POLICY_VOLATILE_RANDOM = 6
+    POLICY_VOLATILE_TTL = 7
+
+cdef enum:
+    CLIENT_CLASS_NORMAL = 0
+    CLIENT_CLASS_REPLICA = 1
+    CLIENT_CLASS_PUBSUB = 2
+    CLIENT_CLASS_COUNT = 3
+
+cdef struct output_limit_t:
+    int64_t hard_bytes           # 0: no limit
+    int64_t soft_bytes
+    int64_t soft_seconds
+
+cdef struct settings_t:
+    uint32_t databases
+    int64_t maxmemory            # bytes, 0: no limit
+    int64_t maxmemory_policy
+    int64_t maxmemory_samples
+    int64_t cache_mode
+    int64_t lfu_log_factor
+    int64_t lfu_decay_time
+    int64_t maxclients
+    int64_t timeout_s
+    int64_t tcp_keepalive_s
+    int64_t protected_mode
+    int64_t proto_max_bulk_len
+    int64_t client_query_buffer_limit
+    int64_t slowlog_log_slower_than_us
+    int64_t slowlog_max_len
+    int64_t latency_monitor_threshold_ms
+    int64_t notify_keyspace_events
+    int64_t active_expire_enabled
+    output_limit_t output_limits[3]
+    # SHA-256 of the password (32 bytes) and whether one is set: compared in constant time.
+    char password_digest[32]
+    int64_t has_password

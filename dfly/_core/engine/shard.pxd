@@ -1,0 +1,92 @@
+"""A shard: one partition of the keyspace, all databases of it, and the token that guards it.
+
+One thread at a time manages a shard: the one that holds its token, a single atomic word taken by
+compare-and-swap. The owner thread runs the shard's timers; any thread that has work for a shard
+takes a free token, runs its work in place, and gives the token back ("borrowing"). If the token is
+taken, the work goes into the shard's inbox, and whoever gives the token back first looks into the
+inbox: work never waits for a sleeping thread and nobody is woken to do it.
+
+Shard code gets a scope and assumes nothing about the thread it runs on.
+
+The door. Every change of a key goes through the functions of engine/database.pxd, which keep
+version, pre-update hook, expiry, watch, notification, journal and memory accounts.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dfly._core.engine.settings cimport settings_t
+from dfly._core.loop.mailbox cimport mailbox_t, message_t
+from dfly._core.store.dash cimport dash_ref_t, dash_t
+from dfly._core.store.object cimport key_t
+
+cdef struct database_t:
+    dash_t table
+    uint32_t index
+    uint64_t expired             # keys, for INFO keyspace's avg_ttl and metrics
+    uint64_t mutations
+
+cdef struct shard_stats_t:
+    uint64_t hits
+    uint64_t misses
+    uint64_t expired_keys
+    uint64_t evicted_keys
+    uint64_t oom_rejections
+    uint64_t mutations
+    uint64_t borrowed            # times a foreign thread took the token
+    uint64_t inbox_messages      # work that found the token taken
+    int64_t expire_lag_ms_max    # since the last RESETSTAT
+    uint64_t lazyfreed_objects
+
+# Hooks at the door; NULL when nobody listens. Run under the token, must not block.
+ctypedef void (*pre_update_hook_t)(shard_t *shard, database_t *database, dash_ref_t *ref, void *context) noexcept nogil
+ctypedef void (*mutation_hook_t)(shard_t *shard, database_t *database, const char *key, size_t key_size, int event_class, const char *event, void *context) noexcept nogil
+
+cdef struct reclaim_t:
+    # A dropped table that is freed in slices. Owned by the shard.
+    dash_t table
+    reclaim_t *next
+
+cdef struct shard_t:
+    uint64_t token               # 0 free, 1 taken; a cache line of its own
+    char token_padding[56]
+    mailbox_t inbox              # run(message, shard), under the token
+    uint32_t index
+    uint32_t shard_count
+    const settings_t *settings
+    shard_t **siblings           # all shards, for the sum of used memory
+    database_t **databases       # settings.databases pointers, NULL until first used
+    int64_t used_bytes           # ACCOUNT_DATA bytes booked to this shard
+    int64_t balance_at_acquire
+    uint64_t version             # rises with every mutation
+    shard_stats_t stats
+    reclaim_t *reclaim
+    uint32_t access_clock        # seconds & 0xFFFFFF, refreshed by the owner's timer
+    uint32_t eviction_cursor
+    pre_update_hook_t pre_update
+    void *pre_update_context
+    mutation_hook_t on_mutation
+    void *mutation_context
+
+cdef struct scope_t:
+    # Where an operation runs.
+    shard_t *shard
+    database_t *database
+    int64_t now_ms               # wall clock of this batch
+    bint keep_access             # CLIENT NO-TOUCH: do not change access words
+
+cdef shard_t *shard_new(uint32_t index, uint32_t shard_count, const settings_t *settings) noexcept nogil
+cdef void shard_free(shard_t *self) noexcept nogil
+
+cdef bint shard_try_acquire(shard_t *self) noexcept nogil
+cdef void shard_acquire(shard_t *self) noexcept nogil        # spins, then yields the CPU; for rare work only
+cdef void shard_release(shard_t *self) noexcept nogil        # runs what came into the inbox meanwhile
+# Runs message.run(message, shard) under the token: at once if it is free (True), else by whoever
+# holds it (False).
+cdef bint shard_submit(shard_t *self, message_t *message) noexcept nogil
+
+cdef database_t *shard_database(shard_t *self, uint32_t index) noexcept nogil     # creates it on first use
+cdef int64_t shard_total_used(shard_t *self) noexcept nogil                       # data bytes of all shards
+
+cdef inline uint32_t shard_of(uint64_t hash, uint32_t shard_count) noexcept nogil:
+    # Bits 24..39 of the hash, see store/dash.pxd.
+    return <uint32_t>((((hash >> 24) & 0xFFFF) * shard_count) >> 16)
