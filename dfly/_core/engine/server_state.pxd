@@ -1,0 +1,108 @@
+"""What the threads of one server share, and what each thread keeps for executing commands.
+
+server_t is written at start-up and by the main thread; words that several threads change are
+changed with atomics. executor_t belongs to one shard thread (its numbers may be read by others, relaxed).
+Reach it from a connection: <executor_t *>connection.thread.context; from a thread hop:
+<executor_t *>(<net_thread_t *>proactor.context).context.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dfly._core.engine.command cimport call_t
+from dfly._core.engine.settings cimport settings_t
+from dfly._core.engine.shard cimport shard_t
+from dfly._core.loop.mailbox cimport mailbox_t
+from dfly._core.loop.proactor cimport proactor_t
+from dfly._core.loop.timer cimport timer_t
+from dfly._core.net.connection cimport connection_t, net_thread_t, service_t
+from dfly._core.resp.reply cimport reply_t
+from dfly._core.sys.base cimport slice_t
+
+cdef enum:
+    SLOWLOG_ARGS_MAX = 32
+    SLOWLOG_ARG_BYTES = 128
+    PAUSE_OFF = 0
+    PAUSE_WRITE = 1
+    PAUSE_ALL = 2
+
+cdef struct command_stats_t:
+    uint64_t calls
+    uint64_t ticks
+    uint64_t rejected
+    uint64_t failed
+
+cdef struct slow_entry_t:
+    uint64_t id
+    int64_t time_s
+    int64_t duration_us
+    uint32_t argc
+    slice_t args[32]             # owned copies (net_alloc), shortened as Redis does
+    char peer[64]
+    char *client_name            # owned, may be NULL
+    slow_entry_t *next           # newest first
+
+cdef struct executor_stats_t:
+    uint64_t commands
+    uint64_t errors
+    uint64_t batches
+    uint64_t foreign_in_place    # foreign commands executed by borrowing
+    uint64_t foreign_messages    # foreign commands that travelled
+    uint64_t connections_rejected
+    uint64_t gil_acquisitions    # on the data plane: must stay zero
+    uint64_t input_limit_closes
+    uint64_t output_limit_closes
+    uint64_t timeout_closes
+    uint64_t instantaneous[4]
+
+cdef struct executor_t:
+    server_t *server
+    shard_t *shard               # the shard this thread owns
+    proactor_t proactor
+    net_thread_t net
+    executor_stats_t stats
+    command_stats_t *command_stats       # by command_spec_t.index
+    # The batch being executed.
+    call_t *calls
+    slice_t *arguments
+    uint32_t arguments_capacity
+    reply_t scratch              # replies of a batch over several shards
+    reply_t discarded            # replies nobody wants (CLIENT REPLY OFF)
+    # Slow log and monitors of this thread.
+    slow_entry_t *slow_entries
+    uint32_t slow_count
+    connection_t *paused         # by CLIENT PAUSE
+    timer_t cron_timer           # every 100 ms: clients, statistics, eviction
+    timer_t expire_timer
+    timer_t pause_timer
+    int64_t cron_runs
+    char *ring                   # what else the thread wants to keep
+
+cdef struct server_t:
+    settings_t settings
+    uint32_t thread_count
+    shard_t **shards             # one per thread
+    executor_t **executors
+    proactor_t **proactors
+    service_t service
+    uint64_t next_client_id
+    uint64_t connected_clients
+    uint64_t monitor_count
+    uint64_t slowlog_next_id
+    uint64_t pause_mode          # PAUSE_*
+    uint64_t pause_until_ms
+    uint64_t shutdown_asked      # 1 after SHUTDOWN
+    uint64_t listener_next       # round robin of accepted connections
+    uint64_t peak_used
+    int64_t started_ms
+    char run_id[41]
+    mailbox_t control            # transactions for the Python control plane
+    int control_fd               # eventfd that says the mailbox is not empty
+    uint64_t tcp_port
+
+# SLOWLOG, MONITOR, CLIENT PAUSE as the dispatcher sees them.
+cdef void slowlog_add(executor_t *self, connection_t *connection, const slice_t *argv, uint32_t argc, int64_t duration_us) noexcept nogil
+cdef void slowlog_clear(executor_t *self) noexcept nogil
+cdef void monitor_feed(executor_t *self, connection_t *connection, const slice_t *argv, uint32_t argc) noexcept nogil
+
+cdef inline executor_t *executor_of(connection_t *connection) noexcept nogil:
+    return <executor_t *>connection.thread.context
