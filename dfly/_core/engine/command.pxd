@@ -3,6 +3,9 @@
 A family module in commands/ holds a C array of command_spec_t rows and registers it. Everything
 else (dispatch, COMMAND, ACL categories, routing, docs) is derived from these rows.
 
+The shapes of a call and of a transaction stand here together, since a row names functions over both;
+what transactions do is engine/transaction.pxd.
+
 Kinds say where a handler runs:
 - KIND_KEY: on the one shard that owns argv[first_key], under that shard's token, by whichever
   thread holds it. It replies into call.reply and may touch call.scope only (never connection).
@@ -14,10 +17,12 @@ Kinds say where a handler runs:
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from dfly._core.engine.shard cimport scope_t
+from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.loop.mailbox cimport message_t
+from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport connection_t
 from dfly._core.resp.reply cimport reply_t
-from dfly._core.store.object cimport key_t
+from dfly._core.store.object cimport key_t, object_t
 from dfly._core.sys.base cimport slice_t
 
 cdef enum command_flag_t:
@@ -87,8 +92,6 @@ cdef enum command_kind_t:
     KIND_CONTROL = 4
     KIND_CONTAINER = 5               # has subcommands only; the subcommand's row decides
 
-cdef struct transaction_t            # engine/transaction.pxd
-
 ctypedef void (*command_handler_t)(call_t *call) noexcept nogil
 ctypedef int (*transaction_step_t)(transaction_t *transaction) noexcept nogil
 # Writes the positions of keys in argv to out (capacity argc) and returns their number, -1: syntax error.
@@ -114,6 +117,14 @@ cdef struct command_spec_t:
     uint32_t name_size
     command_spec_t *parent
 
+cdef enum refusal_t:
+    REFUSAL_NONE = 0
+    REFUSAL_UNKNOWN = 1
+    REFUSAL_ARITY = 2
+    REFUSAL_SUBCOMMAND = 3
+    REFUSAL_NO_AUTH = 4
+    REFUSAL_LOADING = 5
+
 cdef struct call_t:
     # One execution of one command. Lives in the thread's batch or in a shard message.
     command_spec_t *spec
@@ -124,10 +135,66 @@ cdef struct call_t:
     scope_t scope                    # shard, database, time; set just before the handler runs
     reply_t *reply
     connection_t *connection         # KIND_CONNECTION only; NULL elsewhere
-    const char *early_error          # an error found before execution (arity, unknown command, ...)
-    uint32_t early_error_size
-    uint32_t reply_offset            # where its reply lies in a shared buffer, for gathering
-    uint32_t reply_size
+    int32_t refusal                  # refusal_t: found before execution (arity, unknown command, ...)
+    uint32_t next_in_shard           # dispatch: the batch's next call for the same shard
+    size_t input_end                 # where its bytes end in the window that was parsed
+    size_t reply_offset              # where its reply lies in a shared buffer, for gathering
+    size_t reply_size
+    uint64_t ticks                   # cycles it took
+
+cdef enum transaction_result_t:
+    TRANSACTION_DONE = 0
+    TRANSACTION_HOP = 1
+
+ctypedef void (*hop_t)(transaction_t *transaction, shard_t *shard) noexcept nogil
+ctypedef void (*thread_hop_t)(transaction_t *transaction, proactor_t *proactor) noexcept nogil
+ctypedef void (*transaction_done_t)(transaction_t *transaction) noexcept nogil
+
+cdef struct key_result_t:
+    # One per key, written by the hop of that key's shard.
+    int64_t number
+    object_t value               # a copy owned by the transaction (freed with it), if has_value
+    bint has_value
+    bint flag
+
+cdef struct hop_message_t:
+    message_t message
+    transaction_t *transaction
+    uint32_t target              # shard or thread index
+
+cdef struct transaction_t:
+    message_t done_message       # to the origin's mailbox
+    uint64_t pending             # hops still out, plus one while the origin hands them out
+    proactor_t *origin
+    connection_t *connection
+    command_spec_t *spec
+    slice_t *argv                # copies, owned
+    uint32_t argc
+    key_t *keys                  # by command_key_positions
+    uint32_t *key_shards
+    uint32_t *key_positions      # in argv
+    uint32_t key_count
+    key_result_t *results        # one per key
+    uint32_t database_index
+    int64_t now_ms
+    bint keep_access
+    int stage
+    transaction_step_t step
+    hop_t hop
+    thread_hop_t thread_hop
+    hop_message_t *messages      # one per shard or thread
+    uint32_t message_count
+    shard_t **shards
+    uint32_t shard_count
+    proactor_t **proactors
+    uint32_t proactor_count
+    reply_t reply
+    reply_t *shard_replies       # one builder per shard, created by transaction_shard_reply
+    void *state                  # the command's own, net_alloc: freed with the transaction
+    int64_t numbers[8]           # small state of a command
+    uint64_t started_ticks
+    transaction_done_t on_done   # set by the dispatcher
+    transaction_t *next
 
 cdef enum:
     COMMAND_MAX = 1024
@@ -153,3 +220,4 @@ cdef void reply_wrong_type(reply_t *reply) noexcept nogil
 cdef void reply_syntax_error(reply_t *reply) noexcept nogil
 cdef void reply_not_integer(reply_t *reply) noexcept nogil
 cdef void reply_unknown_subcommand(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil
+cdef void sanitize_error(char *text) noexcept nogil                              # CR and LF become spaces

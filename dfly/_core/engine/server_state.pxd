@@ -98,6 +98,7 @@ cdef struct server_t:
     mailbox_t control            # transactions for the Python control plane
     int control_fd               # eventfd that says the mailbox is not empty
     uint64_t tcp_port
+    uint64_t admin_without_password      # --admin_nopass
 
 # SLOWLOG, MONITOR, CLIENT PAUSE as the dispatcher sees them.
 cdef void slowlog_add(executor_t *self, connection_t *connection, const slice_t *argv, uint32_t argc, int64_t duration_us) noexcept nogil

@@ -90,3 +90,6 @@ cdef int64_t shard_total_used(shard_t *self) noexcept nogil                     
 cdef inline uint32_t shard_of(uint64_t hash, uint32_t shard_count) noexcept nogil:
     # Bits 24..39 of the hash, see store/dash.pxd.
     return <uint32_t>((((hash >> 24) & 0xFFFF) * shard_count) >> 16)
+
+
+cdef bint policy_tracks_access(int64_t policy) noexcept nogil            # LRU and LFU policies keep access words

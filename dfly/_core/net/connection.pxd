@@ -51,6 +51,7 @@ cdef struct connection_t:
     bint is_busy                 # a batch waits for other threads: input is kept
     bint is_closed               # the stream is gone; kept only for `references`
     bint is_paused_for_output
+    bint is_processing           # on_input is running: bytes that arrive meanwhile are kept
     uint32_t references
     uint64_t id
     uint32_t flags
@@ -89,6 +90,7 @@ cdef struct net_thread_t:
     uint32_t buffer_cached
     uint64_t output_bytes_pending
     uint64_t connections_received
+    int64_t tcp_keepalive_s
     uint64_t net_input_bytes
     uint64_t net_output_bytes
     void *context                # the room above

@@ -43,3 +43,5 @@ cdef void parser_init(parser_t *self) noexcept nogil
 cdef void parser_deinit(parser_t *self) noexcept nogil       # frees argv; an idle parser holds no memory after parser_shrink
 cdef void parser_shrink(parser_t *self) noexcept nogil
 cdef int parser_next(parser_t *self, const char *data, size_t size, size_t *consumed) noexcept nogil
+# Forgets a command that is not complete: the next parser_next starts at the first byte of a command.
+cdef void parser_reset(parser_t *self) noexcept nogil

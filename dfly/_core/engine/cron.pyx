@@ -1,0 +1,175 @@
+"""Periodic work of one shard thread, each piece bounded in time.
+
+Two timers. expire_timer deletes what is due and frees dropped tables in slices of at most
+SLICE_US, every EXPIRE_PERIOD_US while there is something to do. cron_timer runs ten times a second
+and looks after clients and clocks. If another thread holds the shard's token, the piece is tried
+again a millisecond later: a timer never waits for a token.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dfly._core.engine.dispatch cimport dispatch_resume
+from dfly._core.engine.expiry cimport expire_due, next_deadline, reclaim_step
+from dfly._core.engine.server_state cimport PAUSE_OFF, executor_t, server_t
+from dfly._core.engine.settings cimport (CLIENT_CLASS_NORMAL, CLIENT_CLASS_PUBSUB, output_limit_t, settings_t)
+from dfly._core.engine.shard cimport (policy_tracks_access, shard_release, shard_t, shard_try_acquire)
+from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
+from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, connection_close, connection_output_bytes,
+                                        connection_release, connection_t)
+from dfly._core.store.dash cimport dash_enable_access_tracking
+from dfly._core.sys.alloc cimport ACCOUNT_DATA, mem_return_to_system, mem_total
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed)
+from dfly._core.sys.clock cimport monotonic_us
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    CRON_PERIOD_US = 100000
+    EXPIRE_PERIOD_US = 20000     # lag of expiry is at most about this plus a slice's wait
+    IDLE_PERIOD_US = 100000      # nothing has a deadline
+    RETRY_US = 1000
+    SLICE_US = 1000
+    EXPIRE_STEP = 64             # keys between looks at the clock
+    RECLAIM_STEP = 256
+
+
+cdef bint expire_slice(executor_t *self, int64_t deadline_us) noexcept nogil:
+    """True when nothing due is left."""
+    cdef uint64_t done
+    while True:
+        done = expire_due(self.shard, self.proactor.now_ms, EXPIRE_STEP)
+        if done < EXPIRE_STEP:
+            return True
+        if monotonic_us() >= deadline_us:
+            return False
+
+
+cdef bint reclaim_slice(executor_t *self, int64_t deadline_us) noexcept nogil:
+    while not reclaim_step(self.shard, RECLAIM_STEP):
+        if monotonic_us() >= deadline_us:
+            return False
+    return True
+
+
+cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
+    cdef executor_t *self = <executor_t *>timer.context
+    cdef shard_t *shard = self.shard
+    cdef int64_t wait_us = IDLE_PERIOD_US
+    cdef int64_t slice_end
+    cdef bint reclaiming = False
+    cdef bint expired = True
+    if not shard_try_acquire(shard):
+        timer_start(&self.proactor.timers, timer, now_us + RETRY_US)
+        return
+    slice_end = monotonic_us() + SLICE_US
+    if self.server.settings.active_expire_enabled and self.server.pause_mode == PAUSE_OFF:
+        expired = expire_slice(self, slice_end)
+        if next_deadline(shard) >= 0:
+            wait_us = EXPIRE_PERIOD_US
+    if shard.reclaim != NULL:
+        reclaiming = True
+        if reclaim_slice(self, slice_end):
+            reclaiming = False
+            mem_return_to_system()
+    if reclaiming or not expired:
+        wait_us = RETRY_US
+    shard_release(shard)
+    timer_start(&self.proactor.timers, timer, now_us + wait_us)
+
+
+cdef void expiry_soon(executor_t *self) noexcept nogil:
+    timer_start(&self.proactor.timers, &self.expire_timer, self.proactor.now_us + RETRY_US)
+
+
+cdef bint over_soft_limit(connection_t *connection, const output_limit_t *limit, int64_t now_ms) noexcept nogil:
+    if limit.soft_bytes == 0 or connection_output_bytes(connection) <= <size_t>limit.soft_bytes:
+        connection.output_soft_since_ms = 0
+        return False
+    if connection.output_soft_since_ms == 0:
+        connection.output_soft_since_ms = now_ms
+        return False
+    return now_ms - connection.output_soft_since_ms > limit.soft_seconds * 1000
+
+
+cdef void check_client(executor_t *self, connection_t *connection, int64_t now_ms) noexcept nogil:
+    cdef settings_t *settings = &self.server.settings
+    cdef output_limit_t *limit = &settings.output_limits[
+        CLIENT_CLASS_PUBSUB if connection.flags & CONNECTION_PUBSUB else CLIENT_CLASS_NORMAL]
+    if (limit.hard_bytes != 0 and connection_output_bytes(connection) > <size_t>limit.hard_bytes) \
+            or over_soft_limit(connection, limit, now_ms):
+        self.stats.output_limit_closes += 1
+        connection_close(connection)
+    elif (settings.timeout_s > 0 and not connection.is_busy
+            and not connection.flags & (CONNECTION_MONITOR | CONNECTION_PUBSUB)
+            and now_ms - connection.last_interaction_ms > settings.timeout_s * 1000):
+        self.stats.timeout_closes += 1
+        connection_close(connection)
+
+
+cdef void check_clients(executor_t *self) noexcept nogil:
+    cdef connection_t *connection = self.net.connections
+    cdef connection_t *following
+    while connection != NULL:
+        # connection_close ends a connection later, from the loop: `next` stays valid here.
+        following = connection.next
+        if not connection.is_closed:
+            check_client(self, connection, self.proactor.now_ms)
+        connection = following
+
+
+cdef void track_access(shard_t *shard) noexcept nogil:
+    """CONFIG SET maxmemory-policy: existing tables get access words when the policy wants them."""
+    cdef uint32_t i
+    if not policy_tracks_access(shard.settings.maxmemory_policy) or not shard_try_acquire(shard):
+        return
+    for i in range(shard.settings.databases):
+        if shard.databases[i] != NULL and not shard.databases[i].table.access_tracking:
+            dash_enable_access_tracking(&shard.databases[i].table, shard.access_clock)
+    shard_release(shard)
+
+
+cdef void note_peak(server_t *server) noexcept nogil:
+    cdef uint64_t used = <uint64_t>(mem_total(0) + mem_total(1))
+    if used > atomic_load_relaxed(&server.peak_used):
+        atomic_store_relaxed(&server.peak_used, used)
+
+
+cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:
+    cdef executor_t *self = <executor_t *>timer.context
+    self.cron_runs += 1
+    self.net.tcp_keepalive_s = self.server.settings.tcp_keepalive_s
+    self.shard.access_clock = <uint32_t>((self.proactor.now_ms // 1000) & 0xFFFFFF)
+    note_peak(self.server)
+    if self.cron_runs % 10 == 0:
+        check_clients(self)
+    track_access(self.shard)
+    if self.paused != NULL and <int64_t>self.server.pause_until_ms <= self.proactor.now_ms:
+        release_paused(self)
+    timer_start(&self.proactor.timers, timer, now_us + CRON_PERIOD_US)
+
+
+cdef void release_paused(executor_t *self) noexcept nogil:
+    cdef connection_t *connection = self.paused
+    cdef connection_t *following
+    self.paused = NULL
+    while connection != NULL:
+        following = connection.next_paused
+        connection.is_client_paused = False
+        connection.next_paused = NULL
+        dispatch_resume(connection)
+        connection_release(connection)
+        connection = following
+
+
+cdef void cron_start(executor_t *self) noexcept nogil:
+    self.cron_timer.fire = on_cron_timer
+    self.cron_timer.context = self
+    self.expire_timer.fire = on_expire_timer
+    self.expire_timer.context = self
+    timer_start(&self.proactor.timers, &self.cron_timer, self.proactor.now_us + CRON_PERIOD_US)
+    timer_start(&self.proactor.timers, &self.expire_timer, self.proactor.now_us + IDLE_PERIOD_US)
+
+
+cdef void cron_stop(executor_t *self) noexcept nogil:
+    timer_stop(&self.proactor.timers, &self.cron_timer)
+    timer_stop(&self.proactor.timers, &self.expire_timer)

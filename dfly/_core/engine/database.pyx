@@ -1,0 +1,146 @@
+"""The door to a shard's keys: see database.pxd for the order of calls.
+
+Each change passes here: version of the bucket, pre-update hook, lazy expiry, notification (and
+with it watch and journal, which listen at the same hook), mutation counters. Memory is booked by
+the token (engine/shard). Nothing here suspends or blocks.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from dfly._core.engine.access cimport access_start, access_touch
+from dfly._core.engine.shard cimport database_t, reclaim_t, scope_t, shard_database, shard_t, policy_tracks_access
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_enable_access_tracking, dash_erase,
+                                    dash_find, dash_init, dash_insert, dash_ref_t, dash_set_deadline, dash_t)
+from dfly._core.store.object cimport key_t, object_free, object_t
+from dfly._core.sys.alloc cimport mem_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, unlikely
+
+__abi__ = DFLY_ABI_STAMP
+
+
+cdef inline void announce(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
+    cdef shard_t *shard = scope.shard
+    if unlikely(shard.on_mutation != NULL):
+        shard.on_mutation(shard, scope.database, key.data, key.size, event_class, event, shard.mutation_context)
+
+
+cdef inline void count_mutation(scope_t *scope) noexcept nogil:
+    scope.shard.version += 1
+    scope.shard.stats.mutations += 1
+    scope.database.mutations += 1
+
+
+cdef bint expire_if_due(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    """Removes the entry if its deadline has passed; True if it is gone."""
+    cdef int64_t deadline
+    if likely((ref.bucket.deadline >> ref.slot) & 1 == 0):
+        return False
+    deadline = dash_deadline(ref)
+    if deadline == DASH_NO_DEADLINE or deadline > scope.now_ms:
+        return False
+    scope.shard.stats.expired_keys += 1
+    scope.database.expired += 1
+    delete_key(scope, key, ref, NOTIFY_EXPIRED, "expired")
+    return True
+
+
+cdef bint find_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    if not dash_find(&scope.database.table, key, ref) or expire_if_due(scope, key, ref):
+        scope.shard.stats.misses += 1
+        if unlikely(scope.shard.on_mutation != NULL):
+            announce(scope, key, NOTIFY_KEY_MISS, "keymiss")
+        return False
+    scope.shard.stats.hits += 1
+    access_touch(scope, ref)
+    return True
+
+
+cdef bint find_peek(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    return dash_find(&scope.database.table, key, ref) and not expire_if_due(scope, key, ref)
+
+
+cdef bint find_write(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    if not dash_find(&scope.database.table, key, ref) or expire_if_due(scope, key, ref):
+        return False
+    access_touch(scope, ref)
+    return True
+
+
+cdef void insert_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    dash_insert(&scope.database.table, key, ref)
+    access_start(scope, ref)
+    ref.bucket.version = scope.shard.version
+    if unlikely(scope.shard.on_mutation != NULL):
+        announce(scope, key, NOTIFY_NEW, "new")
+
+
+cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil:
+    cdef shard_t *shard = scope.shard
+    if unlikely(shard.pre_update != NULL):
+        shard.pre_update(shard, scope.database, ref, shard.pre_update_context)
+    ref.bucket.version = shard.version
+
+
+cdef void update_end(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
+    count_mutation(scope)
+    if event != NULL:
+        announce(scope, key, event_class, event)
+
+
+cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
+    announce(scope, key, event_class, event)
+
+
+cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class, const char *event) noexcept nogil:
+    update_begin(scope, ref)
+    object_free(&ref.entry.value)
+    dash_erase(&scope.database.table, ref)
+    count_mutation(scope)
+    if event != NULL:
+        announce(scope, key, event_class, event)
+
+
+cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil:
+    update_begin(scope, ref)
+    (<object_t *>out_object)[0] = ref.entry.value
+    memset(&ref.entry.value, 0, sizeof(object_t))
+    dash_erase(&scope.database.table, ref)
+    count_mutation(scope)
+
+
+cdef int64_t get_deadline(dash_ref_t *ref) noexcept nogil:
+    if (ref.bucket.deadline >> ref.slot) & 1 == 0:
+        return DASH_NO_DEADLINE
+    return dash_deadline(ref)
+
+
+cdef void set_deadline(scope_t *scope, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil:
+    dash_set_deadline(&scope.database.table, ref, deadline_ms)
+
+
+cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
+    cdef database_t *database = shard.databases[index]
+    cdef reclaim_t *dropped
+    if database == NULL:
+        return
+    dropped = <reclaim_t *>mem_zalloc(sizeof(reclaim_t))
+    dropped.table = database.table
+    dropped.next = shard.reclaim
+    shard.reclaim = dropped
+    shard.stats.lazyfreed_objects += dropped.table.count
+    memset(&database.table, 0, sizeof(dash_t))
+    dash_init(&database.table)
+    if policy_tracks_access(shard.settings.maxmemory_policy):
+        dash_enable_access_tracking(&database.table, shard.access_clock)
+    shard.version += 1
+
+
+cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil:
+    cdef database_t *first = shard_database(shard, a)
+    cdef database_t *second = shard_database(shard, b)
+    shard.databases[a] = second
+    shard.databases[b] = first
+    second.index = a
+    first.index = b
+    shard.version += 1

@@ -1,0 +1,839 @@
+"""The dispatcher: parses a batch of commands, executes it, keeps the replies in order.
+
+Life of a batch (all on the connection's thread, except what is said):
+1. Parse up to BATCH_MAX complete commands from the window; look each up, check arity and
+   authentication, hash its key.
+2. Runs of single-key commands go shard by shard: take the shard's token (borrowing it if another
+   thread owns the shard), prefetch what the run will touch, execute. With one shard replies go
+   straight to the connection's output. With several they go to the thread's scratch builder and are
+   gathered in order.
+3. A shard whose token is taken gets the run's calls as one message (batch_message_t, with copies of
+   the arguments); whoever holds the token executes it and posts it back. Until then the connection is
+   busy: its next input is kept, so program order holds without any order among messages.
+4. Commands over several keys or shards are transactions (continuations); CONFIG, INFO and the like
+   go to the Python control plane. Both make the connection busy while they wait.
+
+Received bytes are copied when a run has to travel (3), instead of pinning the receive buffer: 32
+small commands cost 100 ns to copy, and the kernel gets its buffer back at once.
+
+Ownership: call_t and slices of a batch live in the executor and die with the batch; what waits is on
+the heap (pending_run_t, batch_message_t, transaction_t), holds a reference to the connection, and is
+freed when its last answer is in.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, memset
+
+from dfly._core.engine.command cimport (COMMAND_DENYOOM, COMMAND_MAX, COMMAND_NO_AUTH, COMMAND_SKIP_MONITOR,
+                                        COMMAND_SKIP_SLOWLOG, COMMAND_WRITE, KIND_CONNECTION, KIND_CONTAINER,
+                                        KIND_CONTROL, KIND_KEY, KIND_TRANSACTION, REFUSAL_ARITY,
+                                        REFUSAL_LOADING, REFUSAL_NO_AUTH, REFUSAL_NONE, REFUSAL_SUBCOMMAND,
+                                        REFUSAL_UNKNOWN, call_t, command_spec_t, find_command,
+                                        find_subcommand, sanitize_error, transaction_t)
+from dfly._core.engine.eviction cimport make_room
+from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, executor_t, monitor_feed,
+                                             server_t, slowlog_add)
+from dfly._core.engine.shard cimport (shard_database, shard_of, shard_release, shard_submit, shard_t,
+                                      shard_try_acquire)
+from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run
+from dfly._core.loop.mailbox cimport mailbox_push, message_t
+from dfly._core.loop.proactor cimport proactor_post, proactor_t, stream_pause_reading
+from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_NO_TOUCH,
+                                        CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT,
+                                        connection_close, connection_close_after_reply,
+                                        connection_consume_input, connection_keep_input,
+                                        connection_output_bytes, connection_prepare_output,
+                                        connection_queue_flush, connection_release, connection_retain,
+                                        connection_t, service_t)
+from dfly._core.resp.parser cimport (PARSE_EMPTY, PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, parser_next,
+                                     parser_reset, parser_t)
+from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_t)
+from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value
+from dfly._core.store.object cimport key_init
+from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, cycle_ticks, likely, slice_t, unlikely
+from dfly._core.sys.clock cimport ticks_per_us
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    BATCH_MAX = 64               # commands executed together; also bounds how long a token is held
+    ARGUMENTS_MIN = 1024
+    NO_CALL = 0xFFFFFFFF
+    SCRATCH_KEEP = 1048576       # the scratch builder gives memory beyond this back
+    OUTPUT_STOP = 268435456      # unsent reply bytes of one connection, above which it is not read any more
+    REPLY_SILENT = 224           # CONNECTION_REPLY_OFF | _SKIP_NEXT | _SKIP
+
+cdef extern from "unistd.h" nogil:
+    ssize_t write(int fd, const void *data, size_t size) noexcept
+
+cdef struct batch_message_t:
+    # The calls of one run for one shard whose token was taken. Owned by its pending_run_t.
+    message_t message            # to the shard's inbox, then back to the origin's mailbox
+    pending_run_t *run
+    executor_t *origin
+    call_t *calls                # copies, with copied arguments behind them in the same block
+    uint32_t *slots              # the position of each call in the run
+    uint32_t count
+    reply_t reply
+    batch_message_t *next
+
+cdef struct reply_slot_t:
+    reply_t *source
+    size_t offset
+    size_t size
+
+cdef struct pending_run_t:
+    # A run that waits for other threads; the connection's `pending`. Touched by its thread only.
+    connection_t *connection
+    executor_t *executor
+    reply_slot_t *slots
+    uint32_t count
+    uint32_t outstanding
+    reply_t local                # replies that were executed in place
+    batch_message_t *messages
+
+
+# ---- Execution of one call -----------------------------------------------------------------
+
+cdef inline void account_call(executor_t *self, call_t *call, uint64_t errors_before) noexcept nogil:
+    cdef command_stats_t *stats = &self.command_stats[call.spec.index]
+    stats.calls += 1
+    stats.ticks += call.ticks
+    if unlikely(call.reply.error_count != errors_before):
+        stats.failed += 1
+        self.stats.errors += 1
+    self.stats.commands += 1
+
+
+cdef void check_slow(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    cdef int64_t limit = self.server.settings.slowlog_log_slower_than_us
+    cdef int64_t duration_us = <int64_t>(<double>call.ticks / ticks_per_us())
+    if duration_us >= limit and not call.spec.flags & COMMAND_SKIP_SLOWLOG:
+        slowlog_add(self, connection, call.argv, call.argc, duration_us)
+
+
+cdef inline void run_on_shard(call_t *call, shard_t *shard, uint32_t database_index, int64_t now_ms,
+                              bint keep_access, reply_t *reply) noexcept nogil:
+    """One single-key command under the shard's token."""
+    call.scope.shard = shard
+    call.scope.database = shard_database(shard, database_index)
+    call.scope.now_ms = now_ms
+    call.scope.keep_access = keep_access
+    call.reply = reply
+    if unlikely(shard.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
+        if not make_room(&call.scope):
+            shard.stats.oom_rejections += 1
+            reply_error(reply, "OOM command not allowed when used memory > 'maxmemory'.")
+            return
+    call.spec.handler(call)
+
+
+cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply_t *reply) noexcept nogil:
+    """Redis' words for a command that is not executed."""
+    cdef char text[512]
+    cdef char arguments[160]
+    cdef size_t used = 0
+    cdef uint32_t i
+    cdef int size
+    cdef slice_t name = call.argv[0]
+    if call.spec != NULL:
+        self.command_stats[call.spec.index].rejected += 1
+    self.stats.errors += 1
+    if call.refusal == REFUSAL_UNKNOWN:
+        arguments[0] = 0
+        i = 1
+        while i < call.argc and used < 128:
+            size = <int>(128 - used if call.argv[i].size > 128 - used else call.argv[i].size)
+            used += snprintf(arguments + used, sizeof(arguments) - used, "'%.*s' ", size, call.argv[i].data)
+            i += 1
+        size = <int>(name.size if name.size < 128 else 128)
+        snprintf(text, sizeof(text), "ERR unknown command '%.*s', with args beginning with: %s",
+                 size, name.data, arguments)
+    elif call.refusal == REFUSAL_ARITY:
+        snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call.spec.name)
+    elif call.refusal == REFUSAL_SUBCOMMAND:
+        size = <int>(call.argv[1].size if call.argv[1].size < 128 else 128)
+        used = upper_name(call.spec.name, arguments)
+        snprintf(text, sizeof(text), "ERR unknown subcommand '%.*s'. Try %s HELP.",
+                 size, call.argv[1].data, arguments)
+    elif call.refusal == REFUSAL_NO_AUTH:
+        snprintf(text, sizeof(text), "NOAUTH Authentication required.")
+    else:
+        snprintf(text, sizeof(text), "LOADING dfly is loading the dataset in memory")
+    sanitize_error(text)
+    reply_error(reply, text)
+
+
+cdef size_t upper_name(const char *name, char *out) noexcept nogil:
+    cdef size_t i = 0
+    while name[i] != 0:
+        out[i] = name[i] - 32 if name[i] >= c'a' and name[i] <= c'z' else name[i]
+        i += 1
+    out[i] = 0
+    return i
+
+
+# ---- Parsing a batch -----------------------------------------------------------------------
+
+cdef inline bint arity_fits(const command_spec_t *spec, uint32_t argc) noexcept nogil:
+    if spec.arity >= 0:
+        return argc == <uint32_t>spec.arity
+    return argc >= <uint32_t>(-spec.arity)
+
+
+cdef inline void prepare_call(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    """Looks the command up and decides where it goes; call.argv and call.argc are set."""
+    cdef command_spec_t *spec = find_command(call.argv[0].data, call.argv[0].size)
+    cdef command_spec_t *subcommand
+    call.spec = spec
+    call.refusal = REFUSAL_NONE
+    call.connection = connection
+    if unlikely(spec == NULL):
+        call.refusal = REFUSAL_UNKNOWN
+        return
+    if unlikely(spec.subcommand_count != 0) and call.argc >= 2:
+        subcommand = find_subcommand(spec, call.argv[1].data, call.argv[1].size)
+        if subcommand != NULL:
+            spec = subcommand
+            call.spec = spec
+        elif spec.kind == KIND_CONTAINER:
+            call.refusal = REFUSAL_SUBCOMMAND
+            return
+    if unlikely(not arity_fits(spec, call.argc)):
+        call.refusal = REFUSAL_ARITY
+        return
+    if unlikely(not connection.flags & CONNECTION_AUTHENTICATED) and not spec.flags & COMMAND_NO_AUTH:
+        call.refusal = REFUSAL_NO_AUTH
+        return
+    if likely(spec.kind == KIND_KEY):
+        key_init(&call.key, call.argv[spec.first_key].data, call.argv[spec.first_key].size)
+        call.shard_index = shard_of(call.key.hash, self.server.thread_count)
+
+
+cdef uint32_t parse_batch(executor_t *self, connection_t *connection, const char *data, size_t size,
+                          size_t *consumed, int *last_result) noexcept nogil:
+    """Parses complete commands from the window into executor.calls; returns their number."""
+    cdef parser_t *parser = &connection.parser
+    cdef uint32_t count = 0
+    cdef uint32_t arguments = 0
+    cdef size_t offset = 0
+    cdef size_t used = 0
+    cdef call_t *call
+    # A client that has not authenticated may change that with its next command, and with it the
+    # parser's limits: one command at a time.
+    cdef uint32_t limit = BATCH_MAX if connection.flags & CONNECTION_AUTHENTICATED else 1
+    last_result[0] = PARSE_OK
+    parser.authenticated = (connection.flags & CONNECTION_AUTHENTICATED) != 0
+    parser.max_bulk_size = self.server.settings.proto_max_bulk_len
+    while count < limit and offset < size:
+        last_result[0] = parser_next(parser, data + offset, size - offset, &used)
+        if last_result[0] == PARSE_EMPTY:
+            offset += used
+            continue
+        if last_result[0] != PARSE_OK:
+            break
+        if arguments + parser.argc > self.arguments_capacity:
+            if count > 0:
+                # No room behind the calls that already point here: this one opens the next batch.
+                parser_reset(parser)
+                last_result[0] = PARSE_OK
+                break
+            self.arguments_capacity = parser.argc
+            self.arguments = <slice_t *>net_realloc(self.arguments, parser.argc * sizeof(slice_t))
+        call = &self.calls[count]
+        call.argv = self.arguments + arguments
+        call.argc = parser.argc
+        memcpy(call.argv, parser.argv, parser.argc * sizeof(slice_t))
+        arguments += parser.argc
+        offset += used
+        call.input_end = offset
+        prepare_call(self, connection, call)
+        count += 1
+    consumed[0] = offset
+    return count
+
+
+# ---- Runs of single-key commands -----------------------------------------------------------
+
+cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, uint32_t database_index) noexcept nogil:
+    """Three passes, so that the cache misses of a run overlap: metadata, entries, values."""
+    cdef uint32_t i
+    if count < 4 or shard.databases[database_index] == NULL:
+        return
+    for i in range(count):
+        if calls[i].shard_index == shard.index:
+            dash_prefetch_bucket(&shard.databases[database_index].table, calls[i].key.hash)
+    for i in range(count):
+        if calls[i].shard_index == shard.index:
+            dash_prefetch_entry(&shard.databases[database_index].table, calls[i].key.hash)
+    for i in range(count):
+        if calls[i].shard_index == shard.index:
+            dash_prefetch_value(&shard.databases[database_index].table, calls[i].key.hash)
+
+
+cdef void execute_calls(executor_t *self, connection_t *connection, call_t *calls, uint32_t count,
+                        shard_t *shard, reply_t *reply) noexcept nogil:
+    """Executes the run's calls for one shard whose token this thread holds; notes where each reply lies."""
+    cdef uint32_t database_index = connection.database_index
+    cdef int64_t now_ms = self.proactor.now_ms
+    cdef bint keep_access = (connection.flags & CONNECTION_NO_TOUCH) != 0
+    cdef bint watch_slow = self.server.settings.slowlog_log_slower_than_us >= 0
+    cdef uint64_t slow_ticks = 0
+    cdef uint64_t errors
+    cdef uint64_t before
+    cdef uint64_t after
+    cdef uint32_t i
+    cdef call_t *call
+    if watch_slow:
+        slow_ticks = <uint64_t>(<double>self.server.settings.slowlog_log_slower_than_us * ticks_per_us())
+    prefetch_calls(calls, count, shard, database_index)
+    before = cycle_ticks()
+    for i in range(count):
+        call = &calls[i]
+        if call.shard_index != shard.index:
+            continue
+        errors = reply.error_count
+        call.reply_offset = reply.size
+        run_on_shard(call, shard, database_index, now_ms, keep_access, reply)
+        call.reply_size = reply.size - call.reply_offset
+        after = cycle_ticks()
+        call.ticks = after - before
+        before = after
+        account_call(self, call, errors)
+        if unlikely(watch_slow and call.ticks >= slow_ticks):
+            check_slow(self, connection, call)
+
+
+cdef inline bint single_shard(const call_t *calls, uint32_t count) noexcept nogil:
+    cdef uint32_t i
+    for i in range(1, count):
+        if calls[i].shard_index != calls[0].shard_index:
+            return False
+    return True
+
+
+cdef bint run_keys(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
+    """Executes a run of single-key commands; False if part of it travels and the connection waits."""
+    cdef shard_t *shard
+    cdef uint64_t done = 0
+    cdef uint32_t i
+    if self.server.thread_count == 1 or single_shard(calls, count):
+        shard = self.server.shards[calls[0].shard_index]
+        if likely(shard_try_acquire(shard)):
+            if shard != self.shard:
+                shard.stats.borrowed += 1
+                self.stats.foreign_in_place += count
+            execute_calls(self, connection, calls, count, shard, &connection.output)
+            shard_release(shard)
+            return True
+    return run_keys_scattered(self, connection, calls, count)
+
+
+cdef bint run_keys_scattered(executor_t *self, connection_t *connection, call_t *calls,
+                             uint32_t count) noexcept nogil:
+    """A run over several shards: own or free ones in place, taken ones by message, replies in order."""
+    cdef reply_t *scratch = &self.scratch
+    cdef pending_run_t *run = NULL
+    cdef uint32_t i
+    cdef uint32_t pass_
+    cdef uint32_t left = count
+    cdef shard_t *shard
+    scratch.resp = connection.resp
+    reply_reset(scratch)
+    for i in range(count):
+        calls[i].next_in_shard = 0
+    # First pass: what is free now. Second: another try, now that time has passed. Then messages.
+    for pass_ in range(2):
+        for i in range(count):
+            if calls[i].next_in_shard != 0:
+                continue
+            shard = self.server.shards[calls[i].shard_index]
+            if shard_try_acquire(shard):
+                left -= execute_marked(self, connection, calls, count, shard, scratch)
+                shard_release(shard)
+            elif pass_ == 1:
+                if run == NULL:
+                    run = new_pending_run(self, connection, count)
+                left -= send_marked(self, run, connection, calls, count, shard)
+        if left == 0:
+            break
+    if run == NULL:
+        for i in range(count):
+            reply_raw(&connection.output, scratch.data + calls[i].reply_offset, calls[i].reply_size)
+        if scratch.capacity > SCRATCH_KEEP:
+            reply_deinit(scratch)
+        return True
+    # The scratch builder goes along with the run; the thread starts a new one.
+    run.local = scratch[0]
+    reply_init(scratch, 2)
+    for i in range(count):
+        if run.slots[i].source == NULL:
+            run.slots[i].source = &run.local
+            run.slots[i].offset = calls[i].reply_offset
+            run.slots[i].size = calls[i].reply_size
+    connection.is_busy = True
+    connection.pending = run
+    connection_retain(connection)
+    launch_messages(self, run)
+    return False
+
+
+cdef uint32_t execute_marked(executor_t *self, connection_t *connection, call_t *calls, uint32_t count,
+                             shard_t *shard, reply_t *reply) noexcept nogil:
+    cdef uint32_t i
+    cdef uint32_t executed = 0
+    execute_calls(self, connection, calls, count, shard, reply)
+    for i in range(count):
+        if calls[i].shard_index == shard.index:
+            calls[i].next_in_shard = 1
+            executed += 1
+    if shard != self.shard:
+        shard.stats.borrowed += 1
+        self.stats.foreign_in_place += executed
+    return executed
+
+
+cdef pending_run_t *new_pending_run(executor_t *self, connection_t *connection, uint32_t count) noexcept nogil:
+    cdef pending_run_t *run = <pending_run_t *>net_zalloc(sizeof(pending_run_t))
+    run.connection = connection
+    run.executor = self
+    run.count = count
+    run.slots = <reply_slot_t *>net_zalloc(count * sizeof(reply_slot_t))
+    reply_init(&run.local, connection.resp)
+    return run
+
+
+cdef uint32_t send_marked(executor_t *self, pending_run_t *run, connection_t *connection, call_t *calls,
+                          uint32_t count, shard_t *shard) noexcept nogil:
+    """Packs the run's calls for one taken shard into a message (handed over by launch_messages)."""
+    cdef size_t bytes_ = 0
+    cdef uint32_t arguments = 0
+    cdef uint32_t packed = 0
+    cdef uint32_t i
+    cdef batch_message_t *batch
+    cdef slice_t *argv
+    cdef char *text
+    for i in range(count):
+        if calls[i].shard_index == shard.index:
+            packed += 1
+            arguments += calls[i].argc
+            bytes_ += arguments_size(&calls[i])
+    batch = <batch_message_t *>net_zalloc(sizeof(batch_message_t))
+    batch.run = run
+    batch.origin = self
+    batch.slots = <uint32_t *>net_alloc(packed * sizeof(uint32_t))
+    batch.calls = <call_t *>net_alloc(packed * sizeof(call_t) + arguments * sizeof(slice_t) + bytes_)
+    argv = <slice_t *>(batch.calls + packed)
+    text = <char *>(argv + arguments)
+    reply_init(&batch.reply, connection.resp)
+    for i in range(count):
+        if calls[i].shard_index != shard.index:
+            continue
+        calls[i].next_in_shard = 1
+        batch.slots[batch.count] = i
+        run.slots[i].source = &batch.reply
+        text = copy_call(&batch.calls[batch.count], &calls[i], argv, text)
+        argv += calls[i].argc
+        batch.count += 1
+    batch.next = run.messages
+    run.messages = batch
+    run.outstanding += 1
+    self.stats.foreign_messages += packed
+    return packed
+
+
+cdef inline size_t arguments_size(const call_t *call) noexcept nogil:
+    cdef size_t total = 0
+    cdef uint32_t i
+    for i in range(call.argc):
+        total += call.argv[i].size
+    return total
+
+
+cdef char *copy_call(call_t *out, const call_t *call, slice_t *argv, char *text) noexcept nogil:
+    """Copies a call and its arguments; the key must point into the copy."""
+    cdef uint32_t i
+    memcpy(out, call, sizeof(call_t))
+    out.argv = argv
+    out.connection = NULL
+    for i in range(call.argc):
+        memcpy(text, call.argv[i].data, call.argv[i].size)
+        argv[i].data = text
+        argv[i].size = call.argv[i].size
+        text += call.argv[i].size
+    out.key.data = argv[call.spec.first_key].data
+    # What the executing thread needs of the connection travels in the scope.
+    out.scope.keep_access = (call.connection.flags & CONNECTION_NO_TOUCH) != 0
+    out.reply_offset = call.connection.database_index
+    return text
+
+
+cdef void launch_messages(executor_t *self, pending_run_t *run) noexcept nogil:
+    cdef batch_message_t *batch = run.messages
+    cdef batch_message_t *following
+    while batch != NULL:
+        # Once it is submitted, the message is not ours: read `next` first.
+        following = batch.next
+        batch.message.run = run_batch_message
+        shard_submit(self.server.shards[batch.calls[0].shard_index], &batch.message)
+        batch = following
+
+
+cdef void run_batch_message(message_t *message, void *context) noexcept nogil:
+    """On whichever thread holds the shard's token."""
+    cdef batch_message_t *batch = <batch_message_t *>message
+    cdef shard_t *shard = <shard_t *>context
+    cdef call_t *call
+    cdef uint64_t before = cycle_ticks()
+    cdef uint64_t after
+    cdef uint64_t errors
+    cdef uint32_t i
+    for i in range(batch.count):
+        call = &batch.calls[i]
+        errors = batch.reply.error_count
+        call.input_end = batch.reply.size
+        run_on_shard(call, shard, <uint32_t>call.reply_offset, batch.origin.proactor.now_ms,
+                     call.scope.keep_access, &batch.reply)
+        call.reply_offset = call.input_end
+        call.reply_size = batch.reply.size - call.reply_offset
+        call.refusal = batch.reply.error_count != errors
+        after = cycle_ticks()
+        call.ticks = after - before
+        before = after
+    message.run = take_in_batch
+    proactor_post(&batch.origin.proactor, message)
+
+
+cdef void take_in_batch(message_t *message, void *context) noexcept nogil:
+    """Back on the origin's thread: note the replies; when the run is complete, gather them."""
+    cdef batch_message_t *batch = <batch_message_t *>message
+    cdef pending_run_t *run = batch.run
+    cdef executor_t *self = batch.origin
+    cdef connection_t *connection = run.connection
+    cdef reply_slot_t *slot
+    cdef call_t *call
+    cdef uint32_t i
+    for i in range(batch.count):
+        call = &batch.calls[i]
+        slot = &run.slots[batch.slots[i]]
+        slot.offset = call.reply_offset
+        slot.size = call.reply_size
+        # An error was counted where it happened (call.refusal says so): one more before than after.
+        account_call(self, call, call.reply.error_count - <uint64_t>call.refusal)
+        check_slow_travelled(self, connection, call)
+    run.outstanding -= 1
+    if run.outstanding == 0:
+        finish_run(self, run)
+
+
+cdef inline void check_slow_travelled(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    if self.server.settings.slowlog_log_slower_than_us >= 0:
+        check_slow(self, connection, call)
+
+
+cdef void finish_run(executor_t *self, pending_run_t *run) noexcept nogil:
+    cdef connection_t *connection = run.connection
+    cdef batch_message_t *batch
+    cdef uint32_t i
+    connection.pending = NULL
+    connection.is_busy = False
+    if not connection.is_closed:
+        connection_prepare_output(connection)
+        for i in range(run.count):
+            reply_raw(&connection.output, run.slots[i].source.data + run.slots[i].offset, run.slots[i].size)
+    while run.messages != NULL:
+        batch = run.messages
+        run.messages = batch.next
+        reply_deinit(&batch.reply)
+        net_free(batch.calls)
+        net_free(batch.slots)
+        net_free(batch)
+    reply_deinit(&run.local)
+    net_free(run.slots)
+    net_free(run)
+    dispatch_resume(connection)
+    connection_release(connection)
+
+
+# ---- Transactions and the control plane ------------------------------------------------------
+
+cdef void transaction_finished(transaction_t *transaction) noexcept nogil:
+    """A transaction that waited is complete: on the connection's thread."""
+    cdef connection_t *connection = transaction.connection
+    cdef executor_t *self = <executor_t *>connection.thread.context
+    connection.is_busy = False
+    if not connection.is_closed:
+        take_transaction_reply(self, connection, transaction)
+    transaction_free(transaction)
+    dispatch_resume(connection)
+    connection_release(connection)
+
+
+cdef void take_transaction_reply(executor_t *self, connection_t *connection, transaction_t *transaction) noexcept nogil:
+    cdef command_stats_t *stats = &self.command_stats[transaction.spec.index]
+    cdef uint64_t ticks = cycle_ticks() - transaction.started_ticks
+    cdef int64_t duration_us = <int64_t>(<double>ticks / ticks_per_us())
+    cdef int64_t limit = self.server.settings.slowlog_log_slower_than_us
+    stats.calls += 1
+    stats.ticks += ticks
+    self.stats.commands += 1
+    if transaction.reply.error_count != 0:
+        stats.failed += 1
+        self.stats.errors += 1
+    if limit >= 0 and duration_us >= limit and not transaction.spec.flags & COMMAND_SKIP_SLOWLOG:
+        slowlog_add(self, connection, transaction.argv, transaction.argc, duration_us)
+    connection_prepare_output(connection)
+    if not connection.flags & (CONNECTION_REPLY_OFF | CONNECTION_REPLY_SKIP):
+        reply_raw(&connection.output, transaction.reply.data, transaction.reply.size)
+
+
+cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    """True when it is complete and its reply appended; False: the connection waits."""
+    cdef transaction_t *transaction
+    cdef server_t *server = self.server
+    cdef uint64_t one = 1
+    if unlikely(server.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
+        if not room_for_transaction(self, connection):
+            self.shard.stats.oom_rejections += 1
+            reply_error(&connection.output, "OOM command not allowed when used memory > 'maxmemory'.")
+            return True
+    transaction = transaction_new(call, &self.proactor, server.shards, server.thread_count,
+                                  server.proactors, server.thread_count)
+    transaction.on_done = transaction_finished
+    if call.spec.kind == KIND_TRANSACTION and transaction_run(transaction):
+        take_transaction_reply(self, connection, transaction)
+        transaction_free(transaction)
+        return True
+    connection.is_busy = True
+    connection_retain(connection)
+    if call.spec.kind == KIND_CONTROL:
+        mailbox_push(&server.control, &transaction.done_message)
+        write(server.control_fd, &one, 8)
+    return False
+
+
+cdef bint room_for_transaction(executor_t *self, connection_t *connection) noexcept nogil:
+    """Evicts from this thread's shard if it must; several shards' worth is left to their own writers."""
+    cdef call_t *call = &self.calls[0]
+    cdef bint has_room = True
+    if shard_try_acquire(self.shard):
+        call.scope.shard = self.shard
+        call.scope.database = shard_database(self.shard, connection.database_index)
+        call.scope.now_ms = self.proactor.now_ms
+        has_room = make_room(&call.scope)
+        shard_release(self.shard)
+    return has_room
+
+
+# ---- The batch -----------------------------------------------------------------------------
+
+cdef void run_connection_command(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    cdef uint64_t before = cycle_ticks()
+    cdef uint64_t errors = connection.output.error_count
+    call.reply = &connection.output
+    call.scope.now_ms = self.proactor.now_ms
+    call.spec.handler(call)
+    connection.output.resp = connection.resp
+    call.ticks = cycle_ticks() - before
+    account_call(self, call, errors)
+    if self.server.settings.slowlog_log_slower_than_us >= 0:
+        check_slow(self, connection, call)
+
+
+cdef bint must_pause(executor_t *self, const call_t *call) noexcept nogil:
+    """CLIENT PAUSE: does this command wait?"""
+    cdef server_t *server = self.server
+    if <int64_t>server.pause_until_ms <= self.proactor.now_ms or call.spec == NULL:
+        return False
+    if call.spec.kind == KIND_CONNECTION or call.spec.kind == KIND_CONTROL:
+        return False
+    return server.pause_mode == PAUSE_ALL or call.spec.flags & COMMAND_WRITE != 0
+
+
+cdef void pause_connection(executor_t *self, connection_t *connection) noexcept nogil:
+    if not connection.is_client_paused:
+        connection.is_client_paused = True
+        connection.next_paused = self.paused
+        self.paused = connection
+        connection_retain(connection)
+
+
+cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
+    """Executes calls in order; returns how many are done (a waiting one counts as done)."""
+    cdef uint32_t i = 0
+    cdef uint32_t end
+    cdef call_t *call
+    while i < count:
+        call = &calls[i]
+        if unlikely(connection.flags & (CONNECTION_CLOSE_AFTER_REPLY | REPLY_SILENT) != 0):
+            if connection.flags & CONNECTION_CLOSE_AFTER_REPLY:
+                return count
+        if unlikely(self.server.pause_mode != PAUSE_OFF) and must_pause(self, call):
+            pause_connection(self, connection)
+            return i
+        end = i + 1
+        if likely(call.refusal == REFUSAL_NONE and call.spec.kind == KIND_KEY):
+            if likely(self.server.pause_mode == PAUSE_OFF and connection.flags & REPLY_SILENT == 0):
+                while end < count and calls[end].refusal == REFUSAL_NONE and calls[end].spec.kind == KIND_KEY:
+                    end += 1
+            if not run_keys(self, connection, call, end - i):
+                return end
+        elif call.refusal != REFUSAL_NONE:
+            refuse(self, connection, call, &connection.output)
+        elif call.spec.kind == KIND_CONNECTION:
+            run_connection_command(self, connection, call)
+        elif not start_transaction(self, connection, call):
+            return end
+        i = end
+    return count
+
+
+cdef void feed_monitors(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
+    cdef uint32_t i
+    for i in range(count):
+        if calls[i].refusal == REFUSAL_NONE and not calls[i].spec.flags & COMMAND_SKIP_MONITOR:
+            monitor_feed(self, connection, calls[i].argv, calls[i].argc)
+
+
+cdef uint32_t run_silenced(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
+    """CLIENT REPLY OFF or SKIP is in force: one command at a time, its reply cut off again."""
+    cdef uint32_t i
+    cdef size_t size
+    cdef bint silent
+    for i in range(count):
+        silent = connection.flags & (CONNECTION_REPLY_OFF | CONNECTION_REPLY_SKIP) != 0
+        size = connection.output.size
+        if run_batch(self, connection, &calls[i], 1) == 0:
+            return i
+        # CLIENT REPLY ON answers for itself.
+        if silent and connection.flags & (CONNECTION_REPLY_OFF | CONNECTION_REPLY_SKIP):
+            connection.output.size = size
+        connection.flags &= ~<uint32_t>CONNECTION_REPLY_SKIP
+        if connection.flags & CONNECTION_REPLY_SKIP_NEXT:
+            connection.flags = (connection.flags & ~<uint32_t>CONNECTION_REPLY_SKIP_NEXT) | CONNECTION_REPLY_SKIP
+        if connection.is_busy:
+            return i + 1
+        if connection.flags & REPLY_SILENT == 0 and i + 1 < count:
+            return i + 1
+    return count
+
+
+cdef void fail_protocol(executor_t *self, connection_t *connection) noexcept nogil:
+    """A protocol error is answered, then the connection closes, as in Redis."""
+    cdef char text[160]
+    snprintf(text, sizeof(text), "ERR %s", connection.parser.error)
+    sanitize_error(text)
+    reply_error(&connection.output, text)
+    connection_close_after_reply(connection)
+
+
+cdef size_t process_window(executor_t *self, connection_t *connection, const char *data, size_t size) noexcept nogil:
+    """Executes what is complete in the window; returns the bytes it is done with."""
+    cdef size_t offset = 0
+    cdef size_t consumed = 0
+    cdef uint32_t count
+    cdef uint32_t done
+    cdef int result = PARSE_OK
+    while offset < size and not connection.flags & CONNECTION_CLOSE_AFTER_REPLY:
+        count = parse_batch(self, connection, data + offset, size - offset, &consumed, &result)
+        if count > 0:
+            self.stats.batches += 1
+            connection.commands += count
+            connection.last_command = self.calls[count - 1].spec
+            connection_prepare_output(connection)
+            connection.output.resp = connection.resp
+            if unlikely(self.server.monitor_count != 0):
+                feed_monitors(self, connection, self.calls, count)
+            if likely(connection.flags & REPLY_SILENT == 0):
+                done = run_batch(self, connection, self.calls, count)
+            else:
+                done = run_silenced(self, connection, self.calls, count)
+            if done < count or connection.is_busy:
+                # Commands behind the one that waits are parsed again later.
+                parser_reset(&connection.parser)
+                return offset + (self.calls[done - 1].input_end if done > 0 else 0)
+        offset += consumed
+        if result == PARSE_ERROR:
+            connection_prepare_output(connection)
+            fail_protocol(self, connection)
+            return size
+        if result == PARSE_NEED_MORE:
+            break
+        if unlikely(connection_output_bytes(connection) > OUTPUT_STOP):
+            connection.is_paused_for_output = True
+            stream_pause_reading(&connection.stream)
+            break
+    return offset if not connection.flags & CONNECTION_CLOSE_AFTER_REPLY else size
+
+
+cdef inline bint must_wait(const connection_t *connection) noexcept nogil:
+    return connection.is_busy or connection.is_client_paused or connection.is_paused_for_output
+
+
+cdef void on_input(connection_t *connection, const char *data, size_t size) noexcept nogil:
+    cdef executor_t *self = <executor_t *>connection.thread.context
+    cdef size_t consumed
+    if unlikely(connection.is_processing):
+        # The loop handed over kept bytes while we were executing earlier ones.
+        connection_keep_input(connection, data, size)
+        return
+    if likely(connection.input_size == 0 and not must_wait(connection)):
+        connection.is_processing = True
+        consumed = process_window(self, connection, data, size)
+        connection.is_processing = False
+        if consumed < size:
+            connection_keep_input(connection, data + consumed, size - consumed)
+    else:
+        if size > 0:
+            connection_keep_input(connection, data, size)
+        process_kept(self, connection)
+    if connection.input_size > <size_t>self.server.settings.client_query_buffer_limit:
+        self.stats.input_limit_closes += 1
+        connection_close(connection)
+        return
+    connection_queue_flush(connection)
+
+
+cdef void process_kept(executor_t *self, connection_t *connection) noexcept nogil:
+    cdef size_t consumed
+    # Something may have been kept while this ran: go on until nothing moves.
+    while connection.input_size > 0 and not must_wait(connection):
+        if connection.input_size < connection.parser.bytes_wanted:
+            return
+        connection.is_processing = True
+        consumed = process_window(self, connection, connection.input, connection.input_size)
+        connection.is_processing = False
+        connection_consume_input(connection, consumed)
+        if consumed == 0:
+            return
+
+
+cdef void dispatch_resume(connection_t *connection) noexcept nogil:
+    cdef executor_t *self = <executor_t *>connection.thread.context
+    if connection.is_closed:
+        return
+    process_kept(self, connection)
+    connection_queue_flush(connection)
+
+
+cdef void dispatch_service(service_t *out) noexcept nogil:
+    out.on_input = on_input
+
+
+cdef void dispatch_init(executor_t *self) noexcept nogil:
+    self.calls = <call_t *>net_zalloc(BATCH_MAX * sizeof(call_t))
+    self.arguments_capacity = ARGUMENTS_MIN
+    self.arguments = <slice_t *>net_alloc(ARGUMENTS_MIN * sizeof(slice_t))
+    self.command_stats = <command_stats_t *>net_zalloc(COMMAND_MAX * sizeof(command_stats_t))
+    reply_init(&self.scratch, 2)
+    reply_init(&self.discarded, 2)
+
+
+cdef void dispatch_deinit(executor_t *self) noexcept nogil:
+    reply_deinit(&self.scratch)
+    reply_deinit(&self.discarded)
+    net_free(self.calls)
+    net_free(self.arguments)
+    net_free(self.command_stats)

@@ -1,0 +1,135 @@
+"""Shards and their tokens: see shard.pxd for the protocol.
+
+Invariants: shard data is touched only between acquire and release; whoever releases looks into the
+inbox after the token is free again, so a message that was pushed while the token was taken is
+always run by somebody. Accounts: the thread's allocation balance is read at acquire and at release;
+the difference is this shard's.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LFU, POLICY_ALLKEYS_LRU, POLICY_VOLATILE_LFU,
+                                         POLICY_VOLATILE_LRU, settings_t)
+from dfly._core.loop.mailbox cimport mailbox_init, mailbox_is_empty, mailbox_push, mailbox_take, message_t
+from dfly._core.store.dash cimport dash_clear, dash_init, dash_enable_access_tracking
+from dfly._core.sys.alloc cimport mem_free, mem_thread_balance, mem_zalloc, net_free, net_zalloc
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, DFLY_DCHECK, atomic_cas, atomic_load_relaxed, atomic_store,
+                                  full_fence)
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef extern from "sched.h" nogil:
+    int sched_yield() noexcept
+
+
+cdef shard_t *shard_new(uint32_t index, uint32_t shard_count, const settings_t *settings) noexcept nogil:
+    cdef shard_t *self = <shard_t *>net_zalloc(sizeof(shard_t))
+    mailbox_init(&self.inbox)
+    self.index = index
+    self.shard_count = shard_count
+    self.settings = settings
+    self.databases = <database_t **>net_zalloc(settings.databases * sizeof(database_t *))
+    return self
+
+
+cdef void shard_free(shard_t *self) noexcept nogil:
+    cdef uint32_t i
+    cdef reclaim_t *dropped
+    for i in range(self.settings.databases):
+        if self.databases[i] != NULL:
+            dash_clear(&self.databases[i].table)
+            mem_free(self.databases[i])
+    while self.reclaim != NULL:
+        dropped = self.reclaim
+        self.reclaim = dropped.next
+        dash_clear(&dropped.table)
+        mem_free(dropped)
+    net_free(self.databases)
+    net_free(self)
+
+
+cdef inline void enter(shard_t *self) noexcept nogil:
+    self.balance_at_acquire = mem_thread_balance()
+
+
+cdef inline void leave(shard_t *self) noexcept nogil:
+    self.used_bytes += mem_thread_balance() - self.balance_at_acquire
+
+
+cdef bint shard_try_acquire(shard_t *self) noexcept nogil:
+    if atomic_load_relaxed(&self.token) != 0 or not atomic_cas(&self.token, 0, 1):
+        return False
+    enter(self)
+    return True
+
+
+cdef void shard_acquire(shard_t *self) noexcept nogil:
+    cdef int spins = 0
+    while not shard_try_acquire(self):
+        spins += 1
+        if spins > 64:
+            sched_yield()
+
+
+cdef void run_inbox(shard_t *self) noexcept nogil:
+    cdef message_t *message = mailbox_take(&self.inbox)
+    cdef message_t *following
+    while message != NULL:
+        following = message.next
+        self.stats.inbox_messages += 1
+        message.run(message, self)
+        message = following
+
+
+cdef void shard_release(shard_t *self) noexcept nogil:
+    while True:
+        leave(self)
+        atomic_store(&self.token, 0)
+        # A producer pushes, then tries the token; we free the token, then look: with a full fence
+        # between the two steps on both sides one of us sees the other.
+        full_fence()
+        if mailbox_is_empty(&self.inbox):
+            return
+        if not shard_try_acquire(self):
+            return
+        run_inbox(self)
+
+
+cdef bint shard_submit(shard_t *self, message_t *message) noexcept nogil:
+    if shard_try_acquire(self):
+        message.run(message, self)
+        shard_release(self)
+        return True
+    mailbox_push(&self.inbox, message)
+    full_fence()
+    if shard_try_acquire(self):
+        run_inbox(self)
+        shard_release(self)
+    return False
+
+
+cdef bint policy_tracks_access(int64_t policy) noexcept nogil:
+    return (policy == POLICY_ALLKEYS_LRU or policy == POLICY_ALLKEYS_LFU
+            or policy == POLICY_VOLATILE_LRU or policy == POLICY_VOLATILE_LFU)
+
+
+cdef database_t *shard_database(shard_t *self, uint32_t index) noexcept nogil:
+    cdef database_t *database = self.databases[index]
+    if database == NULL:
+        database = <database_t *>mem_zalloc(sizeof(database_t))
+        dash_init(&database.table)
+        database.index = index
+        if policy_tracks_access(self.settings.maxmemory_policy):
+            dash_enable_access_tracking(&database.table, self.access_clock)
+        self.databases[index] = database
+    return database
+
+
+cdef int64_t shard_total_used(shard_t *self) noexcept nogil:
+    cdef int64_t total = 0
+    cdef uint32_t i
+    for i in range(self.shard_count):
+        total += <int64_t>atomic_load_relaxed(<const uint64_t *>&self.siblings[i].used_bytes)
+    # What this thread changed since it took its token is not booked yet.
+    return total + mem_thread_balance() - self.balance_at_acquire

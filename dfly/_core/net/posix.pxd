@@ -1,0 +1,35 @@
+"""libc declarations of the network room: addresses and socket options."""
+
+from libc.stdint cimport uint16_t, uint32_t
+
+cdef extern from "sys/socket.h" nogil:
+    """
+    #include <sys/un.h>
+    #include <netinet/in.h>
+    #include <netinet/tcp.h>
+    #include <arpa/inet.h>
+    """
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        unsigned short sa_family
+    struct sockaddr_storage:
+        unsigned short ss_family
+    struct in_addr:
+        uint32_t s_addr
+    struct in6_addr:
+        unsigned char s6_addr[16]
+    struct sockaddr_in:
+        uint16_t sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        uint16_t sin6_port
+        in6_addr sin6_addr
+    struct sockaddr_un:
+        char sun_path[108]
+    int AF_INET, AF_INET6, AF_UNIX
+    int SOL_SOCKET, SO_KEEPALIVE, IPPROTO_TCP, TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT
+    int getpeername(int fd, sockaddr *address, socklen_t *size) noexcept
+    int getsockname(int fd, sockaddr *address, socklen_t *size) noexcept
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t size) noexcept
+    const char *inet_ntop(int family, const void *source, char *out, socklen_t size) noexcept
+    uint16_t ntohs(uint16_t value) noexcept
