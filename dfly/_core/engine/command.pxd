@@ -16,6 +16,7 @@ Kinds say where a handler runs:
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.loop.mailbox cimport message_t
@@ -221,3 +222,59 @@ cdef void reply_syntax_error(reply_t *reply) noexcept nogil
 cdef void reply_not_integer(reply_t *reply) noexcept nogil
 cdef void reply_unknown_subcommand(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil
 cdef void sanitize_error(char *text) noexcept nogil                              # CR and LF become spaces
+
+
+# Rows. A family fills a module-level array with these and registers it.
+cdef inline command_spec_t base_row(const char *name, int32_t arity, uint64_t flags, uint64_t acl,
+                                    int32_t kind) noexcept nogil:
+    cdef command_spec_t row
+    memset(&row, 0, sizeof(row))
+    row.name = name
+    row.arity = arity
+    row.flags = flags
+    row.acl = acl
+    row.kind = kind
+    return row
+
+
+cdef inline command_spec_t key_row(const char *name, int32_t arity, uint64_t flags, uint64_t acl,
+                                   uint64_t key_flags, command_handler_t handler) noexcept nogil:
+    """A command with one key, its first argument."""
+    cdef command_spec_t row = base_row(name, arity, flags, acl, KIND_KEY)
+    row.first_key = 1
+    row.last_key = 1
+    row.key_step = 1
+    row.key_flags = key_flags
+    row.handler = handler
+    return row
+
+
+cdef inline command_spec_t connection_row(const char *name, int32_t arity, uint64_t flags, uint64_t acl,
+                                          command_handler_t handler) noexcept nogil:
+    cdef command_spec_t row = base_row(name, arity, flags, acl, KIND_CONNECTION)
+    row.handler = handler
+    return row
+
+
+cdef inline command_spec_t transaction_row(const char *name, int32_t arity, uint64_t flags, uint64_t acl,
+                                           int32_t first_key, int32_t last_key, int32_t key_step,
+                                           uint64_t key_flags, transaction_step_t step) noexcept nogil:
+    cdef command_spec_t row = base_row(name, arity, flags, acl, KIND_TRANSACTION)
+    row.first_key = first_key
+    row.last_key = last_key
+    row.key_step = key_step
+    row.key_flags = key_flags
+    row.step = step
+    return row
+
+
+cdef inline command_spec_t control_row(const char *name, int32_t arity, uint64_t flags, uint64_t acl) noexcept nogil:
+    return base_row(name, arity, flags, acl, KIND_CONTROL)
+
+
+cdef inline command_spec_t container_row(const char *name, int32_t arity, uint64_t flags, uint64_t acl,
+                                         command_spec_t *subcommands, uint32_t count) noexcept nogil:
+    cdef command_spec_t row = base_row(name, arity, flags, acl, KIND_CONTAINER)
+    row.subcommands = subcommands
+    row.subcommand_count = count
+    return row

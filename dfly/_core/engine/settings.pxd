@@ -25,6 +25,10 @@ cdef struct output_limit_t:
     int64_t soft_bytes
     int64_t soft_seconds
 
+cdef struct password_t:
+    size_t size
+    char text[1]                 # size bytes
+
 cdef struct settings_t:
     uint32_t databases
     int64_t maxmemory            # bytes, 0: no limit
@@ -45,6 +49,7 @@ cdef struct settings_t:
     int64_t notify_keyspace_events
     int64_t active_expire_enabled
     output_limit_t output_limits[3]
-    # SHA-256 of the password (32 bytes) and whether one is set: compared in constant time.
-    char password_digest[32]
+    # The password: replaced as a whole by the main thread, never changed in place and never freed,
+    # so that a shard thread may compare with an old one for a moment. NULL: none.
+    const password_t *password
     int64_t has_password

@@ -1,16 +1,17 @@
 """Reply builder: appends RESP2 or RESP3 to one growable buffer.
 
 Each function takes the protocol from `self.resp` (2 or 3), so handlers are written once. Header
-functions (array, map, set, push) say how many elements follow. `reply_defer_array`/`reply_set_deferred` serve replies whose
-length is known only at the end.
+functions (array, map, set, push) say how many elements follow; reply_defer_array and
+reply_set_deferred serve replies whose length is known only at the end. Protocol: Redis' RESP
+specification (redis.io/docs/latest/develop/reference/protocol-spec).
 
-Ownership: the buffer is the builder's (net_alloc); `reply_deinit` or `reply_detach` ends that.
+Ownership: the buffer is the builder's (net_alloc); reply_deinit ends that.
 """
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from dfly._core.sys.base cimport likely, slice_t
+from dfly._core.sys.base cimport likely, unlikely
 
 cdef struct reply_t:
     char *data
@@ -18,24 +19,18 @@ cdef struct reply_t:
     size_t capacity
     int resp                     # 2 or 3
     uint64_t error_count         # error replies appended, for stats
-    bint is_muted                # CLIENT REPLY OFF/SKIP: append nothing
 
 cdef void reply_init(reply_t *self, int resp) noexcept nogil
 cdef void reply_deinit(reply_t *self) noexcept nogil
 cdef void reply_reset(reply_t *self) noexcept nogil                       # size = 0, memory kept
 cdef void reply_grow(reply_t *self, size_t more) noexcept nogil           # room for `more` bytes
 
-cdef void reply_raw(reply_t *self, const char *data, size_t size) noexcept nogil     # finished RESP
-cdef void reply_simple(reply_t *self, const char *text) noexcept nogil               # +text
-cdef void reply_ok(reply_t *self) noexcept nogil
-cdef void reply_error(reply_t *self, const char *text) noexcept nogil                # "-" + text; text starts with its code: "ERR ..."
+cdef void reply_error(reply_t *self, const char *text) noexcept nogil     # "-" + text; text starts with its code: "ERR ..."
 cdef void reply_error_slice(reply_t *self, const char *text, size_t size) noexcept nogil
-cdef void reply_int(reply_t *self, int64_t value) noexcept nogil
-cdef void reply_bulk(reply_t *self, const char *data, size_t size) noexcept nogil
+cdef void reply_int_slow(reply_t *self, int64_t value) noexcept nogil
 cdef void reply_bulk_text(reply_t *self, const char *text) noexcept nogil            # NUL terminated
 cdef void reply_bulk_int(reply_t *self, int64_t value) noexcept nogil                # integer as bulk string
-cdef char *reply_bulk_reserve(reply_t *self, size_t size) noexcept nogil             # header and CRLF written; fill size bytes (NULL when muted)
-cdef void reply_null(reply_t *self) noexcept nogil                                   # $-1 or _
+cdef char *reply_bulk_reserve(reply_t *self, size_t size) noexcept nogil             # header and CRLF written; fill size bytes
 cdef void reply_null_array(reply_t *self) noexcept nogil                             # *-1 or _
 cdef void reply_bool(reply_t *self, bint value) noexcept nogil                       # :1/:0 or #t/#f
 cdef void reply_double(reply_t *self, double value) noexcept nogil                   # bulk or ","; %.17g as Redis
@@ -47,3 +42,70 @@ cdef void reply_set(reply_t *self, size_t count) noexcept nogil
 cdef void reply_push(reply_t *self, size_t count) noexcept nogil
 cdef size_t reply_defer_array(reply_t *self) noexcept nogil                          # returns a mark
 cdef void reply_set_deferred(reply_t *self, size_t mark, char kind, size_t count) noexcept nogil   # kind '*', '%', '~', '>'
+cdef void reply_header(reply_t *self, char kind, uint64_t value) noexcept nogil      # "<kind><value>\r\n"
+cdef void reply_simple(reply_t *self, const char *text) noexcept nogil               # +text
+
+
+cdef inline char *reply_reserve(reply_t *self, size_t more) noexcept nogil:
+    """Room for `more` bytes; where the next byte goes."""
+    if unlikely(self.size + more > self.capacity):
+        reply_grow(self, more)
+    return self.data + self.size
+
+
+cdef inline void reply_raw(reply_t *self, const char *data, size_t size) noexcept nogil:
+    """Finished RESP bytes."""
+    memcpy(reply_reserve(self, size), data, size)
+    self.size += size
+
+
+cdef inline void reply_ok(reply_t *self) noexcept nogil:
+    memcpy(reply_reserve(self, 5), b"+OK\r\n", 5)
+    self.size += 5
+
+
+cdef inline void reply_int(reply_t *self, int64_t value) noexcept nogil:
+    cdef char *p
+    if likely(<uint64_t>value <= 9):
+        p = reply_reserve(self, 4)
+        p[0] = c':'
+        p[1] = <char>(c'0' + value)
+        p[2] = c'\r'
+        p[3] = c'\n'
+        self.size += 4
+    else:
+        reply_int_slow(self, value)
+
+
+cdef inline void reply_null(reply_t *self) noexcept nogil:
+    """$-1 or _"""
+    if self.resp == 3:
+        memcpy(reply_reserve(self, 3), b"_\r\n", 3)
+        self.size += 3
+    else:
+        memcpy(reply_reserve(self, 5), b"$-1\r\n", 5)
+        self.size += 5
+
+
+cdef inline void reply_bulk(reply_t *self, const char *data, size_t size) noexcept nogil:
+    cdef char *p
+    if likely(size < 100):
+        # Most values: a one or two digit header written by hand.
+        p = reply_reserve(self, size + 8)
+        p[0] = c'$'
+        if size < 10:
+            p[1] = <char>(c'0' + size)
+            p += 2
+        else:
+            p[1] = <char>(c'0' + size // 10)
+            p[2] = <char>(c'0' + size % 10)
+            p += 3
+        p[0] = c'\r'
+        p[1] = c'\n'
+        memcpy(p + 2, data, size)
+        p += 2 + size
+        p[0] = c'\r'
+        p[1] = c'\n'
+        self.size = <size_t>(p + 2 - self.data)
+    else:
+        memcpy(reply_bulk_reserve(self, size), data, size)

@@ -14,8 +14,9 @@ between half empty and full; size classes keep it near full at every number of k
 Use of the hash: bits 40..63 directory, 24..39 shard (engine), 8..23 position in the segment
 (bucket = position * regular >> 16), 0..7 fingerprint.
 
-Scan order is hash order, (directory bits, position) = 40 bits, so a cursor stays valid while
-segments grow and split: an element present throughout is returned.
+Scan order is hash order within a subrange of the directory: a cursor holds the subrange's depth (5
+bits), its directory bits (24) and a position (16), so it stays valid while segments grow, split and
+merge: an element present throughout is returned.
 
 TTLs are part of the entry: a segment with at least one deadline carries an array of 5-byte
 deadlines (ms since a process-wide base), widened to 8 bytes when a deadline does not fit. Each
@@ -32,7 +33,7 @@ from dfly._core.store.object cimport key_t, object_t
 cdef enum:
     DASH_SLOTS = 14
     DASH_NO_DEADLINE = -1
-    DASH_CURSOR_BITS = 40
+    DASH_CURSOR_BITS = 45
 
 cdef struct entry_t:
     object_t key
@@ -60,6 +61,7 @@ cdef struct dash_t:
     segment_t **due              # binary heap of segments that have deadlines
     uint32_t due_count
     uint32_t due_capacity
+    bint is_visiting             # dash_visit_due runs: segments keep their size
     bint access_tracking         # segments carry 24-bit access words (LRU clock or LFU)
     uint64_t grow_count
     uint64_t split_count
@@ -96,7 +98,7 @@ cdef int64_t dash_next_due(dash_t *self) noexcept nogil                     # lo
 # the engine's door) and return True, or return False to leave it. Returns the number visited.
 cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit, void *context) noexcept nogil
 
-# Visits all entries whose home is the bucket at `cursor` (40 bits, 0 to start); returns the next
+# Visits all entries whose home is the bucket at `cursor` (45 bits, 0 to start); returns the next
 # cursor, 0 at the end. The visitor may not insert or erase; its result is ignored.
 cdef uint64_t dash_scan(dash_t *self, uint64_t cursor, dash_visit_t visit, void *context) noexcept nogil
 cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept nogil   # uniform enough; False if empty

@@ -1,0 +1,21 @@
+"""The list of families: importing this module and calling register_all fills the registry."""
+
+from dfly._core.sys.base cimport DFLY_ABI_STAMP
+
+from dfly._core.commands import connection
+
+__abi__ = DFLY_ABI_STAMP
+
+FAMILIES = (connection,)
+
+registered = False
+
+
+def register_all():
+    """Registers every family's rows, once a process."""
+    global registered
+    if registered:
+        return
+    for family in FAMILIES:
+        family.register()
+    registered = True

@@ -1,0 +1,440 @@
+"""The server object: the one door through which Python starts, feeds and stops the data plane.
+
+Python creates a Server from plain values, hands it listening sockets, and starts one
+threading.Thread per shard thread. Each thread sets up its own proactor and then stays in nogil code;
+it comes back only for fibers and at the end. The main thread meanwhile waits for work of the control
+plane (wait_control): commands that Python executes, such as CONFIG and INFO.
+
+Ownership: Server owns server_t, shards and executors; they are freed in close(), after all threads
+have ended. A control request is a transaction_t that belongs to Python until reply() is called.
+"""
+
+import os
+import select
+import threading
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy, memset, strlen
+
+from dfly._core.engine.acceptor cimport acceptor_open, acceptor_t
+from dfly._core.engine.command cimport (COMMAND_MAX, call_t, command_registry, command_spec_t, registry_t,
+                                        transaction_t)
+from dfly._core.engine.cron cimport cron_start, cron_stop, expiry_soon
+from dfly._core.engine.dispatch cimport dispatch_deinit, dispatch_init, dispatch_service
+from dfly._core.engine.eviction cimport eviction_set_baseline
+from dfly._core.engine.server_state cimport executor_t, server_t, slowlog_clear
+from dfly._core.engine.settings cimport password_t
+from dfly._core.engine.shard cimport shard_free, shard_new, shard_t
+from dfly._core.engine.transaction cimport transaction_complete
+from dfly._core.loop.mailbox cimport mailbox_init, mailbox_is_empty, mailbox_take, message_t
+from dfly._core.loop.proactor cimport (listener_close, proactor_deinit, proactor_init, proactor_options_t, proactor_post,
+                                       proactor_run, proactor_stop, proactor_t)
+from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_close, connection_t,
+                                        net_thread_flush, net_thread_init, net_thread_t)
+from dfly._core.resp.reply cimport reply_raw
+from dfly._core.sys.alloc cimport ACCOUNT_DATA, ACCOUNT_NET, mem_total, net_free, net_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store, atomic_sub, slice_t
+from dfly._core.sys.clock cimport ticks_per_us, wall_ms
+
+from dfly._core.commands import registration
+
+__abi__ = DFLY_ABI_STAMP
+
+registration.register_all()
+
+# Settings that are one int64 in settings_t, by their Redis name.
+POLICIES = ("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
+            "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
+CLIENT_CLASSES = ("normal", "replica", "pubsub")
+
+
+cdef void flush_hook(proactor_t *proactor) noexcept nogil:
+    net_thread_flush(<net_thread_t *>proactor.context)
+
+
+cdef void on_open(connection_t *connection) noexcept nogil:
+    pass
+
+
+cdef void on_close(connection_t *connection) noexcept nogil:
+    cdef executor_t *executor = <executor_t *>connection.thread.context
+    atomic_sub(&executor.server.connected_clients, 1)
+
+
+cdef class ControlRequest:
+    """A command that Python must answer: name, args (bytes), and who asked."""
+
+    cdef transaction_t *transaction
+    cdef readonly bytes name
+    cdef readonly list args
+    cdef readonly int resp
+    cdef readonly dict client
+
+    @staticmethod
+    cdef ControlRequest wrap(transaction_t *transaction):
+        cdef ControlRequest self = ControlRequest.__new__(ControlRequest)
+        cdef connection_t *connection = transaction.connection
+        cdef uint32_t i
+        self.transaction = transaction
+        self.name = transaction.spec.name
+        self.args = [transaction.argv[i].data[:transaction.argv[i].size] for i in range(transaction.argc)]
+        self.resp = connection.resp
+        self.client = {
+            "id": connection.id, "db": transaction.database_index, "flags": connection.flags,
+            "addr": connection.peer_address.decode("ascii", "replace"),
+            "laddr": connection.local_address.decode("ascii", "replace"),
+            "name": connection.name.decode("utf-8", "replace") if connection.name != NULL else "",
+        }
+        return self
+
+    def reply(self, bytes resp):
+        """Sends finished RESP bytes as the reply; once."""
+        if self.transaction == NULL:
+            raise RuntimeError("this request has been answered")
+        reply_raw(&self.transaction.reply, resp, len(resp))
+        if resp[:1] == b"-":
+            self.transaction.reply.error_count += 1
+        transaction_complete(self.transaction)
+        self.transaction = NULL
+
+
+cdef class Server:
+    """The running data plane. `settings` maps Redis setting names to Python values."""
+
+    cdef server_t *server
+    cdef acceptor_t *acceptors[16]
+    cdef uint32_t acceptor_count
+    cdef list threads
+    cdef list start_errors
+    cdef object ready
+    cdef object go
+    cdef int backend
+    cdef bint running
+
+    def __cinit__(self, dict settings, int threads=1, bint force_epoll=False, bint force_io_uring=False):
+        cdef uint32_t i
+        self.server = <server_t *>net_zalloc(sizeof(server_t))
+        self.server.thread_count = threads
+        self.server.settings.databases = settings.get("databases", 16)
+        self.backend = 2 if force_epoll else (1 if force_io_uring else 0)
+        self.threads = []
+        self.start_errors = []
+        self.server.started_ms = wall_ms()
+        run_id = os.urandom(20).hex().encode()
+        memcpy(self.server.run_id, <const char *>run_id, 40)
+        mailbox_init(&self.server.control)
+        self.server.control_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        dispatch_service(&self.server.service)
+        self.server.service.on_open = on_open
+        self.server.service.on_close = on_close
+        self._set_defaults()
+        for name, value in settings.items():
+            self.apply(name, value)
+        self.server.shards = <shard_t **>net_zalloc(threads * sizeof(shard_t *))
+        self.server.executors = <executor_t **>net_zalloc(threads * sizeof(executor_t *))
+        self.server.proactors = <proactor_t **>net_zalloc(threads * sizeof(proactor_t *))
+        for i in range(<uint32_t>threads):
+            self.server.shards[i] = shard_new(i, threads, &self.server.settings)
+            self.server.shards[i].siblings = self.server.shards
+            self.server.executors[i] = <executor_t *>net_zalloc(sizeof(executor_t))
+            self.server.executors[i].server = self.server
+            self.server.executors[i].shard = self.server.shards[i]
+            self.server.proactors[i] = &self.server.executors[i].proactor
+            dispatch_init(self.server.executors[i])
+
+    cdef void _set_defaults(self):
+        """Redis' defaults, so that a bare Server works in tests."""
+        self.server.settings.maxmemory_samples = 5
+        self.server.settings.lfu_log_factor = 10
+        self.server.settings.lfu_decay_time = 1
+        self.server.settings.maxclients = 10000
+        self.server.settings.tcp_keepalive_s = 300
+        self.server.settings.protected_mode = 1
+        self.server.settings.proto_max_bulk_len = 512 * 1024 * 1024
+        self.server.settings.client_query_buffer_limit = 1024 * 1024 * 1024
+        self.server.settings.slowlog_log_slower_than_us = 10000
+        self.server.settings.slowlog_max_len = 128
+        self.server.settings.active_expire_enabled = 1
+        self.server.settings.output_limits[2].hard_bytes = 32 * 1024 * 1024
+        self.server.settings.output_limits[2].soft_bytes = 8 * 1024 * 1024
+        self.server.settings.output_limits[2].soft_seconds = 60
+        self.server.settings.output_limits[1].hard_bytes = 256 * 1024 * 1024
+        self.server.settings.output_limits[1].soft_bytes = 64 * 1024 * 1024
+        self.server.settings.output_limits[1].soft_seconds = 60
+
+    def apply(self, str name, value):
+        """Sets one setting that the data plane reads; names it does not know are not its business."""
+        if name == "maxmemory":
+            self.server.settings.maxmemory = value
+        elif name == "maxmemory-policy":
+            self.server.settings.maxmemory_policy = POLICIES.index(value)
+        elif name == "maxmemory-samples":
+            self.server.settings.maxmemory_samples = value
+        elif name == "cache_mode":
+            self.server.settings.cache_mode = bool(value)
+        elif name == "lfu-log-factor":
+            self.server.settings.lfu_log_factor = value
+        elif name == "lfu-decay-time":
+            self.server.settings.lfu_decay_time = value
+        elif name == "maxclients":
+            self.server.settings.maxclients = value
+        elif name == "timeout":
+            self.server.settings.timeout_s = value
+        elif name == "tcp-keepalive":
+            self.server.settings.tcp_keepalive_s = value
+        elif name == "protected-mode":
+            self.server.settings.protected_mode = bool(value)
+        elif name == "proto-max-bulk-len":
+            self.server.settings.proto_max_bulk_len = value
+        elif name == "client-query-buffer-limit":
+            self.server.settings.client_query_buffer_limit = value
+        elif name == "slowlog-log-slower-than":
+            self.server.settings.slowlog_log_slower_than_us = value
+        elif name == "slowlog-max-len":
+            self.server.settings.slowlog_max_len = value
+        elif name == "latency-monitor-threshold":
+            self.server.settings.latency_monitor_threshold_ms = value
+        elif name == "notify-keyspace-events":
+            self.server.settings.notify_keyspace_events = value
+        elif name == "active-expire":
+            self.server.settings.active_expire_enabled = bool(value)
+        elif name == "admin_nopass":
+            self.server.admin_without_password = bool(value)
+        elif name == "requirepass":
+            self._set_password(value.encode() if isinstance(value, str) else value)
+        elif name == "client-output-buffer-limit":
+            for which, (hard, soft, seconds) in value.items():
+                self._set_output_limit(CLIENT_CLASSES.index(which), hard, soft, seconds)
+
+    cdef _set_password(self, bytes value):
+        cdef password_t *password = <password_t *>net_zalloc(sizeof(password_t) + len(value))
+        password.size = len(value)
+        memcpy(password.text, <const char *>value, len(value))
+        self.server.settings.password = password
+        self.server.settings.has_password = 1 if value else 0
+
+    cdef _set_output_limit(self, int index, int64_t hard, int64_t soft, int64_t seconds):
+        self.server.settings.output_limits[index].hard_bytes = hard
+        self.server.settings.output_limits[index].soft_bytes = soft
+        self.server.settings.output_limits[index].soft_seconds = seconds
+
+    def start(self):
+        """Starts the shard threads. Returns (backend name, reason). Raises OSError if one cannot start."""
+        self.go = threading.Event()
+        for i in range(self.server.thread_count):
+            self.ready = threading.Event()
+            thread = threading.Thread(target=self._thread_main, args=(i,), name=f"shard-{i}", daemon=True)
+            self.threads.append(thread)
+            # One by one: many threads attaching at once can hang in CPython's stop-the-world.
+            thread.start()
+            self.ready.wait()
+        if self.start_errors:
+            self.running = True
+            self.stop()
+            raise OSError(self.start_errors[0])
+        eviction_set_baseline()
+        self.running = True
+        self.go.set()
+        kind = "io_uring" if self.server.proactors[0].backend_kind == 1 else "epoll"
+        return kind, self.server.proactors[0].backend_reason.decode("utf-8", "replace")
+
+    def _thread_main(self, uint32_t index):
+        cdef executor_t *executor = self.server.executors[index]
+        cdef proactor_options_t options
+        cdef int result
+        memset(&options, 0, sizeof(options))
+        options.backend = self.backend
+        with nogil:
+            result = proactor_init(&executor.proactor, index, &options)
+        if result != 0:
+            self.start_errors.append(f"{executor.proactor.backend_reason.decode('utf-8', 'replace')} ({os.strerror(-result)})")
+            self.ready.set()
+            return
+        net_thread_init(&executor.net, &executor.proactor)
+        executor.net.context = executor
+        executor.net.tcp_keepalive_s = self.server.settings.tcp_keepalive_s
+        executor.proactor.context = &executor.net
+        executor.proactor.on_flush = flush_hook
+        cron_start(executor)
+        self.ready.set()
+        self.go.wait()
+        with nogil:
+            proactor_run(&executor.proactor)
+
+    def listen(self, int fd, bint unix_socket=False, bint admin=False, bint is_protected=False):
+        """Accepts clients from a listening descriptor; call before start's threads are released or after.
+
+        The descriptor stays the caller's to close, after stop().
+        """
+        cdef acceptor_t *acceptor = <acceptor_t *>net_zalloc(sizeof(acceptor_t))
+        cdef uint32_t flags = 0
+        cdef listen_message_t *message
+        if self.acceptor_count >= 16:
+            raise ValueError("at most 16 listening addresses")
+        if unix_socket:
+            flags |= CONNECTION_UNIX_SOCKET
+        if admin:
+            flags |= CONNECTION_ADMIN
+        self.acceptors[self.acceptor_count] = acceptor
+        self.acceptor_count += 1
+        message = <listen_message_t *>net_zalloc(sizeof(listen_message_t))
+        message.message.run = open_listener
+        message.acceptor = acceptor
+        message.server = self.server
+        message.fd = fd
+        message.flags = flags
+        message.is_protected = is_protected
+        proactor_post(self.server.proactors[0], &message.message)
+
+    def wait_control(self, double timeout_s):
+        """Waits for control requests; returns a list of ControlRequest, empty on time-out or signal."""
+        cdef message_t *message
+        cdef message_t *following
+        requests = []
+        try:
+            select.select([self.server.control_fd], [], [], timeout_s)
+            os.eventfd_read(self.server.control_fd)
+        except (BlockingIOError, InterruptedError):
+            pass
+        message = mailbox_take(&self.server.control)
+        while message != NULL:
+            following = message.next
+            requests.append(ControlRequest.wrap(<transaction_t *>message))
+            message = following
+        return requests
+
+    def stop(self):
+        """Ends the shard threads and waits for them. Idempotent."""
+        cdef uint32_t i
+        if not self.running:
+            return
+        self.running = False
+        for i in range(self.server.thread_count):
+            proactor_stop(self.server.proactors[i])
+        self.go.set()
+        for thread in self.threads:
+            thread.join()
+
+    @property
+    def run_id(self):
+        return self.server.run_id.decode()
+
+    def reset_stats(self):
+        """CONFIG RESETSTAT: counters of commands, keyspace and network start again."""
+        cdef uint32_t t
+        cdef executor_t *executor
+        for t in range(self.server.thread_count):
+            executor = self.server.executors[t]
+            memset(executor.command_stats, 0, COMMAND_MAX * sizeof(executor.command_stats[0]))
+            memset(&executor.stats, 0, sizeof(executor.stats))
+            memset(&executor.shard.stats, 0, sizeof(executor.shard.stats))
+            executor.net.connections_received = 0
+            executor.net.net_input_bytes = 0
+            executor.net.net_output_bytes = 0
+
+    def stats(self):
+        """Numbers of all threads, summed, for INFO and /metrics. Reads without stopping anybody."""
+        cdef uint32_t t
+        cdef executor_t *executor
+        cdef shard_t *shard
+        total = {
+            "connected_clients": atomic_load_relaxed(&self.server.connected_clients),
+            "threads": self.server.thread_count,
+            "started_ms": self.server.started_ms,
+            "used_memory_data": mem_total(ACCOUNT_DATA),
+            "used_memory_net": mem_total(ACCOUNT_NET),
+            "used_memory": mem_total(ACCOUNT_DATA) + mem_total(ACCOUNT_NET),
+            "peak_used_memory": self.server.peak_used,
+        }
+        sums = dict.fromkeys((
+            "commands", "errors", "batches", "foreign_in_place", "foreign_messages", "connections_rejected",
+            "gil_acquisitions", "input_limit_closes", "output_limit_closes", "timeout_closes", "hits", "misses",
+            "expired_keys", "evicted_keys", "oom_rejections", "mutations", "borrowed", "inbox_messages",
+            "lazyfreed_objects", "connections_received", "net_input_bytes", "net_output_bytes", "ticks", "sleeps",
+            "wakeups_sent", "wakeups_received", "completions", "messages", "receive_buffer_shortages",
+            "submission_overflows"), 0)
+        lag = 0
+        for t in range(self.server.thread_count):
+            executor = self.server.executors[t]
+            shard = executor.shard
+            for name, value in (
+                ("commands", executor.stats.commands), ("errors", executor.stats.errors),
+                ("batches", executor.stats.batches), ("foreign_in_place", executor.stats.foreign_in_place),
+                ("foreign_messages", executor.stats.foreign_messages),
+                ("connections_rejected", executor.stats.connections_rejected),
+                ("gil_acquisitions", executor.stats.gil_acquisitions),
+                ("input_limit_closes", executor.stats.input_limit_closes),
+                ("output_limit_closes", executor.stats.output_limit_closes),
+                ("timeout_closes", executor.stats.timeout_closes),
+                ("hits", shard.stats.hits), ("misses", shard.stats.misses),
+                ("expired_keys", shard.stats.expired_keys), ("evicted_keys", shard.stats.evicted_keys),
+                ("oom_rejections", shard.stats.oom_rejections), ("mutations", shard.stats.mutations),
+                ("borrowed", shard.stats.borrowed), ("inbox_messages", shard.stats.inbox_messages),
+                ("lazyfreed_objects", shard.stats.lazyfreed_objects),
+                ("connections_received", executor.net.connections_received),
+                ("net_input_bytes", executor.net.net_input_bytes),
+                ("net_output_bytes", executor.net.net_output_bytes),
+                ("ticks", executor.proactor.stats.ticks), ("sleeps", executor.proactor.stats.sleeps),
+                ("wakeups_sent", executor.proactor.stats.wakeups_sent),
+                ("wakeups_received", executor.proactor.stats.wakeups_received),
+                ("completions", executor.proactor.stats.completions),
+                ("messages", executor.proactor.stats.messages),
+                ("receive_buffer_shortages", executor.proactor.stats.receive_buffer_shortages),
+                ("submission_overflows", executor.proactor.stats.submission_overflows),
+            ):
+                sums[name] += value
+            lag = max(lag, shard.stats.expire_lag_ms_max)
+        total.update(sums)
+        total["expire_lag_ms_max"] = lag
+        return total
+
+    def keyspace(self):
+        """{database: (keys, keys with a deadline, mutations)} over all shards."""
+        cdef uint32_t t
+        cdef uint32_t d
+        cdef shard_t *shard
+        result = {}
+        for d in range(self.server.settings.databases):
+            keys = expires = 0
+            for t in range(self.server.thread_count):
+                shard = self.server.shards[t]
+                if shard.databases[d] != NULL:
+                    keys += shard.databases[d].table.count
+                    expires += shard.databases[d].table.deadline_count
+            if keys:
+                result[d] = (keys, expires)
+        return result
+
+    def command_stats(self):
+        """{name: (calls, microseconds, rejected, failed)} of commands that were called."""
+        cdef registry_t *registry = command_registry()
+        cdef uint32_t i
+        cdef uint32_t t
+        result = {}
+        for i in range(registry.count):
+            calls = ticks = rejected = failed = 0
+            for t in range(self.server.thread_count):
+                calls += self.server.executors[t].command_stats[i].calls
+                ticks += self.server.executors[t].command_stats[i].ticks
+                rejected += self.server.executors[t].command_stats[i].rejected
+                failed += self.server.executors[t].command_stats[i].failed
+            if calls or rejected:
+                result[registry.specs[i].name.decode()] = (calls, ticks / ticks_per_us(), rejected, failed)
+        return result
+
+
+cdef struct listen_message_t:
+    message_t message
+    acceptor_t *acceptor
+    server_t *server
+    int fd
+    uint32_t flags
+    bint is_protected
+
+
+cdef void open_listener(message_t *message, void *context) noexcept nogil:
+    """On the first shard thread: a listener belongs to the proactor that accepts."""
+    cdef listen_message_t *wanted = <listen_message_t *>message
+    acceptor_open(wanted.acceptor, wanted.server, wanted.server.executors[0], wanted.fd, wanted.flags)
+    wanted.acceptor.is_protected = wanted.is_protected
+    net_free(wanted)

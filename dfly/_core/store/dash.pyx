@@ -1,0 +1,1098 @@
+"""The dash table: see dash.pxd for the idea and the contract.
+
+A segment is one block: segment_t (64 bytes), bucket_t[total], then total * 14 entries. `regular`
+home buckets come first, then the stash. Size classes are chosen so that a block just fits one of the
+allocator's sizes (four steps a doubling): 64 + 480 * total is at most 1, 2, 4, 8, 16, 20, 24, 28, 32 KB.
+
+Invariants
+1. An entry lives in its home bucket, in the next regular bucket (its `displaced` bit set), or in a
+   stash bucket (and the home bucket's `overflow` counts it).
+2. busy bits cover exactly the used slots; displaced and deadline bits are subsets of busy.
+3. The directory holds 1 << (depth - local_depth) consecutive words for each segment.
+4. segment.earliest is a lower bound of its deadlines; a segment is in the due heap exactly while
+   earliest is not DASH_NO_DEADLINE.
+5. A bucket's version is at most the version of every entry in it: when entries move, the destination
+   takes the smaller of both, so a snapshot that has not saved an entry still sees it as unsaved.
+
+Ownership: the table owns segments, side arrays and keys; values are the engine's.
+Source: Lu, Hao, Wang, Lo, "Dash: Scalable Hashing on Persistent Memory", VLDB 2020.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_equals_key, object_free,
+                                      object_key_hash, object_tag)
+from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely)
+from dfly._core.sys.clock cimport wall_ms
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    CLASS_COUNT = 9
+    SPLIT_CLASS = 4              # halves of a split are at least this large; smaller ones are for small tables
+    SEGMENT_HEADER = 64
+    DEPTH_MAX = 24
+    SLOT_MASK = 0x3FFF
+    FILL_PERCENT = 85            # a rebuilt or split segment is at most so full
+    SHRINK_PERCENT = 35          # below this a segment is rebuilt smaller
+    SHRUNK_PERCENT = 60          # and then is at most so full
+    NARROW = 5                   # bytes of a deadline relative to the base
+    WIDE = 8                     # bytes of an absolute deadline
+    ACCESS_BYTES = 3
+    SCAN_BITS = 24
+    NO_SLOT = 0xFFFF
+
+cdef struct segment_t:
+    uint16_t regular
+    uint16_t total               # regular + stash
+    uint8_t local_depth
+    uint8_t size_class
+    uint8_t deadline_width
+    uint8_t unused
+    uint32_t count
+    uint32_t shrink_below
+    uint32_t due_position        # 1-based place in the due heap, 0: not in it
+    uint32_t unused2
+    int64_t earliest
+    uint8_t *deadlines           # total * 14 cells, or NULL
+    uint8_t *access              # total * 14 cells, or NULL
+    uint64_t unused3[2]
+
+cdef uint16_t[CLASS_COUNT] CLASS_REGULAR = [1, 3, 7, 14, 31, 39, 47, 55, 64]
+cdef uint16_t[CLASS_COUNT] CLASS_TOTAL = [2, 4, 8, 16, 34, 42, 51, 59, 68]
+# Deadlines are kept relative to this; a day back, so that a clock that is set back does no harm.
+cdef int64_t deadline_base = wall_ms() - 86400000
+if sizeof(segment_t) != SEGMENT_HEADER or sizeof(bucket_t) != 32 or sizeof(entry_t) != 32:
+    raise ImportError("dash table: unexpected struct layout")
+
+
+# ---- Addressing ------------------------------------------------------------------------------
+
+cdef inline segment_t *word_segment(uint64_t word) noexcept nogil:
+    return <segment_t *>(word & 0x0000FFFFFFFFFFFFULL)
+
+
+cdef inline uint32_t word_regular(uint64_t word) noexcept nogil:
+    return <uint32_t>((word >> 48) & 0xFF)
+
+
+cdef inline uint32_t word_total(uint64_t word) noexcept nogil:
+    return <uint32_t>(word >> 56)
+
+
+cdef inline uint64_t make_word(segment_t *segment) noexcept nogil:
+    return (<uint64_t>segment | (<uint64_t>segment.regular << 48) | (<uint64_t>segment.total << 56))
+
+
+cdef inline uint64_t directory_index(uint64_t hash, uint32_t depth) noexcept nogil:
+    # Two shifts, since a shift by 64 (depth 0) is undefined.
+    return (hash >> 1) >> (63 - depth)
+
+
+cdef inline uint32_t position_of(uint64_t hash) noexcept nogil:
+    return <uint32_t>((hash >> 8) & 0xFFFF)
+
+
+cdef inline uint32_t home_bucket(uint64_t hash, uint32_t regular) noexcept nogil:
+    return (position_of(hash) * regular) >> 16
+
+
+cdef inline bucket_t *segment_buckets(segment_t *segment) noexcept nogil:
+    return <bucket_t *>(<char *>segment + SEGMENT_HEADER)
+
+
+cdef inline entry_t *segment_entries(segment_t *segment, uint32_t total) noexcept nogil:
+    return <entry_t *>(<char *>segment + SEGMENT_HEADER + total * sizeof(bucket_t))
+
+
+cdef inline uint32_t next_bucket(uint32_t bucket, uint32_t regular) noexcept nogil:
+    return bucket + 1 if bucket + 1 < regular else 0
+
+
+cdef inline uint32_t previous_bucket(uint32_t bucket, uint32_t regular) noexcept nogil:
+    return bucket - 1 if bucket > 0 else regular - 1
+
+
+cdef inline void make_ref(dash_ref_t *out, segment_t *segment, uint32_t total, uint32_t bucket, uint32_t slot) noexcept nogil:
+    out.segment = segment
+    out.bucket = &segment_buckets(segment)[bucket]
+    out.entry = &segment_entries(segment, total)[bucket * DASH_SLOTS + slot]
+    out.bucket_index = <uint16_t>bucket
+    out.slot = <uint8_t>slot
+
+
+# ---- Side arrays: deadlines and access words ---------------------------------------------------
+
+cdef inline size_t cell_index(uint32_t bucket, uint32_t slot) noexcept nogil:
+    return <size_t>bucket * DASH_SLOTS + slot
+
+
+cdef int64_t deadline_get(const segment_t *segment, size_t cell) noexcept nogil:
+    cdef int64_t value = 0
+    cdef const uint8_t *p = segment.deadlines + cell * segment.deadline_width
+    memcpy(&value, p, 8 if segment.deadline_width == WIDE else NARROW)
+    return value if segment.deadline_width == WIDE else value + deadline_base
+
+
+cdef inline bint fits_narrow(int64_t deadline) noexcept nogil:
+    return deadline >= deadline_base and deadline - deadline_base < (<int64_t>1 << 40)
+
+
+cdef void deadline_put(segment_t *segment, size_t cell, int64_t deadline) noexcept nogil:
+    cdef int64_t value = deadline if segment.deadline_width == WIDE else deadline - deadline_base
+    memcpy(segment.deadlines + cell * segment.deadline_width, &value, segment.deadline_width)
+
+
+cdef void widen_deadlines(segment_t *segment) noexcept nogil:
+    """A deadline more than 34 years ahead (or before the base): all of the segment's become absolute."""
+    cdef size_t cells = <size_t>segment.total * DASH_SLOTS
+    cdef uint8_t *wide = <uint8_t *>mem_zalloc(cells * WIDE)
+    cdef size_t i
+    cdef int64_t value
+    for i in range(cells):
+        value = deadline_get(segment, i)
+        memcpy(wide + i * WIDE, &value, WIDE)
+    mem_free(segment.deadlines)
+    segment.deadlines = wide
+    segment.deadline_width = WIDE
+
+
+cdef void reserve_deadlines(segment_t *segment, int64_t deadline) noexcept nogil:
+    if segment.deadlines == NULL:
+        segment.deadline_width = NARROW
+        segment.deadlines = <uint8_t *>mem_zalloc(<size_t>segment.total * DASH_SLOTS * NARROW)
+    if segment.deadline_width == NARROW and not fits_narrow(deadline):
+        widen_deadlines(segment)
+
+
+cdef uint32_t access_get(const segment_t *segment, size_t cell) noexcept nogil:
+    cdef uint32_t word = 0
+    memcpy(&word, segment.access + cell * ACCESS_BYTES, ACCESS_BYTES)
+    return word
+
+
+cdef void access_put(segment_t *segment, size_t cell, uint32_t word) noexcept nogil:
+    memcpy(segment.access + cell * ACCESS_BYTES, &word, ACCESS_BYTES)
+
+
+# ---- The heap of segments by earliest deadline ---------------------------------------------------
+
+cdef void due_place(dash_t *self, segment_t *segment, uint32_t position) noexcept nogil:
+    self.due[position - 1] = segment
+    segment.due_position = position
+
+
+cdef void due_sift(dash_t *self, segment_t *segment) noexcept nogil:
+    """Restores heap order around a segment whose `earliest` changed."""
+    cdef uint32_t position = segment.due_position
+    cdef uint32_t child
+    while position > 1 and self.due[position // 2 - 1].earliest > segment.earliest:
+        due_place(self, self.due[position // 2 - 1], position)
+        position //= 2
+    while True:
+        child = position * 2
+        if child > self.due_count:
+            break
+        if child < self.due_count and self.due[child].earliest < self.due[child - 1].earliest:
+            child += 1
+        if self.due[child - 1].earliest >= segment.earliest:
+            break
+        due_place(self, self.due[child - 1], position)
+        position = child
+    due_place(self, segment, position)
+
+
+cdef void due_remove(dash_t *self, segment_t *segment) noexcept nogil:
+    cdef segment_t *last
+    cdef uint32_t position = segment.due_position
+    if position == 0:
+        return
+    last = self.due[self.due_count - 1]
+    self.due_count -= 1
+    segment.due_position = 0
+    if last != segment:
+        due_place(self, last, position)
+        due_sift(self, last)
+
+
+cdef void due_update(dash_t *self, segment_t *segment) noexcept nogil:
+    """Puts the segment where its `earliest` says, or takes it out of the heap."""
+    if segment.earliest == DASH_NO_DEADLINE:
+        due_remove(self, segment)
+        return
+    if segment.due_position == 0:
+        if self.due_count == self.due_capacity:
+            self.due_capacity = self.due_capacity * 2 if self.due_capacity > 0 else 16
+            self.due = <segment_t **>mem_realloc(self.due, self.due_capacity * sizeof(segment_t *))
+        self.due_count += 1
+        due_place(self, segment, self.due_count)
+    due_sift(self, segment)
+
+
+# ---- Segments ------------------------------------------------------------------------------------
+
+cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth) noexcept nogil:
+    cdef uint32_t total = CLASS_TOTAL[size_class]
+    cdef size_t metadata = SEGMENT_HEADER + total * sizeof(bucket_t)
+    cdef segment_t *segment = <segment_t *>mem_alloc(metadata + <size_t>total * DASH_SLOTS * sizeof(entry_t))
+    # Entries need no clearing: busy bits say which exist.
+    memset(segment, 0, metadata)
+    segment.regular = CLASS_REGULAR[size_class]
+    segment.total = <uint16_t>total
+    segment.size_class = <uint8_t>size_class
+    segment.local_depth = <uint8_t>local_depth
+    segment.earliest = DASH_NO_DEADLINE
+    segment.shrink_below = total * DASH_SLOTS * SHRINK_PERCENT // 100 if size_class > 0 else 0
+    if self.access_tracking:
+        segment.access = <uint8_t *>mem_zalloc(<size_t>total * DASH_SLOTS * ACCESS_BYTES)
+    self.segment_count += 1
+    self.slot_count += total * DASH_SLOTS
+    return segment
+
+
+cdef void segment_release(dash_t *self, segment_t *segment) noexcept nogil:
+    """Frees the block and side arrays; entries have moved or been freed."""
+    due_remove(self, segment)
+    self.segment_count -= 1
+    self.slot_count -= <uint64_t>segment.total * DASH_SLOTS
+    mem_free(segment.deadlines)
+    mem_free(segment.access)
+    mem_free(segment)
+
+
+cdef void move_slot(segment_t *source, uint32_t from_bucket, uint32_t from_slot,
+                    segment_t *target, uint32_t to_bucket, uint32_t to_slot, bint displaced) noexcept nogil:
+    """Moves one entry with its fingerprint, deadline and access word; counts are the caller's."""
+    cdef bucket_t *a = &segment_buckets(source)[from_bucket]
+    cdef bucket_t *b = &segment_buckets(target)[to_bucket]
+    cdef uint16_t from_bit = <uint16_t>(1 << from_slot)
+    cdef uint16_t to_bit = <uint16_t>(1 << to_slot)
+    cdef size_t from_cell = cell_index(from_bucket, from_slot)
+    cdef size_t to_cell = cell_index(to_bucket, to_slot)
+    cdef int64_t deadline
+    segment_entries(target, target.total)[to_cell] = segment_entries(source, source.total)[from_cell]
+    b.fingerprint[to_slot] = a.fingerprint[from_slot]
+    if b.busy == 0 or a.version < b.version:
+        b.version = a.version
+    if b.busy == 0 or <uint16_t>(a.touched - b.touched) < 0x8000:
+        b.touched = a.touched
+    b.busy |= to_bit
+    if displaced:
+        b.displaced |= to_bit
+    if a.deadline & from_bit:
+        deadline = deadline_get(source, from_cell)
+        reserve_deadlines(target, deadline)
+        deadline_put(target, to_cell, deadline)
+        b.deadline |= to_bit
+        if target.earliest == DASH_NO_DEADLINE or deadline < target.earliest:
+            target.earliest = deadline
+    if target.access != NULL and source.access != NULL:
+        access_put(target, to_cell, access_get(source, from_cell))
+    a.busy &= ~from_bit
+    a.displaced &= ~from_bit
+    a.deadline &= ~from_bit
+
+
+cdef inline uint32_t free_slot(const bucket_t *bucket) noexcept nogil:
+    """Index of a free slot, or DASH_SLOTS."""
+    cdef uint32_t mask = ~<uint32_t>bucket.busy & SLOT_MASK
+    return <uint32_t>ctz(mask) if mask != 0 else DASH_SLOTS
+
+
+cdef inline int used_slots(const bucket_t *bucket) noexcept nogil:
+    return __builtin_popcount(bucket.busy)
+
+
+cdef extern from *:
+    int __builtin_popcount(unsigned int value) noexcept nogil
+
+
+cdef bint displace(segment_t *segment, uint32_t home, uint32_t following, uint32_t *out_bucket, uint32_t *out_slot) noexcept nogil:
+    """Makes room in `following` or `home` by moving one entry to its other bucket."""
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef uint32_t regular = segment.regular
+    cdef uint32_t target = next_bucket(following, regular)
+    cdef uint32_t mask = buckets[following].busy & ~<uint32_t>buckets[following].displaced
+    cdef uint32_t slot
+    cdef uint32_t room
+    # An entry at home in `following` may go one further.
+    if target != home and target != following and mask != 0:
+        room = free_slot(&buckets[target])
+        if room < DASH_SLOTS:
+            slot = <uint32_t>ctz(mask)
+            move_slot(segment, following, slot, segment, target, room, True)
+            out_bucket[0] = following
+            out_slot[0] = slot
+            return True
+    # An entry that was displaced into `home` may go back to where it is at home.
+    target = previous_bucket(home, regular)
+    mask = buckets[home].displaced
+    if target != home and target != following and mask != 0:
+        room = free_slot(&buckets[target])
+        if room < DASH_SLOTS:
+            slot = <uint32_t>ctz(mask)
+            move_slot(segment, home, slot, segment, target, room, False)
+            out_bucket[0] = home
+            out_slot[0] = slot
+            return True
+    return False
+
+
+cdef bint find_place(segment_t *segment, uint32_t home, uint32_t *out_bucket, uint32_t *out_slot) noexcept nogil:
+    """A free slot for an entry of this home bucket, after moving a neighbour if need be."""
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef uint32_t following = next_bucket(home, segment.regular)
+    cdef uint32_t slot
+    cdef uint32_t i
+    cdef uint32_t best = home
+    if following != home and used_slots(&buckets[following]) < used_slots(&buckets[home]):
+        best = following
+    slot = free_slot(&buckets[best])
+    if likely(slot < DASH_SLOTS):
+        out_bucket[0] = best
+        out_slot[0] = slot
+        return True
+    if displace(segment, home, following, out_bucket, out_slot):
+        return True
+    for i in range(segment.regular, segment.total):
+        slot = free_slot(&buckets[i])
+        if slot < DASH_SLOTS:
+            out_bucket[0] = i
+            out_slot[0] = slot
+            return True
+    return False
+
+
+cdef bint transfer(segment_t *source, segment_t *low, segment_t *high, uint32_t split_shift) noexcept nogil:
+    """Moves all entries of source into low, or by the hash bit at split_shift into low and high.
+
+    False if one did not fit: then source still holds the rest, and the caller moves everything into
+    larger segments.
+    """
+    cdef bucket_t *buckets = segment_buckets(source)
+    cdef entry_t *entries = segment_entries(source, source.total)
+    cdef segment_t *target
+    cdef uint64_t hash
+    cdef uint32_t b
+    cdef uint32_t mask
+    cdef uint32_t slot
+    cdef uint32_t home
+    cdef uint32_t to_bucket = 0
+    cdef uint32_t to_slot = 0
+    for b in range(source.total):
+        mask = buckets[b].busy
+        while mask != 0:
+            slot = <uint32_t>ctz(mask)
+            mask &= mask - 1
+            hash = object_key_hash(&entries[b * DASH_SLOTS + slot].key)
+            target = high if high != NULL and (hash >> split_shift) & 1 else low
+            home = home_bucket(hash, target.regular)
+            if not find_place(target, home, &to_bucket, &to_slot):
+                return False
+            if b >= source.regular:
+                buckets[home_bucket(hash, source.regular)].overflow -= 1
+            move_slot(source, b, slot, target, to_bucket, to_slot, to_bucket < target.regular and to_bucket != home)
+            if to_bucket >= target.regular:
+                segment_buckets(target)[home].overflow += 1
+            target.count += 1
+            source.count -= 1
+    return True
+
+
+cdef int class_for(uint32_t count, uint32_t percent, int smallest) noexcept nogil:
+    cdef int size_class = smallest
+    while size_class < CLASS_COUNT - 1 and count * 100 > CLASS_TOTAL[size_class] * DASH_SLOTS * percent:
+        size_class += 1
+    return size_class
+
+
+cdef void point_directory(dash_t *self, segment_t *segment, uint64_t hash) noexcept nogil:
+    """Makes the directory words of the segment's subrange (which contains hash) point to it."""
+    cdef uint32_t spread = self.depth - segment.local_depth
+    cdef uint64_t first = directory_index(hash, segment.local_depth) << spread
+    cdef uint64_t word = make_word(segment)
+    cdef uint64_t i
+    for i in range(first, first + (<uint64_t>1 << spread)):
+        self.directory[i] = word
+
+
+cdef bint rebuild(dash_t *self, segment_t *old, uint64_t hash, int size_class) noexcept nogil:
+    """Replaces a segment by one of another size class; False if the entries did not fit."""
+    cdef segment_t *fresh = segment_new(self, size_class, old.local_depth)
+    cdef bint fits = transfer(old, fresh, NULL, 0)
+    cdef segment_t *larger
+    while not fits:
+        if fresh.size_class == CLASS_COUNT - 1:
+            put_back(self, old, fresh, hash)
+            return False
+        # Both halves of the interrupted move go on into a larger one.
+        larger = segment_new(self, fresh.size_class + 1, old.local_depth)
+        fits = transfer(fresh, larger, NULL, 0) and transfer(old, larger, NULL, 0)
+        if fits:
+            segment_release(self, fresh)
+            fresh = larger
+        else:
+            put_back(self, fresh, larger, hash)
+            put_back(self, old, fresh, hash)
+            return False
+    point_directory(self, fresh, hash)
+    segment_release(self, old)
+    due_update(self, fresh)
+    return True
+
+
+cdef void put_back(dash_t *self, segment_t *original, segment_t *partial, uint64_t hash) noexcept nogil:
+    """Undoes an interrupted transfer: the original has room for what it held."""
+    DFLY_CHECK(transfer(partial, original, NULL, 0), "dash table: entries do not fit where they came from")
+    segment_release(self, partial)
+
+
+cdef void double_directory(dash_t *self) noexcept nogil:
+    cdef uint64_t size = <uint64_t>1 << self.depth
+    cdef uint64_t *fresh
+    cdef uint64_t i
+    DFLY_CHECK(self.depth < DEPTH_MAX, "dash table: directory is at its largest")
+    fresh = <uint64_t *>mem_alloc(size * 2 * sizeof(uint64_t))
+    for i in range(size):
+        fresh[2 * i] = self.directory[i]
+        fresh[2 * i + 1] = self.directory[i]
+    mem_free(self.directory)
+    self.directory = fresh
+    self.depth += 1
+
+
+cdef void count_halves(segment_t *segment, uint32_t shift, uint32_t *high_count) noexcept nogil:
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef entry_t *entries = segment_entries(segment, segment.total)
+    cdef uint32_t b
+    cdef uint32_t mask
+    high_count[0] = 0
+    for b in range(segment.total):
+        mask = buckets[b].busy
+        while mask != 0:
+            high_count[0] += (object_key_hash(&entries[b * DASH_SLOTS + <uint32_t>ctz(mask)].key) >> shift) & 1
+            mask &= mask - 1
+
+
+cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
+    """Divides a segment by its next directory bit."""
+    cdef uint32_t shift = 63 - old.local_depth
+    cdef uint32_t high_count = 0
+    cdef int low_class
+    cdef int high_class
+    cdef segment_t *low
+    cdef segment_t *high
+    if old.local_depth == self.depth:
+        double_directory(self)
+    count_halves(old, shift, &high_count)
+    low_class = class_for(old.count - high_count, FILL_PERCENT, SPLIT_CLASS)
+    high_class = class_for(high_count, FILL_PERCENT, SPLIT_CLASS)
+    while True:
+        low = segment_new(self, low_class, old.local_depth + 1)
+        high = segment_new(self, high_class, old.local_depth + 1)
+        if transfer(old, low, high, shift):
+            break
+        # Crowded in one place: undo, and give both more room.
+        put_back(self, old, low, hash)
+        put_back(self, old, high, hash)
+        DFLY_CHECK(low_class < CLASS_COUNT - 1 or high_class < CLASS_COUNT - 1, "dash table: split does not fit")
+        low_class = low_class + 1 if low_class < CLASS_COUNT - 1 else low_class
+        high_class = high_class + 1 if high_class < CLASS_COUNT - 1 else high_class
+    point_directory(self, low, hash & ~(<uint64_t>1 << shift))
+    point_directory(self, high, hash | (<uint64_t>1 << shift))
+    segment_release(self, old)
+    due_update(self, low)
+    due_update(self, high)
+    self.split_count += 1
+
+
+cdef void make_space(dash_t *self, segment_t *segment, uint64_t hash) noexcept nogil:
+    """An entry of `hash` found no place: a larger size class, or a split."""
+    if segment.size_class < CLASS_COUNT - 1 and rebuild(self, segment, hash, segment.size_class + 1):
+        self.grow_count += 1
+        return
+    split(self, word_segment(self.directory[directory_index(hash, self.depth)]), hash)
+
+
+cdef void give_space_back(dash_t *self, segment_t *segment, uint64_t hash) noexcept nogil:
+    """After erases: a smaller size class, or one segment instead of two siblings."""
+    cdef segment_t *buddy
+    cdef segment_t *joined
+    cdef uint64_t buddy_hash
+    cdef int size_class
+    if segment.size_class > (SPLIT_CLASS if segment.local_depth > 0 else 0):
+        size_class = class_for(segment.count, SHRUNK_PERCENT, SPLIT_CLASS if segment.local_depth > 0 else 0)
+        if size_class < segment.size_class:
+            rebuild(self, segment, hash, size_class)
+        return
+    if segment.local_depth == 0:
+        return
+    buddy_hash = hash ^ (<uint64_t>1 << (64 - segment.local_depth))
+    buddy = word_segment(self.directory[directory_index(buddy_hash, self.depth)])
+    if buddy.local_depth != segment.local_depth:
+        return
+    if (buddy.count + segment.count) * 100 > CLASS_TOTAL[SPLIT_CLASS] * DASH_SLOTS * SHRUNK_PERCENT:
+        return
+    joined = segment_new(self, SPLIT_CLASS, segment.local_depth - 1)
+    if transfer(segment, joined, NULL, 0) and transfer(buddy, joined, NULL, 0):
+        point_directory(self, joined, hash)
+        segment_release(self, segment)
+        segment_release(self, buddy)
+        due_update(self, joined)
+        return
+    # Rare: crowded in one place. Apart again, by the bit that tells them apart.
+    DFLY_CHECK(transfer(joined, buddy if (hash >> (64 - segment.local_depth)) & 1 else segment,
+                        segment if (hash >> (64 - segment.local_depth)) & 1 else buddy, 64 - segment.local_depth),
+               "dash table: siblings do not fit where they came from")
+    segment_release(self, joined)
+
+
+# ---- Public operations ---------------------------------------------------------------------------
+
+cdef void dash_init(dash_t *self) noexcept nogil:
+    cdef segment_t *segment
+    memset(self, 0, sizeof(dash_t))
+    self.directory = <uint64_t *>mem_alloc(sizeof(uint64_t))
+    segment = segment_new(self, 0, 0)
+    self.directory[0] = make_word(segment)
+
+
+cdef void free_entries(dash_t *self, segment_t *segment, uint64_t *budget) noexcept nogil:
+    """Frees keys and values, at most *budget of them."""
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef entry_t *entries = segment_entries(segment, segment.total)
+    cdef uint32_t b
+    cdef uint32_t slot
+    for b in range(segment.total):
+        while buckets[b].busy != 0:
+            if budget[0] == 0:
+                return
+            slot = <uint32_t>ctz(buckets[b].busy)
+            object_free(&entries[b * DASH_SLOTS + slot].key)
+            object_free(&entries[b * DASH_SLOTS + slot].value)
+            buckets[b].busy &= buckets[b].busy - 1
+            segment.count -= 1
+            self.count -= 1
+            budget[0] -= 1
+
+
+cdef bint dash_clear_step(dash_t *self, uint64_t budget) noexcept nogil:
+    cdef uint64_t size
+    cdef uint64_t i
+    cdef segment_t *segment
+    if self.directory == NULL:
+        return True
+    size = <uint64_t>1 << self.depth
+    # Words of freed segments are zeroed; split_count serves as the place to go on from.
+    if not self.is_visiting:
+        self.is_visiting = True
+        self.split_count = 0
+    i = self.split_count
+    while i < size:
+        segment = word_segment(self.directory[i])
+        free_entries(self, segment, &budget)
+        if segment.count > 0:
+            self.split_count = i
+            return False
+        i += <uint64_t>1 << (self.depth - segment.local_depth)
+        segment_release(self, segment)
+        if budget == 0 and i < size:
+            self.split_count = i
+            return False
+    mem_free(self.directory)
+    mem_free(self.due)
+    memset(self, 0, sizeof(dash_t))
+    return True
+
+
+cdef void dash_clear(dash_t *self) noexcept nogil:
+    dash_clear_step(self, <uint64_t>-1)
+
+
+cdef inline bint find_in(bucket_t *bucket, entry_t *entries, uint32_t mask, const key_t *key, uint32_t *slot) noexcept nogil:
+    cdef uint32_t found
+    while mask != 0:
+        found = <uint32_t>ctz(mask)
+        if likely(object_equals_inline(&entries[found], key)):
+            slot[0] = found
+            return True
+        mask &= mask - 1
+    return False
+
+
+cdef inline bint object_equals_inline(const entry_t *entry, const key_t *key) noexcept nogil:
+    if likely(key.is_short):
+        return entry.key.lo == key.image.lo and entry.key.hi == key.image.hi
+    return object_equals_key(&entry.key, key)
+
+
+cdef bint find_in_stash(segment_t *segment, uint32_t regular, uint32_t total, const key_t *key, dash_ref_t *out) noexcept nogil:
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef entry_t *entries = segment_entries(segment, total)
+    cdef uint8_t fingerprint = <uint8_t>key.hash
+    cdef uint32_t slot = 0
+    cdef uint32_t b
+    for b in range(regular, total):
+        if find_in(&buckets[b], entries + b * DASH_SLOTS,
+                   match16(buckets[b].fingerprint, fingerprint) & buckets[b].busy, key, &slot):
+            make_ref(out, segment, total, b, slot)
+            return True
+    return False
+
+
+cdef bint dash_find(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil:
+    cdef uint64_t word = self.directory[directory_index(key.hash, self.depth)]
+    cdef segment_t *segment = word_segment(word)
+    cdef uint32_t regular = word_regular(word)
+    cdef uint32_t total = word_total(word)
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef entry_t *entries = segment_entries(segment, total)
+    cdef uint8_t fingerprint = <uint8_t>key.hash
+    cdef uint32_t home = home_bucket(key.hash, regular)
+    cdef uint32_t following = next_bucket(home, regular)
+    cdef bucket_t *bucket = &buckets[home]
+    cdef uint32_t slot = 0
+    if find_in(bucket, entries + home * DASH_SLOTS,
+               match16(bucket.fingerprint, fingerprint) & bucket.busy & ~<uint32_t>bucket.displaced, key, &slot):
+        make_ref(out, segment, total, home, slot)
+        return True
+    bucket = &buckets[following]
+    if find_in(bucket, entries + following * DASH_SLOTS,
+               match16(bucket.fingerprint, fingerprint) & bucket.displaced, key, &slot):
+        make_ref(out, segment, total, following, slot)
+        return True
+    if unlikely(buckets[home].overflow != 0):
+        return find_in_stash(segment, regular, total, key, out)
+    return False
+
+
+cdef void dash_insert(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil:
+    cdef uint64_t word
+    cdef segment_t *segment
+    cdef bucket_t *bucket
+    cdef uint32_t home
+    cdef uint32_t b = 0
+    cdef uint32_t slot = 0
+    while True:
+        word = self.directory[directory_index(key.hash, self.depth)]
+        segment = word_segment(word)
+        home = home_bucket(key.hash, segment.regular)
+        if likely(find_place(segment, home, &b, &slot)):
+            break
+        make_space(self, segment, key.hash)
+    bucket = &segment_buckets(segment)[b]
+    make_ref(out, segment, segment.total, b, slot)
+    key_to_object(key, &out.entry.key)
+    out.entry.value.lo = 0
+    out.entry.value.hi = 0
+    bucket.fingerprint[slot] = <uint8_t>key.hash
+    if b >= segment.regular:
+        segment_buckets(segment)[home].overflow += 1
+    elif b != home:
+        bucket.displaced |= <uint16_t>(1 << slot)
+    bucket.busy |= <uint16_t>(1 << slot)
+    segment.count += 1
+    self.count += 1
+
+
+cdef void dash_erase(dash_t *self, dash_ref_t *ref) noexcept nogil:
+    cdef segment_t *segment = ref.segment
+    cdef uint16_t bit = <uint16_t>(1 << ref.slot)
+    cdef uint64_t hash = object_key_hash(&ref.entry.key)
+    if ref.bucket.deadline & bit:
+        self.deadline_count -= 1
+    if ref.bucket_index >= segment.regular:
+        segment_buckets(segment)[home_bucket(hash, segment.regular)].overflow -= 1
+    object_free(&ref.entry.key)
+    ref.bucket.busy &= ~bit
+    ref.bucket.displaced &= ~bit
+    ref.bucket.deadline &= ~bit
+    segment.count -= 1
+    self.count -= 1
+    if unlikely(segment.count < segment.shrink_below) and not self.is_visiting:
+        give_space_back(self, segment, hash)
+
+
+# ---- Prefetch --------------------------------------------------------------------------------
+
+cdef void dash_prefetch_bucket(dash_t *self, uint64_t hash) noexcept nogil:
+    cdef uint64_t word = self.directory[directory_index(hash, self.depth)]
+    prefetch(&segment_buckets(word_segment(word))[home_bucket(hash, word_regular(word))])
+
+
+cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil:
+    cdef uint64_t word = self.directory[directory_index(hash, self.depth)]
+    cdef uint32_t home = home_bucket(hash, word_regular(word))
+    cdef bucket_t *bucket = &segment_buckets(word_segment(word))[home]
+    cdef entry_t *entries = segment_entries(word_segment(word), word_total(word)) + home * DASH_SLOTS
+    cdef uint32_t mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
+    if mask == 0:
+        home = next_bucket(home, word_regular(word))
+        bucket = &segment_buckets(word_segment(word))[home]
+        entries = segment_entries(word_segment(word), word_total(word)) + home * DASH_SLOTS
+        mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
+    while mask != 0:
+        prefetch(entries + ctz(mask))
+        mask &= mask - 1
+
+
+cdef void dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil:
+    cdef uint64_t word = self.directory[directory_index(hash, self.depth)]
+    cdef uint32_t home = home_bucket(hash, word_regular(word))
+    cdef bucket_t *bucket = &segment_buckets(word_segment(word))[home]
+    cdef entry_t *entry = segment_entries(word_segment(word), word_total(word)) + home * DASH_SLOTS
+    cdef uint32_t mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
+    if mask == 0:
+        home = next_bucket(home, word_regular(word))
+        bucket = &segment_buckets(word_segment(word))[home]
+        entry = segment_entries(word_segment(word), word_total(word)) + home * DASH_SLOTS
+        mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
+    if mask != 0:
+        entry += ctz(mask)
+        if object_tag(&entry.value) & OBJECT_TAG_MASK == OBJECT_HEAP:
+            prefetch(<const void *>entry.value.lo)
+            prefetch(<const char *>entry.value.lo + 64)
+
+
+# ---- Deadlines -------------------------------------------------------------------------------
+
+cdef int64_t dash_deadline(const dash_ref_t *ref) noexcept nogil:
+    if ref.bucket.deadline & (1 << ref.slot) == 0:
+        return DASH_NO_DEADLINE
+    return deadline_get(ref.segment, cell_index(ref.bucket_index, ref.slot))
+
+
+cdef void dash_set_deadline(dash_t *self, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil:
+    cdef segment_t *segment = ref.segment
+    cdef uint16_t bit = <uint16_t>(1 << ref.slot)
+    if deadline_ms == DASH_NO_DEADLINE:
+        if ref.bucket.deadline & bit:
+            ref.bucket.deadline &= ~bit
+            self.deadline_count -= 1
+        return
+    reserve_deadlines(segment, deadline_ms)
+    deadline_put(segment, cell_index(ref.bucket_index, ref.slot), deadline_ms)
+    if ref.bucket.deadline & bit == 0:
+        ref.bucket.deadline |= bit
+        self.deadline_count += 1
+    if segment.earliest == DASH_NO_DEADLINE or deadline_ms < segment.earliest:
+        segment.earliest = deadline_ms
+        due_update(self, segment)
+
+
+cdef int64_t dash_next_due(dash_t *self) noexcept nogil:
+    return self.due[0].earliest if self.due_count > 0 else DASH_NO_DEADLINE
+
+
+cdef bint visit_segment(dash_t *self, segment_t *segment, int64_t now_ms, uint64_t *left,
+                        dash_visit_t visit, void *context) noexcept nogil:
+    """Visits what is due in one segment and finds its next earliest deadline; False: budget is used up."""
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef int64_t earliest = DASH_NO_DEADLINE
+    cdef int64_t deadline
+    cdef dash_ref_t ref
+    cdef uint32_t b
+    cdef uint32_t mask
+    cdef uint32_t slot
+    for b in range(segment.total):
+        mask = buckets[b].deadline
+        while mask != 0:
+            slot = <uint32_t>ctz(mask)
+            mask &= mask - 1
+            deadline = deadline_get(segment, cell_index(b, slot))
+            if deadline <= now_ms:
+                if left[0] == 0:
+                    return False
+                left[0] -= 1
+                make_ref(&ref, segment, segment.total, b, slot)
+                if visit(self, &ref, context):
+                    continue
+                # Left alone: looked at again in the next millisecond, not in an endless loop.
+                deadline = now_ms + 1
+            if earliest == DASH_NO_DEADLINE or deadline < earliest:
+                earliest = deadline
+    segment.earliest = earliest
+    due_update(self, segment)
+    return True
+
+
+cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit, void *context) noexcept nogil:
+    cdef uint64_t left = budget
+    cdef segment_t *segment
+    cdef uint64_t hash = 0
+    cdef bint go_on = True
+    while go_on and self.due_count > 0 and self.due[0].earliest <= now_ms and left > 0:
+        segment = self.due[0]
+        # The segment must not be rebuilt under the visitor; its memory is given back afterwards.
+        self.is_visiting = True
+        go_on = visit_segment(self, segment, now_ms, &left, visit, context)
+        self.is_visiting = False
+        if segment.count < segment.shrink_below and find_any_hash(segment, &hash):
+            give_space_back(self, segment, hash)
+    return budget - left
+
+
+cdef bint find_any_hash(segment_t *segment, uint64_t *out) noexcept nogil:
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef uint32_t b
+    for b in range(segment.total):
+        if buckets[b].busy != 0:
+            out[0] = object_key_hash(&segment_entries(segment, segment.total)[b * DASH_SLOTS + <uint32_t>ctz(buckets[b].busy)].key)
+            return True
+    return False
+
+
+# ---- Scan, random, sample ----------------------------------------------------------------------
+
+cdef void visit_home(dash_t *self, segment_t *segment, uint32_t b, uint32_t mask, uint32_t home,
+                     uint64_t prefix, uint32_t prefix_depth, dash_visit_t visit, void *context) noexcept nogil:
+    """Visits the slots in mask of bucket b whose entries are at home in `home` and begin with prefix."""
+    cdef dash_ref_t ref
+    cdef uint64_t hash
+    cdef uint32_t slot
+    while mask != 0:
+        slot = <uint32_t>ctz(mask)
+        mask &= mask - 1
+        make_ref(&ref, segment, segment.total, b, slot)
+        if b >= segment.regular or prefix_depth > segment.local_depth:
+            hash = object_key_hash(&ref.entry.key)
+            if home_bucket(hash, segment.regular) != home:
+                continue
+            if directory_index(hash, prefix_depth) != prefix:
+                continue
+        visit(self, &ref, context)
+
+
+cdef uint64_t dash_scan(dash_t *self, uint64_t cursor, dash_visit_t visit, void *context) noexcept nogil:
+    cdef uint32_t position = <uint32_t>(cursor & 0xFFFF)
+    cdef uint64_t bits = (cursor >> 16) & 0xFFFFFF
+    cdef uint32_t depth = <uint32_t>((cursor >> 40) & 31)
+    cdef segment_t *segment = word_segment(self.directory[bits >> (SCAN_BITS - self.depth)])
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef uint32_t regular = segment.regular
+    cdef uint32_t home = (position * regular) >> 16
+    cdef uint32_t following = next_bucket(home, regular)
+    cdef uint64_t prefix
+    cdef uint32_t b
+    if depth > SCAN_BITS:
+        return 0
+    # A segment that is deeper than the cursor's subrange covers its beginning; one that is shallower
+    # (siblings were merged) is visited only as far as the subrange goes.
+    if depth < segment.local_depth:
+        depth = segment.local_depth
+    prefix = bits >> (SCAN_BITS - depth)
+    visit_home(self, segment, home, buckets[home].busy & ~<uint32_t>buckets[home].displaced, home, prefix, depth,
+               visit, context)
+    if following != home:
+        visit_home(self, segment, following, buckets[following].displaced, home, prefix, depth, visit, context)
+    if buckets[home].overflow != 0:
+        for b in range(regular, segment.total):
+            visit_home(self, segment, b, buckets[b].busy, home, prefix, depth, visit, context)
+    if home + 1 < regular:
+        position = ((home + 1) * 65536 + regular - 1) // regular
+        return (<uint64_t>depth << 40) | (bits << 16) | position
+    bits = (prefix + 1) << (SCAN_BITS - depth)
+    if bits >> SCAN_BITS:
+        return 0
+    # Behind the end of a whole segment the next cursor starts afresh with the next segment's depth.
+    if bits & ((<uint64_t>1 << (SCAN_BITS - segment.local_depth)) - 1) == 0:
+        depth = word_segment(self.directory[bits >> (SCAN_BITS - self.depth)]).local_depth
+    return (<uint64_t>depth << 40) | (bits << 16)
+
+
+cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
+    """xorshift64* (Vigna 2014); the seed is the caller's random number."""
+    state[0] ^= state[0] >> 12
+    state[0] ^= state[0] << 25
+    state[0] ^= state[0] >> 27
+    return state[0] * 2685821657736338717ULL
+
+
+cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept nogil:
+    """Uniform by rejection: a random directory word, then a random slot of the largest size class.
+
+    A shallow segment has several directory words, so it is accepted with the inverse probability.
+    """
+    cdef uint64_t state = random | 1
+    cdef uint32_t slots
+    cdef uint32_t widest = CLASS_TOTAL[CLASS_COUNT - 1] * DASH_SLOTS
+    cdef uint32_t spread
+    cdef uint32_t cell
+    cdef uint32_t tries
+    cdef segment_t *segment
+    if self.count == 0:
+        return False
+    for tries in range(4096):
+        segment = word_segment(self.directory[next_random(&state) >> 1 >> (63 - self.depth)])
+        spread = self.depth - segment.local_depth
+        if spread > 0 and (next_random(&state) >> 32) & ((<uint64_t>1 << spread) - 1):
+            continue
+        slots = segment.total * DASH_SLOTS
+        cell = <uint32_t>(((next_random(&state) >> 32) * (slots if self.depth == 0 else widest)) >> 32)
+        if cell >= slots:
+            continue
+        if (segment_buckets(segment)[cell // DASH_SLOTS].busy >> (cell % DASH_SLOTS)) & 1:
+            make_ref(out, segment, segment.total, cell // DASH_SLOTS, cell % DASH_SLOTS)
+            return True
+    return dash_sample(self, state, False, out, 1) == 1
+
+
+cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volatile, dash_ref_t *out,
+                             uint32_t capacity) noexcept nogil:
+    """Takes entries bucket by bucket from a random start."""
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef uint32_t taken = 0
+    cdef uint32_t mask
+    cdef uint32_t i
+    cdef uint32_t b
+    for i in range(segment.total):
+        b = (start + i) % segment.total
+        mask = buckets[b].deadline if only_volatile else buckets[b].busy
+        while mask != 0 and taken < capacity:
+            make_ref(&out[taken], segment, segment.total, b, <uint32_t>ctz(mask))
+            mask &= mask - 1
+            taken += 1
+        if taken == capacity:
+            break
+    return taken
+
+
+cdef uint32_t dash_sample(dash_t *self, uint64_t random, bint only_volatile, dash_ref_t *out, uint32_t capacity) noexcept nogil:
+    cdef uint64_t state = random | 1
+    cdef uint32_t taken = 0
+    cdef uint64_t tries
+    cdef uint64_t i
+    cdef segment_t *segment
+    if self.count == 0 or (only_volatile and self.due_count == 0):
+        return 0
+    for tries in range(64):
+        if only_volatile:
+            segment = self.due[(next_random(&state) >> 32) % self.due_count]
+        else:
+            segment = word_segment(self.directory[next_random(&state) >> 1 >> (63 - self.depth)])
+        taken = sample_segment(segment, <uint32_t>(next_random(&state) >> 32), only_volatile, out, capacity)
+        if taken > 0:
+            return taken
+    # Nearly empty table: look everywhere.
+    for i in range(<uint64_t>1 << self.depth):
+        taken = sample_segment(word_segment(self.directory[i]), 0, only_volatile, out, capacity)
+        if taken > 0:
+            return taken
+    return 0
+
+
+# ---- Access words ------------------------------------------------------------------------------
+
+cdef void dash_enable_access_tracking(dash_t *self, uint32_t initial) noexcept nogil:
+    """Existing entries start with `initial`. Costs one pass over the segments."""
+    cdef uint64_t i = 0
+    cdef size_t cell
+    cdef segment_t *segment
+    if self.access_tracking:
+        return
+    self.access_tracking = True
+    while i < <uint64_t>1 << self.depth:
+        segment = word_segment(self.directory[i])
+        if segment.access == NULL:
+            segment.access = <uint8_t *>mem_zalloc(<size_t>segment.total * DASH_SLOTS * ACCESS_BYTES)
+            for cell in range(<size_t>segment.total * DASH_SLOTS):
+                access_put(segment, cell, initial)
+        i += <uint64_t>1 << (self.depth - segment.local_depth)
+
+
+cdef uint32_t dash_access_get(const dash_ref_t *ref) noexcept nogil:
+    if ref.segment.access == NULL:
+        return ref.bucket.touched
+    return access_get(ref.segment, cell_index(ref.bucket_index, ref.slot))
+
+
+cdef void dash_access_set(dash_t *self, dash_ref_t *ref, uint32_t word) noexcept nogil:
+    if ref.segment.access != NULL:
+        access_put(ref.segment, cell_index(ref.bucket_index, ref.slot), word)
+
+
+# ---- Sizes and verification ----------------------------------------------------------------------
+
+cdef size_t dash_bytes(dash_t *self) noexcept nogil:
+    cdef size_t total
+    cdef uint64_t i = 0
+    cdef segment_t *segment
+    if self.directory == NULL:
+        return 0
+    total = mem_usable(self.directory) + (mem_usable(self.due) if self.due != NULL else 0)
+    while i < <uint64_t>1 << self.depth:
+        segment = word_segment(self.directory[i])
+        total += mem_usable(segment)
+        if segment.deadlines != NULL:
+            total += mem_usable(segment.deadlines)
+        if segment.access != NULL:
+            total += mem_usable(segment.access)
+        i += <uint64_t>1 << (self.depth - segment.local_depth)
+    return total
+
+
+cdef void check_segment(segment_t *segment, uint64_t prefix, uint64_t *entries_seen, uint64_t *deadlines_seen) noexcept nogil:
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef entry_t *entries = segment_entries(segment, segment.total)
+    cdef uint32_t[80] overflow
+    cdef uint64_t hash
+    cdef uint32_t count = 0
+    cdef uint32_t home
+    cdef uint32_t b
+    cdef uint32_t slot
+    memset(overflow, 0, sizeof(overflow))
+    for b in range(segment.total):
+        DFLY_CHECK(buckets[b].busy & ~SLOT_MASK == 0, "busy bits")
+        DFLY_CHECK(buckets[b].displaced & ~buckets[b].busy == 0, "displaced bits")
+        DFLY_CHECK(buckets[b].deadline & ~buckets[b].busy == 0, "deadline bits")
+        for slot in range(DASH_SLOTS):
+            if not (buckets[b].busy >> slot) & 1:
+                continue
+            count += 1
+            hash = object_key_hash(&entries[b * DASH_SLOTS + slot].key)
+            home = home_bucket(hash, segment.regular)
+            DFLY_CHECK(directory_index(hash, segment.local_depth) == prefix, "entry in the wrong segment")
+            DFLY_CHECK(buckets[b].fingerprint[slot] == <uint8_t>hash, "fingerprint")
+            if b >= segment.regular:
+                overflow[home] += 1
+            elif (buckets[b].displaced >> slot) & 1:
+                DFLY_CHECK(next_bucket(home, segment.regular) == b and home != b, "displaced entry")
+            else:
+                DFLY_CHECK(home == b, "entry away from home")
+            if (buckets[b].deadline >> slot) & 1:
+                deadlines_seen[0] += 1
+                DFLY_CHECK(segment.earliest != DASH_NO_DEADLINE, "earliest missing")
+                DFLY_CHECK(segment.earliest <= deadline_get(segment, cell_index(b, slot)), "earliest too late")
+    for b in range(segment.regular):
+        DFLY_CHECK(buckets[b].overflow == overflow[b], "overflow count")
+    DFLY_CHECK(count == segment.count, "segment count")
+    entries_seen[0] += count
+
+
+cdef bint dash_check(dash_t *self) noexcept nogil:
+    cdef uint64_t i = 0
+    cdef uint64_t k
+    cdef uint64_t spread
+    cdef uint64_t entries = 0
+    cdef uint64_t deadlines = 0
+    cdef uint32_t segments = 0
+    cdef segment_t *segment
+    while i < <uint64_t>1 << self.depth:
+        segment = word_segment(self.directory[i])
+        spread = <uint64_t>1 << (self.depth - segment.local_depth)
+        for k in range(spread):
+            DFLY_CHECK(self.directory[i + k] == make_word(segment), "directory")
+        check_segment(segment, i >> (self.depth - segment.local_depth), &entries, &deadlines)
+        DFLY_CHECK((segment.due_position != 0) == (segment.earliest != DASH_NO_DEADLINE), "due heap membership")
+        if segment.due_position != 0:
+            DFLY_CHECK(self.due[segment.due_position - 1] == segment, "due heap position")
+        segments += 1
+        i += spread
+    for i in range(1, self.due_count):
+        DFLY_CHECK(self.due[(i + 1) // 2 - 1].earliest <= self.due[i].earliest, "due heap order")
+    DFLY_CHECK(entries == self.count, "entry count")
+    DFLY_CHECK(deadlines == self.deadline_count, "deadline count")
+    DFLY_CHECK(segments == self.segment_count, "segment count of the table")
+    return True

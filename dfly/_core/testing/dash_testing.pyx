@@ -1,0 +1,241 @@
+"""Test door to the dash table and the compact object: values are strings, keys are bytes."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dfly._core.store.dash cimport (dash_bytes, dash_check, dash_clear, dash_clear_step, dash_deadline, dash_erase, dash_find,
+                                    dash_init, dash_insert, dash_next_due, dash_prefetch_bucket,
+                                    dash_prefetch_entry, dash_prefetch_value, dash_random, dash_ref_t, dash_sample,
+                                    dash_scan, dash_set_deadline, dash_t, dash_visit_due)
+from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name, object_equals_key,
+                                      object_free, object_get_int, object_key_hash, object_resize,
+                                      object_set_string, object_set_string_plain, object_size, object_t,
+                                      object_view, parse_int64)
+from dfly._core.sys.alloc cimport mem_alloc, mem_free
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.clock cimport monotonic_us
+from dfly._core.sys.hash cimport random_u64
+
+__abi__ = DFLY_ABI_STAMP
+
+
+cdef bytes key_bytes(dash_ref_t *ref):
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef slice_t view = object_view(&ref.entry.key, scratch)
+    return view.data[:view.size]
+
+
+cdef bint collect(dash_t *table, dash_ref_t *ref, void *context) noexcept with gil:
+    (<list>context).append(key_bytes(ref))
+    return False
+
+
+cdef bint collect_and_erase(dash_t *table, dash_ref_t *ref, void *context) noexcept with gil:
+    (<list>context).append(key_bytes(ref))
+    object_free(&ref.entry.value)
+    dash_erase(table, ref)
+    return True
+
+
+cdef class DashTable:
+    """A dash table of bytes to bytes."""
+
+    cdef dash_t table
+
+    def __cinit__(self):
+        dash_init(&self.table)
+
+    def __dealloc__(self):
+        dash_clear(&self.table)
+
+    def __len__(self):
+        return self.table.count
+
+    def set(self, bytes key, bytes value):
+        cdef key_t k
+        cdef dash_ref_t ref
+        key_init(&k, key, len(key))
+        if dash_find(&self.table, &k, &ref):
+            object_free(&ref.entry.value)
+        else:
+            dash_insert(&self.table, &k, &ref)
+        object_set_string(&ref.entry.value, value, len(value))
+
+    def get(self, bytes key):
+        cdef key_t k
+        cdef dash_ref_t ref
+        cdef char scratch[OBJECT_SCRATCH]
+        cdef slice_t view
+        key_init(&k, key, len(key))
+        if not dash_find(&self.table, &k, &ref):
+            return None
+        view = object_view(&ref.entry.value, scratch)
+        return view.data[:view.size]
+
+    def erase(self, bytes key):
+        cdef key_t k
+        cdef dash_ref_t ref
+        key_init(&k, key, len(key))
+        if not dash_find(&self.table, &k, &ref):
+            return False
+        object_free(&ref.entry.value)
+        dash_erase(&self.table, &ref)
+        return True
+
+    def set_deadline(self, bytes key, int64_t deadline):
+        cdef key_t k
+        cdef dash_ref_t ref
+        key_init(&k, key, len(key))
+        if not dash_find(&self.table, &k, &ref):
+            return False
+        dash_set_deadline(&self.table, &ref, deadline)
+        return True
+
+    def deadline(self, bytes key):
+        cdef key_t k
+        cdef dash_ref_t ref
+        key_init(&k, key, len(key))
+        return dash_deadline(&ref) if dash_find(&self.table, &k, &ref) else None
+
+    def visit_due(self, int64_t now, uint64_t budget, bint erase=True):
+        found = []
+        visited = dash_visit_due(&self.table, now, budget, collect_and_erase if erase else collect, <void *>found)
+        assert visited == len(found)
+        return found
+
+    def next_due(self):
+        return dash_next_due(&self.table)
+
+    def scan(self, uint64_t cursor):
+        found = []
+        return dash_scan(&self.table, cursor, collect, <void *>found), found
+
+    def random(self):
+        cdef dash_ref_t ref
+        return key_bytes(&ref) if dash_random(&self.table, random_u64(), &ref) else None
+
+    def sample(self, int count, bint only_volatile=False):
+        cdef dash_ref_t[64] refs
+        cdef uint32_t taken = dash_sample(&self.table, random_u64(), only_volatile, refs, min(count, 64))
+        return [key_bytes(&refs[i]) for i in range(taken)]
+
+    def clear_step(self, uint64_t budget):
+        done = dash_clear_step(&self.table, budget)
+        if done:
+            dash_init(&self.table)
+        return done
+
+    def check(self):
+        return dash_check(&self.table)
+
+    def info(self):
+        return {"bytes": dash_bytes(&self.table), "segments": self.table.segment_count, "depth": self.table.depth,
+                "splits": self.table.split_count, "grown": self.table.grow_count, "slots": self.table.slot_count,
+                "deadlines": self.table.deadline_count}
+
+    def fill(self, uint64_t first, uint64_t count, int value_size=16, int64_t deadline=-1):
+        """Inserts count keys "key:%012d"; returns the longest single insert in microseconds."""
+        cdef char text[32]
+        cdef char value[512]
+        cdef uint64_t i
+        cdef key_t k
+        cdef dash_ref_t ref
+        cdef int64_t before
+        cdef int64_t longest = 0
+        cdef int d
+        cdef uint64_t left
+        for d in range(512):
+            value[d] = <char>(0x80 | d)
+        with nogil:
+            for i in range(first, first + count):
+                make_key(text, i)
+                before = monotonic_us()
+                key_init(&k, text, 16)
+                if not dash_find(&self.table, &k, &ref):
+                    dash_insert(&self.table, &k, &ref)
+                    object_set_string_plain(&ref.entry.value, value, value_size)
+                if deadline >= 0:
+                    dash_set_deadline(&self.table, &ref, deadline + <int64_t>(i % 60000))
+                before = monotonic_us() - before
+                if before > longest:
+                    longest = before
+        return longest
+
+    def time_finds(self, uint64_t range_, uint64_t count, int batch=1):
+        """Nanoseconds per find of random present keys; batch > 1 prefetches in three passes."""
+        cdef char[64][32] text
+        cdef key_t[64] keys
+        cdef dash_ref_t ref
+        cdef uint64_t done = 0
+        cdef uint64_t hits = 0
+        cdef int i
+        cdef int64_t start = monotonic_us()
+        with nogil:
+            while done < count:
+                for i in range(batch):
+                    make_key(text[i], random_u64() % range_)
+                    key_init(&keys[i], text[i], 16)
+                if batch > 1:
+                    for i in range(batch):
+                        dash_prefetch_bucket(&self.table, keys[i].hash)
+                    for i in range(batch):
+                        dash_prefetch_entry(&self.table, keys[i].hash)
+                    for i in range(batch):
+                        dash_prefetch_value(&self.table, keys[i].hash)
+                for i in range(batch):
+                    hits += dash_find(&self.table, &keys[i], &ref)
+                done += batch
+        assert hits == done
+        return (monotonic_us() - start) * 1000.0 / done
+
+
+cdef void make_key(char *text, uint64_t number) noexcept nogil:
+    cdef int d
+    text[0] = c'k'
+    text[1] = c'e'
+    text[2] = c'y'
+    text[3] = c':'
+    for d in range(12):
+        text[15 - d] = <char>(c'0' + number % 10)
+        number //= 10
+
+
+def object_round_trip(bytes data):
+    """(bytes, size, encoding, hash matches, dup bytes) of a string through the compact object."""
+    cdef object_t value
+    cdef object_t copy
+    cdef key_t key
+    cdef object_t stored
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef slice_t view
+    object_set_string(&value, data, len(data))
+    object_dup(&value, &copy)
+    view = object_view(&value, scratch)
+    text = view.data[:view.size]
+    size = object_size(&value)
+    encoding = object_encoding_name(&value).decode()
+    object_free(&value)
+    view = object_view(&copy, scratch)
+    duplicate = view.data[:view.size]
+    object_free(&copy)
+    object_set_string_plain(&stored, data, len(data))
+    key_init(&key, data, len(data))
+    same = object_key_hash(&stored) == key.hash and object_equals_key(&stored, &key)
+    object_free(&stored)
+    return text, size, encoding, same, duplicate
+
+
+def object_resized(bytes data, size_t size):
+    """The string's bytes after object_resize, and its encoding."""
+    cdef object_t value
+    cdef char *text
+    object_set_string(&value, data, len(data))
+    text = object_resize(&value, size)
+    result = text[:size], object_encoding_name(&value).decode()
+    object_free(&value)
+    return result
+
+
+def parse_integer(bytes data):
+    """The int64 that Redis would read from the text, or None."""
+    cdef int64_t value = 0
+    return value if parse_int64(data, len(data), &value) else None

@@ -1,0 +1,155 @@
+"""The dash table against a dict: growth, splits, merges, deadlines, scans."""
+
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from dfly._core.testing.dash_testing import DashTable
+
+
+def name(number):
+    """Keys of all storage forms: inline, packed to 7 bits, not ASCII, on the heap."""
+    kind = number % 4
+    if kind == 0:
+        return b"k%d" % number
+    if kind == 1:
+        return b"key:%012d" % number
+    if kind == 2:
+        return b"\xff\xfe%015d" % number
+    return b"a-long-key-on-the-heap:%020d" % number
+
+
+class DashMachine(RuleBasedStateMachine):
+    """Random operations, a full verification of all invariants after each."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = DashTable()
+        self.model = {}
+        self.deadlines = {}
+        self.now = 10**12
+
+    @rule(start=st.integers(0, 3000), count=st.integers(1, 400))
+    def insert_range(self, start, count):
+        for i in range(start, start + count):
+            self.table.set(name(i), b"v%d" % i)
+            self.model[name(i)] = b"v%d" % i
+
+    @rule(start=st.integers(0, 3000), count=st.integers(1, 600))
+    def erase_range(self, start, count):
+        for i in range(start, start + count):
+            key = name(i)
+            assert self.table.erase(key) == (key in self.model)
+            self.model.pop(key, None)
+            self.deadlines.pop(key, None)
+
+    @rule(start=st.integers(0, 3000), count=st.integers(1, 100),
+          ahead=st.sampled_from([1, 1000, 10**6, 2**41, 2**55]))
+    def give_deadlines(self, start, count, ahead):
+        for i in range(start, start + count):
+            if self.table.set_deadline(name(i), self.now + ahead + i):
+                self.deadlines[name(i)] = self.now + ahead + i
+
+    @rule(start=st.integers(0, 3000), count=st.integers(1, 100))
+    def persist(self, start, count):
+        for i in range(start, start + count):
+            self.table.set_deadline(name(i), -1)
+            self.deadlines.pop(name(i), None)
+
+    @rule(step=st.sampled_from([1, 500, 2000, 10**6]), budget=st.sampled_from([1, 10, 10**6]))
+    def expire(self, step, budget):
+        self.now += step
+        due = {k for k, d in self.deadlines.items() if d <= self.now}
+        gone = self.table.visit_due(self.now, budget)
+        assert len(gone) == len(set(gone)) == min(budget, len(due))
+        assert set(gone) <= due
+        for key in gone:
+            del self.model[key], self.deadlines[key]
+
+    @rule(changes=st.lists(st.tuples(st.booleans(), st.integers(0, 3000), st.integers(1, 300)), max_size=6))
+    def scan_while_changing(self, changes):
+        """What is present throughout is returned, whatever grows, splits or merges meanwhile."""
+        present = set(self.model)
+        seen, cursor, changes = set(), 0, list(changes)
+        while True:
+            cursor, found = self.table.scan(cursor)
+            assert cursor < 2**45
+            seen.update(found)
+            if changes and random.random() < 0.2:
+                insert, start, count = changes.pop()
+                if insert:
+                    self.insert_range(start, count)
+                else:
+                    self.erase_range(start, count)
+                    present -= {name(i) for i in range(start, start + count)}
+            if cursor == 0:
+                break
+        assert present <= seen
+
+    @rule(budget=st.sampled_from([1, 100, 10**6]))
+    def clear_in_steps(self, budget):
+        steps = 0
+        while not self.table.clear_step(budget):
+            steps += 1
+        assert steps * budget <= len(self.model)
+        self.model.clear()
+        self.deadlines.clear()
+
+    @rule()
+    def random_key(self):
+        key = self.table.random()
+        assert (key in self.model) if self.model else key is None
+        assert set(self.table.sample(20)) <= set(self.model)
+        assert set(self.table.sample(20, only_volatile=True)) <= set(self.deadlines)
+
+    @invariant()
+    def is_sound(self):
+        self.table.check()
+        assert len(self.table) == len(self.model)
+        assert self.table.info()["deadlines"] == len(self.deadlines)
+
+    def teardown(self):
+        for key, value in self.model.items():
+            assert self.table.get(key) == value
+            assert self.table.deadline(key) == self.deadlines.get(key, -1)
+
+
+DashMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestDash = DashMachine.TestCase
+
+
+def test_grows_and_gives_memory_back():
+    table = DashTable()
+    for i in range(50000):
+        table.set(name(i), b"x" * 40)
+    table.check()
+    full = table.info()
+    assert full["splits"] > 10 and len(table) == 50000
+    for i in range(50000):
+        assert table.get(name(i)) == b"x" * 40
+        assert table.erase(name(i))
+    table.check()
+    assert table.info()["bytes"] < full["bytes"] / 20
+
+
+def test_random_is_nearly_uniform():
+    table = DashTable()
+    for i in range(1500):
+        table.set(name(i), b"v")
+    counts = {}
+    for _ in range(60000):
+        key = table.random()
+        counts[key] = counts.get(key, 0) + 1
+    assert len(counts) == 1500
+    assert max(counts.values()) < 40 * 2.2
+
+
+@pytest.mark.parametrize("keys", [1_000_000, 1_300_000])
+def test_bytes_per_entry(keys):
+    """32 bytes of an entry and its share of metadata and free slots."""
+    table = DashTable()
+    table.fill(0, keys, value_size=15)
+    assert table.info()["bytes"] / keys < 46
