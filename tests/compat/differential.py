@@ -7,10 +7,11 @@ walk compares what is in the databases: type, encoding, TTL and value of every k
 
 import json
 import os
-import threading
+import socket
+import time
 
 from .differences import replies_agree
-from .wire import ConnectionLost, ProtocolViolation, Reply, ReplyTimeout, to_bytes
+from .wire import ConnectionLost, ProtocolViolation, Reply, ReplyTimeout, encode, to_bytes
 
 SURVEY = os.environ.get("DFLY_TEST_SURVEY")
 WALKED_DATABASES = (0, 1, 2)
@@ -158,12 +159,40 @@ class Duel:
         except (ConnectionLost, ReplyTimeout, ProtocolViolation) as error:
             script = "\n".join(f"    {show(command)}" for command in commands)
             server.process.poll()
-            threading.Event().wait(0.2)
+            time.sleep(0.2)
             how = "does not answer" if server.alive else "died"
             server.lost(f"{how}: {error!r} after {len(done)} replies to (RESP{protocol}, {mode})\n{script}\n")
         finally:
             for connection in connections:
                 connection.close()
+
+    def compare_bytes(self, data, protocol=2, chunks=None, flush=True):
+        """Send bytes to both and close the sending side: all that comes until they close must be the same.
+
+        A last command tells whether the connection was still served when `data` was done. With `chunks` the
+        subject gets the bytes in these pieces.
+        """
+        told = []
+        for server in self.servers():
+            with server.connect() as admin:
+                if flush:
+                    admin.command("FLUSHALL")
+            with server.connect(protocol) as connection:
+                pieces = chunks if chunks and server is self.subject else [data]
+                try:
+                    for piece in [*pieces, encode("ECHO", "still served")]:
+                        connection.send(piece)
+                        if chunks:
+                            time.sleep(0.0005)
+                    connection.socket.shutdown(socket.SHUT_WR)
+                except (ConnectionLost, OSError):
+                    pass  # closed in the middle: what it said is compared
+                try:
+                    told.append(connection.read_until_closed())
+                except ReplyTimeout as error:
+                    server.lost(f"does not close after end of file: {error} {shorten(data)}")
+        if told[0] != told[1]:
+            self.mismatch(protocol, "bytes", [[data]], 0, *told)
 
     def ask(self, *command, protocol=2):
         """One command on fresh connections: the two replies."""

@@ -1,0 +1,451 @@
+"""Server commands: what a server says about itself and its commands, configuration, logs, debugging aids."""
+
+import re
+import time
+
+import pytest
+
+from .differences import flags_unordered
+from .scripts import run_scripts
+from .wire import encode, pairs_of, plain
+
+OK = b"+OK\r\n"
+PONG = b"+PONG\r\n"
+
+# Commands of Redis 7.0 that take part in no test of arity: they change the connection or end the server.
+SENSITIVE = {b"shutdown", b"monitor", b"quit", b"subscribe", b"psubscribe", b"ssubscribe", b"sync", b"psync",
+             b"reset", b"failover", b"replicaof", b"slaveof", b"multi", b"exec", b"debug"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def commands(duel):
+    """Names that both servers know, subcommands with a bar, in lower case."""
+    lists = []
+    for reply in duel.ask("COMMAND"):
+        rows = reply.value
+        names = {row[0] for row in rows} | {child[0] for row in rows for child in row[9]}
+        lists.append(names)
+    shared = sorted(lists[0] & lists[1])
+    assert len(shared) > 100, "both know at least the commands of the foundation"
+    return shared
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_scripts(start_pair, protocol):
+    run_scripts(start_pair(), "server", protocol)
+
+
+def test_arity_of_every_command(duel, commands):
+    """Each command with one argument too few, and one too many where the number is fixed."""
+    with duel.oracle.connect() as connection:
+        rows = connection.command("COMMAND", "INFO", *commands).value
+    lines = []
+    for name, row in zip(commands, rows, strict=True):
+        if row is None:  # a subcommand
+            (row,) = (
+                child
+                for child in connection_info(duel.oracle, name.split(b"|")[0])[9]
+                if child[0] == name
+            )  # fmt: skip
+        words = name.split(b"|")
+        if words[0] in SENSITIVE or name in (b"client|reply", b"client|pause"):
+            continue
+        least = abs(row[1])
+        if least > len(words):
+            lines.append((*words, *[b"1"] * (least - 1 - len(words))))
+        if row[1] > 0:
+            lines.append((*words, *[b"1"] * (least + 1 - len(words))))
+        if len(words) == 2:
+            lines.append((words[0].upper(), words[1] + b"x"))
+    run_each(duel, lines)
+
+
+def connection_info(server, name):
+    with server.connect() as connection:
+        return connection.command("COMMAND", "INFO", name).value[0]
+
+
+def run_each(duel, lines, same=None):
+    """All lines on both; every difference in one message."""
+    told = []
+    for server in duel.servers():
+        with server.connect() as connection:
+            told.append(connection.pipeline(lines))
+    wrong = []
+    for line, expected, actual in zip(lines, *told, strict=True):
+        left, right = (expected.raw, actual.raw) if same is None else (same(expected.tree), same(actual.tree))
+        if left != right:
+            wrong.append(f"{line}\n    expected {left}\n    actual   {right}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_command_info(duel, commands, protocol):
+    """Arity, flags, key positions, ACL categories, tips, key specifications and subcommands of every command."""
+    top = [name for name in commands if b"|" not in name]
+    told = []
+    for server in duel.servers():
+        with server.connect(protocol) as connection:
+            rows = connection.command("COMMAND", "INFO", *top).tree[1]
+            told.append([flags_unordered(None, row) for row in rows])
+    known = set(commands)
+    fields = ("name", "arity", "flags", "first key", "last key", "step", "categories", "tips", "key specs", "subcommands")
+    wrong = []
+    for name, expected, actual in zip(top, *told, strict=True):
+        for field, left, right in zip(fields, expected[1], actual[1], strict=True):
+            if field == "subcommands":
+                left = shared_subcommands(left, known)
+                right = shared_subcommands(right, known)
+            if left != right:
+                wrong.append(f"{name.decode()} {field}: expected {left}, actual {right}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def shared_subcommands(tree, known):
+    return sorted((row for row in tree[1] if row[1][0][1] in known), key=repr)
+
+
+def test_command_counts(subject):
+    with subject.connect() as connection:
+        count = connection.command("COMMAND", "COUNT").value
+        assert count == len(connection.command("COMMAND").value)
+        names = connection.command("COMMAND", "LIST").value
+        assert len({name for name in names if b"|" not in name}) == count
+        assert len(connection.command("COMMAND", "DOCS").value) == 2 * count
+        assert {row[0] for row in connection.command("COMMAND", "INFO").value} <= set(names)
+
+
+@pytest.mark.parametrize(
+    "words", ["ACLCAT string", "ACLCAT dangerous", "ACLCAT keyspace", "ACLCAT connection", "ACLCAT read", "ACLCAT fast",
+              "ACLCAT slow", "ACLCAT admin", "ACLCAT bitmap", "ACLCAT write", "PATTERN *get*", "PATTERN client|*"]
+)  # fmt: skip
+def test_command_list_filters(duel, commands, words):
+    expected, actual = duel.ask("COMMAND", "LIST", "FILTERBY", *words.split())
+    assert sorted(set(actual.value) & set(commands)) == sorted(set(expected.value) & set(commands))
+
+
+def documentation(tree):
+    """COMMAND DOCS of one command without the prose, which is each server's own."""
+    return {
+        key[1]: plain(value)
+        for key, value in pairs_of(tree)
+        if key[1] not in (b"summary", b"complexity", b"history", b"subcommands", b"doc_flags", b"deprecated_since",
+                          b"replaced_by")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_command_docs(duel, commands, protocol):
+    top = [name for name in commands if b"|" not in name]
+    told = [pairs_of(reply.tree) for reply in duel.ask("COMMAND", "DOCS", *top, protocol=protocol)]
+    expected, actual = ({name[1]: value for name, value in pairs} for pairs in told)
+    wrong = []
+    for name in top:
+        left, right = documentation(expected[name]), documentation(actual[name])
+        fields = [key for key in sorted(left.keys() | right.keys()) if left.get(key) != right.get(key)]
+        if fields:
+            wrong += [f"{name.decode()} {key}: expected {left.get(key)}, actual {right.get(key)}" for key in fields]
+        texts = {key[1]: value[1] for key, value in pairs_of(actual[name])}
+        if len(texts.get(b"summary", b"")) < 10:
+            wrong.append(f"{name.decode()}: no summary")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_unknown_commands(duel):
+    lines = [("NOSUCH",), ("nosuch", "a", "b"), ("x" * 300, "y" * 300), ("nosuch", *"abcdefghij" * 20), ("a b", "c d"),
+             ("CLIENT", "x" * 300), ("OBJECT", "nosuch", "a"), ("GETT", "")]  # fmt: skip
+    run_each(duel, lines)
+
+
+# --- INFO -----------------------------------------------------------------------------------------------------------
+
+
+def info_sections(reply):
+    """{section: [field, ...]} in the order of the reply."""
+    text = reply.value.decode()
+    if reply.raw.startswith(b"="):
+        assert text.startswith("txt:")
+        text = text[4:]
+    sections, current = {}, None
+    for line in text.split("\r\n"):
+        if line.startswith("# "):
+            current = sections.setdefault(line[2:], {})
+        elif line:
+            name, value = line.split(":", 1)
+            current[name] = value
+    return sections
+
+
+# Fields that name what only Redis has: its allocator's own figures and the loop of its main thread.
+def optional_field(name):
+    return name.startswith(("lru_clock", "aof_rewrite", "slave_", "db", "errorstat_", "cmdstat_", "latency_percentiles"))
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_info_has_every_section_and_field(duel, protocol):
+    for server in duel.servers():
+        with server.connect() as connection:
+            connection.pipeline([("SET", "a", 1), ("EXPIRE", "a", 100), ("SELECT", 3), ("SET", "b", 1), ("NOSUCH",)])
+    expected, actual = duel.ask("INFO", protocol=protocol)
+    assert expected.raw[:1] == actual.raw[:1]
+    wanted, found = info_sections(expected), info_sections(actual)
+    assert [name for name in found if name in wanted] == list(wanted), "sections in Redis' order"
+    missing = {
+        name: [field for field in fields if field not in found[name] and not optional_field(field)]
+        for name, fields in wanted.items()
+    }
+    assert not any(missing.values()), {name: fields for name, fields in missing.items() if fields}
+    if duel.subject.kind == "dfly":
+        assert found["Server"]["redis_version"] == "7.4.0"
+        assert re.fullmatch(r"\d+\.\d+.*", found["Server"]["dfly_version"])
+    assert found["Server"]["redis_mode"] == "standalone"
+    assert found["Server"]["tcp_port"] == str(duel.subject.port)
+    assert found["Server"]["process_id"] == str(duel.subject.process.pid)
+    assert found["Replication"]["role"] == "master"
+    assert re.fullmatch(r"keys=\d+,expires=\d+,avg_ttl=\d+.*", found["Keyspace"]["db0"])
+    assert found["Keyspace"]["db3"].startswith("keys=1,expires=0,")
+
+
+def test_info_selects_sections(duel):
+    for words in (["server"], ["SERVER"], ["cpu", "server"], ["nosuch"], ["server", "nosuch"], ["keyspace", "keyspace"],
+                  ["default"], ["all"], ["everything"], ["everything", "server"], ["commandstats"], ["errorstats"],
+                  ["latencystats"], ["modules"], ["cluster"]):  # fmt: skip
+        expected, actual = duel.ask("INFO", *words)
+        assert list(info_sections(actual)) == list(info_sections(expected)), words
+
+
+def test_info_counts(start):
+    """Counters move with what is done, by the same amounts as Redis'."""
+    story = [("SET", "a", 1), ("GET", "a"), ("GET", "missing"), ("GET", "missing"), ("EXISTS", "a"), ("NOSUCH",),
+             ("INCR", "a", "b"), ("SET", "a", "x"), ("INCR", "a"), ("SET", "t", 1, "PX", 1)]  # fmt: skip
+    told = []
+    for kind in ("redis", None):
+        server = start(kind) if kind else start()
+        with server.connect() as connection:
+            before = info_sections(connection.command("INFO", "everything"))
+            connection.pipeline(story)
+            time.sleep(0.3)
+            after = info_sections(connection.command("INFO", "everything"))
+            counters = ("keyspace_hits", "keyspace_misses", "expired_keys", "total_error_replies", "evicted_keys")
+            moved = {name: int(after["Stats"][name]) - int(before["Stats"][name]) for name in counters}
+            commands = int(after["Stats"]["total_commands_processed"]) - int(before["Stats"]["total_commands_processed"])
+            assert 0 < int(after["Stats"]["total_net_input_bytes"]) - int(before["Stats"]["total_net_input_bytes"])
+            moved["commands"] = commands
+            stats = {name: value for name, value in after["Commandstats"].items() if "info" not in name}
+            moved["calls"] = {
+                name: [pair for pair in value.split(",") if pair.startswith(("calls", "rejected", "failed"))]
+                for name, value in stats.items()
+                if name.split("_")[1] in ("set", "get", "exists", "incr")
+            }
+            moved["errors"] = after["Errorstats"]
+            connection.command("CONFIG", "RESETSTAT")
+            moved["reset"] = {name: info_sections(connection.command("INFO", "stats"))["Stats"][name] for name in counters}
+            told.append(moved)
+    assert told[0] == told[1]
+
+
+# --- CONFIG ---------------------------------------------------------------------------------------------------------
+
+# Settings that clients and test suites read, and that mean the same here as in Redis.
+SHARED_SETTINGS = """
+activerehashing appendonly bind databases dbfilename dir hz latency-monitor-threshold lfu-decay-time lfu-log-factor
+maxclients maxmemory maxmemory-policy maxmemory-samples notify-keyspace-events port proto-max-bulk-len protected-mode
+requirepass save slowlog-log-slower-than slowlog-max-len tcp-backlog tcp-keepalive timeout unixsocket
+client-output-buffer-limit client-query-buffer-limit maxmemory-clients lazyfree-lazy-user-flush loglevel
+""".split()
+OWN_DEFAULTS = {"bind", "dbfilename", "dir", "port", "save", "loglevel", "maxclients", "lazyfree-lazy-user-flush",
+                "activerehashing"}  # fmt: skip
+
+
+def test_config_get_of_shared_settings(duel):
+    wrong = []
+    for name in SHARED_SETTINGS:
+        expected, actual = (reply.value for reply in duel.ask("CONFIG", "GET", name))
+        if len(actual) != 2 or (name not in OWN_DEFAULTS and expected != actual):
+            wrong.append(f"{name}: expected {expected}, actual {actual}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_config_set_is_seen_by_get(start):
+    server = start()
+    with server.connect() as connection:
+        assert connection.command("CONFIG", "SET", "maxmemory", "123mb", "slowlog-max-len", 77) == OK
+        names = connection.command("CONFIG", "GET", "*").value
+        assert len(names) % 2 == 0 and len(names) > 2 * len(SHARED_SETTINGS)
+        settings = dict(zip(names[::2], names[1::2], strict=True))
+        assert settings[b"maxmemory"] == b"%d" % (123 << 20)
+        assert settings[b"slowlog-max-len"] == b"77"
+        assert settings[b"port"] == b"%d" % server.port
+        assert connection.command("CONFIG", "GET", "slowlog-max-le?").value == [b"slowlog-max-len", b"77"]
+
+
+# --- logs and aids --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_slowlog(start_pair, protocol):
+    """The same commands are logged, newest first, with the same words (long arguments shortened)."""
+    told = []
+    for server in start_pair().servers():
+        with server.connect(protocol) as connection:
+            connection.command("CLIENT", "SETNAME", "slow")
+            connection.command("CONFIG", "SET", "slowlog-log-slower-than", 0)
+            connection.command("SLOWLOG", "RESET")
+            connection.command("SET", "a", "x" * 200)
+            connection.command("MSET", *(word for index in range(40) for word in (f"k{index}", index)))
+            connection.command("GET", "a")
+            connection.command("NOSUCH", "a")
+            connection.command("CONFIG", "SET", "slowlog-log-slower-than", -1)
+            entries = connection.command("SLOWLOG", "GET", -1).tree[1]
+            host, port = connection.socket.getsockname()
+            for entry in entries:
+                number, instant, micros, words, address, name = entry[1]
+                assert number[0] == instant[0] == micros[0] == ":"
+                assert abs(instant[1] - time.time()) < 30
+                assert micros[1] >= 0
+                assert (address[1], name[1]) == (f"{host}:{port}".encode(), b"slow")
+            ids = [entry[1][0][1] for entry in entries]
+            assert ids == list(range(ids[0], ids[0] - len(ids), -1))
+            told.append([entry[1][3] for entry in entries])
+            assert connection.command("SLOWLOG", "LEN").value == len(entries)
+            assert len(connection.command("SLOWLOG", "GET", 2).value) == 2
+            assert connection.command("CONFIG", "SET", "slowlog-max-len", 1) == OK
+    assert told[0] == told[1]
+
+
+def test_monitor(start_pair):
+    """Lines of the same form and words, from connections of all threads."""
+    told = []
+    for server in start_pair().servers():
+        with server.connect() as monitor, server.connect() as user:
+            assert monitor.command("MONITOR") == OK
+            lines = [("SET", "a", "with space"), ("get", "a"), ("ECHO", '\x00"\\\n\r\t\x07\x08\xff'), ("SELECT", 5),
+                     ("GET", "b"), ("NOSUCH", "x"), ("GET",), ("CLIENT", "SETNAME", "me"), ("MGET", "a", "b", "c"),
+                     ("PING",)]  # fmt: skip
+            for line in lines:
+                user.command(*line)
+            host, port = user.socket.getsockname()
+            seen = []
+            pattern = re.compile(rb'\+(\d+\.\d{6}) \[(\d+) ([^]]+)\] (".*")')
+            while not seen or seen[-1][1] != b'"PING"':
+                line = monitor.read_line()
+                instant, database, address, words = pattern.fullmatch(line).groups()
+                assert abs(float(instant) - time.time()) < 30
+                assert address == f"{host}:{port}".encode()
+                seen.append((database, words))
+            told.append(seen)
+            assert monitor.command("QUIT") == OK
+    assert told[0] == told[1]
+
+
+def test_monitor_reset_ends(start):
+    server = start()
+    with server.connect() as monitor, server.connect() as user:
+        assert monitor.command("MONITOR") == OK
+        assert monitor.command("RESET") == b"+RESET\r\n"
+        user.command("SET", "a", 1)
+        monitor.send(encode("PING"))
+        assert monitor.read() == PONG
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_memory_stats_fields(duel, protocol):
+    expected, actual = duel.ask("MEMORY", "STATS", protocol=protocol)
+    assert actual.raw[:1] == expected.raw[:1]
+    wanted, found = (dict((key[1], value[0]) for key, value in pairs_of(reply.tree)) for reply in (expected, actual))
+    wanted = {name: tag for name, tag in wanted.items() if not name.startswith(b"db.")}
+    assert {name: found.get(name) for name in wanted} == wanted
+
+
+def test_memory_usage_grows_with_values(flushed):
+    with flushed.connect() as connection:
+        sizes = []
+        for size in (1, 100, 10_000, 1_000_000):
+            connection.command("SET", "a", "x" * size)
+            sizes.append(connection.command("MEMORY", "USAGE", "a").value)
+        assert sizes == sorted(sizes)
+        assert 1_000_000 < sizes[-1] < 1_400_000 and 10 < sizes[0] < 120
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("command", [("MEMORY", "DOCTOR"), ("LATENCY", "DOCTOR"), ("LOLWUT",), ("LOLWUT", "VERSION", "5")])
+def test_prose_replies(duel, command, protocol):
+    """Text for people: its own words, of the same reply type."""
+    expected, actual = duel.ask(*command, protocol=protocol)
+    assert actual.raw[:1] == expected.raw[:1]
+    assert len(actual.value) > 10
+    if command[0] == "LOLWUT":
+        assert re.search(rb"ver\. \d+\.\d+\S*\n$", actual.value)
+
+
+def test_latency_events(start_pair):
+    """Slow commands are sampled as events once a threshold is set."""
+    told = []
+    for server in start_pair().servers():
+        with server.connect() as connection:
+            assert connection.command("CONFIG", "SET", "latency-monitor-threshold", 10) == OK
+            connection.command("DEBUG", "SLEEP", 0.03)
+            latest = connection.command("LATENCY", "LATEST").value
+            history = connection.command("LATENCY", "HISTORY", "command").value
+            (row,) = [row for row in latest if row[0] == b"command"]
+            assert row[2] >= 29 and row[3] >= 29 and abs(row[1] - time.time()) < 30
+            assert history[-1][1] >= 29
+            told.append((len(row), len(history[-1]), connection.command("LATENCY", "RESET", "command").raw))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_latency_histogram_shape(start_pair, protocol):
+    told = []
+    for server in start_pair().servers():
+        with server.connect(protocol) as connection:
+            connection.pipeline([("SET", "a", 1)] * 10 + [("GET", "a")] * 5)
+            histogram = pairs_of(connection.command("LATENCY", "HISTOGRAM", "set", "get", "nosuch").tree)
+            shape = []
+            for name, row in histogram:
+                fields = [(key[1], value) for key, value in pairs_of(row)]
+                buckets = [(bound[1], count[1]) for bound, count in pairs_of(fields[1][1])]
+                assert buckets == sorted(buckets) and buckets[-1][1] == fields[0][1][1]
+                shape.append((name, [key for key, _ in fields], fields[0], fields[1][1][0]))
+            told.append(sorted(shape))
+    assert told[0] == told[1]
+
+
+def test_debug_object(duel):
+    pattern = rb"\+Value at:0x[0-9a-f]+ refcount:(\d+) encoding:(\w+) serializedlength:\d+ lru:\d+ lru_seconds_idle:\d+\r\n"
+    for value in (b"abc", b"123", b"x" * 1000):
+        told = []
+        for server in duel.servers():
+            with server.connect() as connection:
+                connection.command("SET", "debugged", value)
+                match = re.fullmatch(pattern, connection.command("DEBUG", "OBJECT", "debugged").raw)
+                assert match, server.kind
+                told.append(match[2])
+        assert told[0] == told[1]
+
+
+def test_debug_sleep_stops_the_server(start):
+    server = start()
+    with server.connect() as sleeper, server.connect() as user:
+        begin = time.monotonic()
+        assert sleeper.command("DEBUG", "SLEEP", 0.3) == OK
+        assert time.monotonic() - begin >= 0.3
+        assert user.command("PING") == PONG
+
+
+def test_time(duel):
+    for server in duel.servers():
+        with server.connect() as connection:
+            seconds, micros = connection.command("TIME").value
+            assert abs(int(seconds) - time.time()) < 3 and 0 <= int(micros) < 1_000_000
+
+
+@pytest.mark.parametrize("words", [("SHUTDOWN",), ("SHUTDOWN", "NOSAVE"), ("shutdown", "nosave", "now", "force")])
+def test_shutdown(start, words):
+    server = start()
+    with server.connect() as connection, server.connect() as other:
+        other.command("PING")
+        connection.send(encode(*words))
+        assert connection.read_until_closed() == b""
+        assert other.read_until_closed() == b""
+    assert server.process.wait(10) == 0
