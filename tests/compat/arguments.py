@@ -1,6 +1,7 @@
 """Hypothesis strategies for arguments, good and bad, and for commands.
 
-Few keys, so that commands meet each other's values; many spellings of numbers, since that is where servers differ.
+Few keys, so that commands meet each other's values; many spellings of numbers, since that is where servers
+differ.
 """
 
 import os
@@ -21,43 +22,110 @@ keys = st.one_of(
 
 GOOD_INTEGERS = [b"0", b"1", b"-1", b"2", b"3", b"7", b"10", b"-5", b"100"]
 LIMIT_INTEGERS = [
-    b"2147483647", b"-2147483648", b"2147483648", b"4294967295", b"9223372036854775807", b"-9223372036854775808",
+    b"2147483647",
+    b"-2147483648",
+    b"2147483648",
+    b"4294967295",
+    b"9223372036854775807",
+    b"-9223372036854775808",
     b"9223372036854775806",
-]  # fmt: skip
+]
 BAD_INTEGERS = [
-    b"", b"abc", b"1.5", b"+1", b" 1", b"1 ", b"-0", b"00", b"01", b"0x10", b"1e3", b"9223372036854775808",
-    b"-9223372036854775809", b"18446744073709551615", b"99999999999999999999999", b"1\x00", b"-", b"\xff",
-]  # fmt: skip
+    b"",
+    b"abc",
+    b"1.5",
+    b"+1",
+    b" 1",
+    b"1 ",
+    b"-0",
+    b"00",
+    b"01",
+    b"0x10",
+    b"1e3",
+    b"9223372036854775808",
+    b"-9223372036854775809",
+    b"18446744073709551615",
+    b"99999999999999999999999",
+    b"1\x00",
+    b"-",
+    b"\xff",
+]
 good_integers = st.sampled_from(GOOD_INTEGERS)
 limit_integers = st.sampled_from(LIMIT_INTEGERS)
 bad_integers = st.sampled_from(BAD_INTEGERS)
 integers = st.one_of(good_integers, good_integers, limit_integers, bad_integers)
 
 floats = st.one_of(
-    st.sampled_from([
-        b"0.1", b"1.0", b"-2.5", b"3", b"1e3", b"5.0e3", b"1.", b".5", b"-.5", b"+1.5", b"1e-10", b"1e17", b"1e30",
-        b"1e308", b"-1e308", b"1e4000", b"1e5000", b"inf", b"-inf", b"nan", b"infinity", b"0x1p3", b"", b"abc",
-        b" 1.5", b"1.5 ", b"1.5abc", b"-0.0", b"123456789.123456789", b"0.30000000000000004", b"1e", b"1e+",
-    ]),
+    st.sampled_from(
+        [
+            b"0.1",
+            b"1.0",
+            b"-2.5",
+            b"3",
+            b"1e3",
+            b"5.0e3",
+            b"1.",
+            b".5",
+            b"-.5",
+            b"+1.5",
+            b"1e-10",
+            b"1e17",
+            b"1e30",
+            b"1e308",
+            b"-1e308",
+            b"1e4000",
+            b"1e5000",
+            b"inf",
+            b"-inf",
+            b"nan",
+            b"infinity",
+            b"0x1p3",
+            b"",
+            b"abc",
+            b" 1.5",
+            b"1.5 ",
+            b"1.5abc",
+            b"-0.0",
+            b"123456789.123456789",
+            b"0.30000000000000004",
+            b"1e",
+            b"1e+",
+        ]
+    ),
     st.floats(allow_nan=False, allow_infinity=False).map(lambda number: repr(number).encode()),
     st.decimals(-10000, 10000, places=3).map(lambda number: str(number).encode()),
-)  # fmt: skip
+)
 
 values = st.one_of(
     st.sampled_from([b"", b"x", b"hello", b"10", b"-1", b"0", b"3.0", b"1.5", b"\x00\x01\xff", b"abcdabcd"]),
     st.sampled_from([b"y" * 11, b"y" * 12, b"y" * 13, b"y" * 15, b"y" * 16, b"y" * 17, b"z" * 44, b"z" * 45]),
-    st.sampled_from([b"1" * 18, b"1" * 20, b"long value " * 40, b"\x80" * 63, b"ascii text " * 7, b"q" * 5000]),
+    st.sampled_from(
+        [b"1" * 18, b"1" * 20, b"long value " * 40, b"\x80" * 63, b"ascii text " * 7, b"q" * 5000]
+    ),
     integers,
     floats,
     st.binary(max_size=20),
 )
 
 expiry_seconds = st.sampled_from([Relative(100, 1), Relative(10_000, 1), Relative(1_000_000, 1)])
-expiry_milliseconds = st.sampled_from([Relative(100, 1000), Relative(10_000, 1000), Relative(1_000_000, 1000)])
+expiry_milliseconds = st.sampled_from(
+    [Relative(100, 1000), Relative(10_000, 1000), Relative(1_000_000, 1000)]
+)
 bad_expiries = st.sampled_from(
-    [b"0", b"-1", b"abc", b"", b"1.5", b"9223372036854775807", b"9223372036854775", b"9223372036854776",
-     b"-9223372036854775808", b"9223372036854775808", b"99999999999999999999"]
-)  # fmt: skip
+    [
+        b"0",
+        b"-1",
+        b"abc",
+        b"",
+        b"1.5",
+        b"9223372036854775807",
+        b"9223372036854775",
+        b"9223372036854776",
+        b"-9223372036854775808",
+        b"9223372036854775808",
+        b"99999999999999999999",
+    ]
+)
 instants = st.sampled_from([FAR, FAR + 1, FURTHER, 1, 1000])
 instants_ms = st.sampled_from([FAR * 1000, FAR * 1000 + 1, FURTHER * 1000, 1, 1000000])
 
@@ -92,7 +160,7 @@ def command(name, *parts):
 
 
 def options(*choices, max_size=3):
-    """A few options in any order. A choice is a word, or a tuple of a word and strategies for its arguments."""
+    """A few options in any order. A choice is a word, or a tuple: a word, strategies for its arguments."""
 
     def option(choice):
         if isinstance(choice, str):
@@ -127,7 +195,7 @@ DEPTH = float(os.environ.get("DFLY_TEST_DEPTH", "1"))
 
 
 def examples(count):
-    """Settings for `count` examples with the default profile; a deeper profile or DFLY_TEST_DEPTH gives more."""
+    """Settings for `count` examples with the default profile; a deep profile or DFLY_TEST_DEPTH gives more."""
     scale = settings.default.max_examples / 100 * DEPTH
     return settings(
         max_examples=max(1, int(count * scale)),

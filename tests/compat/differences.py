@@ -1,11 +1,11 @@
 """Where replies may differ from the oracle's, and why. Everything else is compared byte for byte.
 
-Two tables, both keyed by command, or by command and subcommand. UNSTEADY: the reply depends on the clock, on chance or
-on the order of a hash table; two Redis servers would differ as well. INTENDED: dfly answers otherwise on purpose; each
-entry has its line in docs/differences.md.
+Two tables, both keyed by command, or by command and subcommand. UNSTEADY: the reply depends on the clock,
+on chance or on the order of a hash table; two Redis servers would differ as well. INTENDED: dfly answers
+otherwise on purpose; each entry has its line in docs/differences.md.
 
-A normaliser takes the command's arguments and a reply tree and returns what must be equal. It runs only on replies
-whose bytes differ.
+A normaliser takes the command's arguments and a reply tree and returns what must be equal. It runs only on
+replies whose bytes differ.
 """
 
 from .wire import pairs_of

@@ -1,7 +1,7 @@
 """Hand-written scripts: files of plain commands in scripts/, one script per paragraph.
 
-Words are split as a shell does; `\\xNN` inside a word is a byte. A line that starts with `#` is a comment. Every
-paragraph starts with empty databases and is run as one sequence on one connection.
+Words are split as a shell does; `\\xNN` inside a word is a byte. A line that starts with `#` is a comment.
+Every paragraph starts with empty databases and is run as one sequence on one connection.
 """
 
 import re

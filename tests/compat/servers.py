@@ -1,4 +1,5 @@
-"""Starting and stopping the servers under test: dfly, redis-server and valkey-server, on loopback and a free port."""
+"""Starting and stopping the servers under test: dfly, redis-server and valkey-server, on loopback and a free
+port."""
 
 import os
 import shutil
@@ -23,7 +24,7 @@ assert SUBJECT in ("dfly", "redis", "valkey"), f"DFLY_TEST_SUBJECT={SUBJECT}"
 
 
 class ServerLost(BaseException):
-    """A server died or hangs. Not an `Exception`: hypothesis would start it a hundred times to shrink the example."""
+    """A server died or hangs. Not an `Exception`: hypothesis would shrink by killing a hundred more."""
 
 
 def free_port():
@@ -95,14 +96,19 @@ class Server:
 
     def log_tail(self, size=6000):
         text = Path(self.log_path).read_bytes()[-size:].decode(errors="replace")
-        return f"--- log of {self.kind}, pid {self.process.pid}, exit status {self.process.poll()} ---\n{text}"
+        return (
+            f"--- log of {self.kind}, pid {self.process.pid}, exit status {self.process.poll()} ---\n{text}"
+        )
 
     def wait_until_ready(self):
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 with Connection(self.address, timeout=1.0) as connection:
-                    if connection.command("PING").raw in (b"+PONG\r\n", b"-NOAUTH Authentication required.\r\n"):
+                    if connection.command("PING").raw in (
+                        b"+PONG\r\n",
+                        b"-NOAUTH Authentication required.\r\n",
+                    ):
                         return True
             except (OSError, ConnectionLost, ReplyTimeout):
                 time.sleep(0.02)

@@ -5,8 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from .arguments import (
-    bad_integers, command, examples, integers, keys, modes, often, options, protocols, sequences, spelled, values,
-)  # fmt: skip
+    bad_integers,
+    command,
+    examples,
+    integers,
+    keys,
+    modes,
+    often,
+    options,
+    protocols,
+    sequences,
+    spelled,
+    values,
+)
 from .scripts import run_scripts
 
 # Offsets from 2**32 on are errors; those just below would fill the memory of the machine.
@@ -59,7 +70,9 @@ def test_sequences(duel, sequence, protocol, mode):
 @examples(100)
 @given(
     value=st.binary(max_size=24),
-    ranges=st.lists(st.tuples(st.sampled_from([("BITCOUNT", "a"), ("BITPOS", "a", 0), ("BITPOS", "a", 1)]), ranges)),
+    ranges=st.lists(
+        st.tuples(st.sampled_from([("BITCOUNT", "a"), ("BITPOS", "a", 0), ("BITPOS", "a", 1)]), ranges)
+    ),
     protocol=protocols,
 )
 def test_ranges(duel, value, ranges, protocol):
@@ -85,7 +98,9 @@ def test_fields(duel, value, commands, protocol):
 def test_operations(duel, operation, sources, protocol):
     names = [f"source:{index}" for index in range(len(sources))]
     stores = [("SET", name, source) for name, source in zip(names, sources, strict=True)]
-    duel.run([*stores, ("BITOP", operation, "target", *names), ("BITOP", operation, names[0], *names)], protocol)
+    duel.run(
+        [*stores, ("BITOP", operation, "target", *names), ("BITOP", operation, names[0], *names)], protocol
+    )
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

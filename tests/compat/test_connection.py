@@ -133,7 +133,18 @@ def test_kill_by_every_filter(duel):
 
             victim_for("CLIENT", "KILL", "ID", "{id}")
             victim_for("CLIENT", "KILL", "ADDR", "127.0.0.1:{port}")
-            victim_for("CLIENT", "KILL", "ID", "{id}", "ADDR", "127.0.0.1:{port}", "TYPE", "normal", "USER", "default")
+            victim_for(
+                "CLIENT",
+                "KILL",
+                "ID",
+                "{id}",
+                "ADDR",
+                "127.0.0.1:{port}",
+                "TYPE",
+                "normal",
+                "USER",
+                "default",
+            )
             victim_for("CLIENT", "KILL", "ID", "{id}", "ADDR", "127.0.0.1:1")
             victim_for("CLIENT", "KILL", "ID", "{id}", "TYPE", "pubsub")
             victim_for("client", "kill", "user", "nosuch")
@@ -161,14 +172,43 @@ def test_kill_all_others(start):
 
 
 REPLY_SCRIPTS = {
-    "off": [("CLIENT", "REPLY", "OFF"), ("PING",), ("NOSUCH",), ("SET", "a", 1), ("CLIENT", "REPLY", "ON"), ("GET", "a")],
-    "skip": [("CLIENT", "REPLY", "SKIP"), ("PING",), ("ECHO", "x"), ("CLIENT", "REPLY", "SKIP"), ("NOSUCH",), ("PING",)],
+    "off": [
+        ("CLIENT", "REPLY", "OFF"),
+        ("PING",),
+        ("NOSUCH",),
+        ("SET", "a", 1),
+        ("CLIENT", "REPLY", "ON"),
+        ("GET", "a"),
+    ],
+    "skip": [
+        ("CLIENT", "REPLY", "SKIP"),
+        ("PING",),
+        ("ECHO", "x"),
+        ("CLIENT", "REPLY", "SKIP"),
+        ("NOSUCH",),
+        ("PING",),
+    ],
     "skip twice": [("CLIENT", "REPLY", "SKIP"), ("CLIENT", "REPLY", "SKIP"), ("PING",), ("ECHO", "x")],
     "skip while off": [("CLIENT", "REPLY", "OFF"), ("CLIENT", "REPLY", "SKIP"), ("PING",), ("ECHO", "x")],
-    "off and on": [("CLIENT", "REPLY", "OFF"), ("CLIENT", "REPLY", "ON"), ("CLIENT", "REPLY", "ON"), ("PING",)],
-    "bad while off": [("CLIENT", "REPLY", "OFF"), ("CLIENT", "REPLY", "junk"), ("CLIENT", "REPLY", "on"), ("PING",)],
+    "off and on": [
+        ("CLIENT", "REPLY", "OFF"),
+        ("CLIENT", "REPLY", "ON"),
+        ("CLIENT", "REPLY", "ON"),
+        ("PING",),
+    ],
+    "bad while off": [
+        ("CLIENT", "REPLY", "OFF"),
+        ("CLIENT", "REPLY", "junk"),
+        ("CLIENT", "REPLY", "on"),
+        ("PING",),
+    ],
     "reset while off": [("CLIENT", "REPLY", "OFF"), ("RESET",), ("PING",)],
-    "skip and mget": [("CLIENT", "REPLY", "SKIP"), ("MGET", "a", "b", "c"), ("MSET", "a", 1, "b", 2), ("MGET", "a", "b")],
+    "skip and mget": [
+        ("CLIENT", "REPLY", "SKIP"),
+        ("MGET", "a", "b", "c"),
+        ("MSET", "a", 1, "b", 2),
+        ("MGET", "a", "b"),
+    ],
 }
 
 

@@ -22,10 +22,11 @@ def test_seen_before_and_not_after(flushed, setter):
         begin = time.monotonic()
         for line in setter("short", 400):
             assert not connection.command(*line).is_error
+        set_at = time.monotonic()
         reply = connection.command("GET", "short").raw
         if time.monotonic() - begin < 0.35:
             assert reply == b"$1\r\n1\r\n"
-        time.sleep(max(0, 0.405 - (time.monotonic() - begin)))
+        time.sleep(max(0, 0.405 - (time.monotonic() - set_at)))
         assert connection.command("GET", "short") == b"$-1\r\n"
         assert connection.command("TTL", "short").value == -2
 
@@ -78,13 +79,21 @@ def test_nothing_sees_a_key_that_is_due(start, active):
             time.sleep(0.004)
             assert connection.command(*line) == expected, line
             if not expected.startswith(b":1") and line[0] not in ("GETSET",):
-                assert connection.command("EXISTS", "due").value in (0, int(line[0] in ("APPEND", "SETBIT", "SET"))), line
+                assert connection.command("EXISTS", "due").value in (
+                    0,
+                    int(line[0] in ("APPEND", "SETBIT", "SET")),
+                ), line
 
 
 def test_old_ttl_does_not_survive_a_new_value(flushed):
     with flushed.connect() as connection:
-        for line in [("SET", "a", 2), ("GETSET", "a", 3), ("MSET", "a", 4), ("COPY", "other", "a", "REPLACE"),
-                     ("RENAME", "other", "a")]:  # fmt: skip
+        for line in [
+            ("SET", "a", 2),
+            ("GETSET", "a", 3),
+            ("MSET", "a", 4),
+            ("COPY", "other", "a", "REPLACE"),
+            ("RENAME", "other", "a"),
+        ]:
             connection.pipeline([("SET", "other", 1), ("SET", "a", 1, "PX", 30), line])
             assert connection.command("TTL", "a").value == -1, line
         time.sleep(0.05)
@@ -101,7 +110,10 @@ def test_freed_on_time_without_access(start):
         due = int(time.time() * 1000) + 1500
         for begin in range(0, 20_000, 2000):
             connection.pipeline(
-                [("SET", f"due:{index}", "x" * 50, "PXAT", due + index % 200) for index in range(begin, begin + 2000)]
+                [
+                    ("SET", f"due:{index}", "x" * 50, "PXAT", due + index % 200)
+                    for index in range(begin, begin + 2000)
+                ]
             )
         connection.pipeline([("SET", f"staying:{index}", 1) for index in range(1000)])
         assert time.time() * 1000 < due, "the machine is too slow for this test"

@@ -5,15 +5,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from .arguments import (
-    FAR, at_milliseconds, at_seconds, command, examples, keys, milliseconds, modes, often, options, protocols, seconds,
-    sequences, spelled, values,
-)  # fmt: skip
+    FAR,
+    at_milliseconds,
+    at_seconds,
+    command,
+    examples,
+    keys,
+    milliseconds,
+    modes,
+    often,
+    options,
+    protocols,
+    seconds,
+    sequences,
+    spelled,
+    values,
+)
 from .scripts import run_scripts
 
-databases = often(st.integers(0, 2), st.sampled_from([b"15", b"16", b"-1", b"abc", b"", b"99999999999999999999"]))
+databases = often(
+    st.integers(0, 2), st.sampled_from([b"15", b"16", b"-1", b"abc", b"", b"99999999999999999999"])
+)
 key_lists = st.lists(keys, min_size=1, max_size=5).map(tuple)
 patterns = st.one_of(
-    st.sampled_from([b"*", b"?", b"a", b"[ab]", b"[^a]", b"[a-c]", b"key:*", b"*tag*", b"\\a", b"[", b"[a", b"", b"**"]),
+    st.sampled_from(
+        [b"*", b"?", b"a", b"[ab]", b"[^a]", b"[a-c]", b"key:*", b"*tag*", b"\\a", b"[", b"[a", b"", b"**"]
+    ),
     st.text("ab*?[]^-\\c", max_size=6).map(str.encode),
 )
 conditions = options("NX", "XX", "GT", "LT", max_size=2)
@@ -35,11 +52,19 @@ COMMANDS = [
     command("RANDOMKEY"),
     command("SELECT", databases),
     command("SWAPDB", databases, databases),
-    command("SCAN", st.just(0), st.just(("COUNT", 1000000)), options(("MATCH", patterns), ("TYPE", keys), max_size=2)),
+    command(
+        "SCAN",
+        st.just(0),
+        st.just(("COUNT", 1000000)),
+        options(("MATCH", patterns), ("TYPE", keys), max_size=2),
+    ),
     command("OBJECT", st.sampled_from(["ENCODING", "REFCOUNT", "IDLETIME", "FREQ", "encoding", "BAD"]), keys),
     *(command(name, keys) for name in ("TTL", "PTTL", "EXPIRETIME", "PEXPIRETIME", "GET")),
 ]
-RARE = [command("FLUSHDB", options("ASYNC", "SYNC", max_size=1)), command("FLUSHALL", options("ASYNC", "SYNC"))]
+RARE = [
+    command("FLUSHDB", options("ASYNC", "SYNC", max_size=1)),
+    command("FLUSHALL", options("ASYNC", "SYNC")),
+]
 EXPIRIES = [
     command("EXPIRE", keys, seconds, conditions),
     command("PEXPIRE", keys, milliseconds, conditions),
@@ -56,7 +81,9 @@ def test_sequences(duel, sequence, protocol, mode):
 
 @examples(100)
 @given(
-    sequence=sequences(*EXPIRIES, command("TTL", keys), command("PERSIST", keys), command("SET", keys, values)),
+    sequence=sequences(
+        *EXPIRIES, command("TTL", keys), command("PERSIST", keys), command("SET", keys, values)
+    ),
     protocol=protocols,
     mode=modes,
 )
@@ -86,7 +113,9 @@ def test_moves(duel, sequence, protocol, mode):
 
 
 @examples(100)
-@given(names=st.lists(st.text("ab*?[]^-\\c", max_size=5), max_size=8), questions=st.lists(patterns, max_size=12))
+@given(
+    names=st.lists(st.text("ab*?[]^-\\c", max_size=5), max_size=8), questions=st.lists(patterns, max_size=12)
+)
 def test_patterns(duel, names, questions):
     stores = [("SET", name, 1) for name in names]
     scans = [("SCAN", 0, "COUNT", 100000, "MATCH", pattern) for pattern in questions]
@@ -94,14 +123,21 @@ def test_patterns(duel, names, questions):
 
 
 SCAN_WORDS = options(
-    ("MATCH", patterns), ("COUNT", st.sampled_from([b"0", b"-1", b"abc", b"1000000", b"9223372036854775808"])),
-    ("TYPE", spelled("string")), "JUNK",
-)  # fmt: skip
-bad_cursors = st.sampled_from([b"abc", b"", b"-1", b"0x1", b"1.5", b" 0", b"0 ", b"18446744073709551616", b"00", b"+0"])
+    ("MATCH", patterns),
+    ("COUNT", st.sampled_from([b"0", b"-1", b"abc", b"1000000", b"9223372036854775808"])),
+    ("TYPE", spelled("string")),
+    "JUNK",
+)
+bad_cursors = st.sampled_from(
+    [b"abc", b"", b"-1", b"0x1", b"1.5", b" 0", b"0 ", b"18446744073709551616", b"00", b"+0"]
+)
 
 
 @examples(80)
-@given(lines=st.lists(command("SCAN", often(st.just(b"0"), bad_cursors), SCAN_WORDS), max_size=10), protocol=protocols)
+@given(
+    lines=st.lists(command("SCAN", often(st.just(b"0"), bad_cursors), SCAN_WORDS), max_size=10),
+    protocol=protocols,
+)
 def test_scan_arguments(duel, lines, protocol):
     duel.run([*lines], protocol, "pipeline", walk=False)
 
@@ -130,7 +166,9 @@ def test_scan_collects_everything(flushed, count):
         seen = scan_all(connection, *(("COUNT", count) if count else ()))
         assert set(seen) == names
         assert len(seen) == len(names), "no table grew, so nothing should come twice"
-        assert set(scan_all(connection, "MATCH", "scan:1*")) == {name for name in names if name.startswith(b"scan:1")}
+        assert set(scan_all(connection, "MATCH", "scan:1*")) == {
+            name for name in names if name.startswith(b"scan:1")
+        }
         assert scan_all(connection, "TYPE", "list") == []
         assert len(scan_all(connection, "TYPE", "string", "COUNT", 50)) == len(names)
 
@@ -139,4 +177,4 @@ def test_randomkey_reaches_every_key(flushed):
     names = {b"random:%d" % index for index in range(20)}
     with flushed.connect() as connection:
         connection.pipeline([("SET", name, 1) for name in names])
-        assert set(reply.value for reply in connection.pipeline([("RANDOMKEY",)] * 3000)) == names
+        assert {reply.value for reply in connection.pipeline([("RANDOMKEY",)] * 3000)} == names

@@ -9,8 +9,15 @@ from .test_server import info_sections
 OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
 OK = b"+OK\r\n"
 VALUE = "x" * 1000
-POLICIES = ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random",
-            "volatile-ttl"]  # fmt: skip
+POLICIES = [
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+]
 
 
 def used_memory(connection):
@@ -54,13 +61,34 @@ def test_noeviction_refuses_and_keeps(server):
         assert connection.command("DBSIZE").value == stored
         values = connection.command("MGET", *(f"kept:{index}" for index in range(stored))).value
         assert values == [VALUE.encode()] * stored, "nothing is lost"
-        refused = [("SET", "a", 1), ("MSET", "a", 1, "b", 2), ("APPEND", "kept:0", 1), ("INCR", "n"), ("SETRANGE", "a", 0, 1),
-                   ("GETSET", "a", 1), ("SETBIT", "a", 0, 1), ("BITFIELD", "a", "SET", "u8", 0, 1), ("COPY", "kept:0", "b"),
-                   ("BITOP", "NOT", "b", "kept:0"), ("SETNX", "a", 1), ("MSETNX", "a", 1), ("SETEX", "a", 10, 1),
-                   ("INCRBYFLOAT", "f", 1)]  # fmt: skip
+        refused = [
+            ("SET", "a", 1),
+            ("MSET", "a", 1, "b", 2),
+            ("APPEND", "kept:0", 1),
+            ("INCR", "n"),
+            ("SETRANGE", "a", 0, 1),
+            ("GETSET", "a", 1),
+            ("SETBIT", "a", 0, 1),
+            ("BITFIELD", "a", "SET", "u8", 0, 1),
+            ("COPY", "kept:0", "b"),
+            ("BITOP", "NOT", "b", "kept:0"),
+            ("SETNX", "a", 1),
+            ("MSETNX", "a", 1),
+            ("SETEX", "a", 10, 1),
+            ("INCRBYFLOAT", "f", 1),
+        ]
         assert [reply.raw for reply in connection.pipeline(refused)] == [OOM] * len(refused)
-        allowed = [("GET", "kept:0"), ("DEL", "kept:1"), ("EXPIRE", "kept:2", 100), ("RENAME", "kept:3", "moved"),
-                   ("PERSIST", "kept:2"), ("GETDEL", "kept:4"), ("PING",), ("EXISTS", "kept:5"), ("UNLINK", "kept:6")]  # fmt: skip
+        allowed = [
+            ("GET", "kept:0"),
+            ("DEL", "kept:1"),
+            ("EXPIRE", "kept:2", 100),
+            ("RENAME", "kept:3", "moved"),
+            ("PERSIST", "kept:2"),
+            ("GETDEL", "kept:4"),
+            ("PING",),
+            ("EXISTS", "kept:5"),
+            ("UNLINK", "kept:6"),
+        ]
         assert not any(reply.is_error for reply in connection.pipeline(allowed))
         connection.command("DEL", *(f"kept:{index}" for index in range(stored)))
         assert connection.command("SET", "a", 1) == OK
@@ -73,11 +101,30 @@ def test_refusals_agree_with_redis(start_pair):
     for server in duel.servers():
         with server.connect() as connection:
             connection.pipeline([("SET", "a", "1"), ("SET", "b", "text"), ("CONFIG", "SET", "maxmemory", 1)])
-    lines = [("SET", "a", 1), ("GET", "a"), ("SET", "a", 1, "XX"), ("DEL", "c"), ("GET",), ("SET", "a"), ("NOSUCH",),
-             ("MSET", "a", 1, "b"), ("SETNX", "a", 1), ("GETEX", "a", "EX", 100), ("EXPIRE", "a", 100), ("PERSIST", "a"),
-             ("RENAME", "a", "c"), ("COPY", "c", "d"), ("BITCOUNT", "b"), ("BITFIELD", "b", "GET", "u8", 0),
-             ("BITFIELD_RO", "b", "GET", "u8", 0), ("LCS", "b", "b"), ("SWAPDB", 0, 1), ("SWAPDB", 0, 1), ("MOVE", "c", 1),
-             ("FLUSHDB",)]  # fmt: skip
+    lines = [
+        ("SET", "a", 1),
+        ("GET", "a"),
+        ("SET", "a", 1, "XX"),
+        ("DEL", "c"),
+        ("GET",),
+        ("SET", "a"),
+        ("NOSUCH",),
+        ("MSET", "a", 1, "b"),
+        ("SETNX", "a", 1),
+        ("GETEX", "a", "EX", 100),
+        ("EXPIRE", "a", 100),
+        ("PERSIST", "a"),
+        ("RENAME", "a", "c"),
+        ("COPY", "c", "d"),
+        ("BITCOUNT", "b"),
+        ("BITFIELD", "b", "GET", "u8", 0),
+        ("BITFIELD_RO", "b", "GET", "u8", 0),
+        ("LCS", "b", "b"),
+        ("SWAPDB", 0, 1),
+        ("SWAPDB", 0, 1),
+        ("MOVE", "c", 1),
+        ("FLUSHDB",),
+    ]
     duel.run(lines, flush=False, walk=False)
 
 
@@ -104,7 +151,9 @@ def test_volatile_policies_touch_only_keys_with_a_ttl(server, policy):
         assert connection.command("EXISTS", *(f"staying:{index}" for index in range(1000))).value == 1000
         assert evicted_keys(connection) > 3000
         connection.command("CONFIG", "SET", "maxmemory", 1)
-        assert any(connection.command("SET", "a", 1) == OOM for _ in range(500)), "nothing with a TTL is left to evict"
+        assert any(connection.command("SET", "a", 1) == OOM for _ in range(500)), (
+            "nothing with a TTL is left to evict"
+        )
         assert connection.command("EXISTS", *(f"staying:{index}" for index in range(1000))).value == 1000
 
 
@@ -160,8 +209,16 @@ def test_object_freq_and_idletime_by_policy(start_pair):
     """FREQ needs an LFU policy and IDLETIME the others; the errors are Redis'."""
     duel = start_pair()
     for policy in ("noeviction", "allkeys-lfu", "volatile-lfu", "allkeys-random", "allkeys-lru"):
-        duel.run([("CONFIG", "SET", "maxmemory-policy", policy), ("SET", "a", "text"), ("OBJECT", "FREQ", "a"),
-                  ("OBJECT", "IDLETIME", "a"), ("OBJECT", "FREQ", "missing"), ("OBJECT", "IDLETIME", "missing")])  # fmt: skip
+        duel.run(
+            [
+                ("CONFIG", "SET", "maxmemory-policy", policy),
+                ("SET", "a", "text"),
+                ("OBJECT", "FREQ", "a"),
+                ("OBJECT", "IDLETIME", "a"),
+                ("OBJECT", "FREQ", "missing"),
+                ("OBJECT", "IDLETIME", "missing"),
+            ]
+        )
 
 
 def test_used_memory_returns_after_flush(server):

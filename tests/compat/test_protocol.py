@@ -1,7 +1,8 @@
-"""The wire: pipelines, arguments split anywhere, inline commands, protocol errors and what each does to a connection.
+"""The wire: pipelines, arguments split anywhere, inline commands, protocol errors and what each does to a
+connection.
 
-Most tests send bytes, close the sending side, and compare everything that comes back until the server closes: a
-command appended to the bytes tells whether the connection was still served.
+Most tests send bytes, close the sending side, and compare everything that comes back until the server
+closes: a command appended to the bytes tells whether the connection was still served.
 """
 
 import random
@@ -77,7 +78,7 @@ FRAMES = [
     b"*1\r\n*1\r\n$4\r\nPING\r\n",
     b"*1\r\n+PING\r\n",
     b"*1\r\n\x00\r\n",
-    b"*1\r\n\"\r\n",
+    b'*1\r\n"\r\n',
     b"*1\r\n$-1\r\n",
     b"*1\r\n$-4\r\nPING\r\n",
     b"*1\r\n$abc\r\n",
@@ -165,11 +166,17 @@ def test_limits_before_authentication(start_pair):
 
 
 SPLIT_STREAM = (
-    encode("SET", "split:{a}", "value with \r\n inside") + b"PING inline\r\n" + encode("GET", "split:{a}")
-    + encode("MSET", "split:1", "x", "split:2", "y", "split:3", "z") + encode("MGET", "split:1", "split:2", "split:3")
-    + b"\r\n*0\r\n" + encode("APPEND", "split:{b}", "0123456789" * 5) + encode("NOSUCH", "a b") + b"ECHO 'a b'\n"
+    encode("SET", "split:{a}", "value with \r\n inside")
+    + b"PING inline\r\n"
+    + encode("GET", "split:{a}")
+    + encode("MSET", "split:1", "x", "split:2", "y", "split:3", "z")
+    + encode("MGET", "split:1", "split:2", "split:3")
+    + b"\r\n*0\r\n"
+    + encode("APPEND", "split:{b}", "0123456789" * 5)
+    + encode("NOSUCH", "a b")
+    + b"ECHO 'a b'\n"
     + encode("DEL", "split:1", "split:2")
-)  # fmt: skip
+)
 
 
 def test_split_at_every_byte(duel):
@@ -189,14 +196,30 @@ def test_split_at_every_byte(duel):
 
 
 def test_byte_by_byte(duel):
-    duel.compare_bytes(SPLIT_STREAM, chunks=[SPLIT_STREAM[index : index + 1] for index in range(len(SPLIT_STREAM))])
+    duel.compare_bytes(
+        SPLIT_STREAM, chunks=[SPLIT_STREAM[index : index + 1] for index in range(len(SPLIT_STREAM))]
+    )
 
 
 pieces = st.one_of(
-    st.lists(st.one_of(st.sampled_from([b"GET", b"SET", b"ECHO", b"PING", b"MGET", b"APPEND"]), keys, values), max_size=4)
-    .map(lambda words: encode(*words)),
-    st.sampled_from([b"PING\r\n", b"\r\n", b"*1\r\n", b"$4\r\n", b"PING", b"*0\r\n", b"*-1\r\n", b"ECHO 'a'\r\n", b"$-1\r\n"]),
-)  # fmt: skip
+    st.lists(
+        st.one_of(st.sampled_from([b"GET", b"SET", b"ECHO", b"PING", b"MGET", b"APPEND"]), keys, values),
+        max_size=4,
+    ).map(lambda words: encode(*words)),
+    st.sampled_from(
+        [
+            b"PING\r\n",
+            b"\r\n",
+            b"*1\r\n",
+            b"$4\r\n",
+            b"PING",
+            b"*0\r\n",
+            b"*-1\r\n",
+            b"ECHO 'a'\r\n",
+            b"$-1\r\n",
+        ]
+    ),
+)
 
 
 def damage(data, changes):
@@ -282,8 +305,10 @@ def test_long_conversations(duel, mode):
 
 def test_pipelines_side_by_side(duel):
     """Connections with keys of their own do not disturb each other."""
-    scripts = [[line for line in mixed_commands(seed, 800, f"own:{seed}") if line[0] not in ("SELECT", "DBSIZE")]
-               for seed in range(12)]  # fmt: skip
+    scripts = [
+        [line for line in mixed_commands(seed, 800, f"own:{seed}") if line[0] not in ("SELECT", "DBSIZE")]
+        for seed in range(12)
+    ]
     told = []
     for server in duel.servers():
         with server.connect() as admin:
@@ -321,14 +346,24 @@ def test_order_of_replies_of_one_counter(subject):
 @pytest.mark.parametrize("size", [1, 15, 16, 1000, 16383, 16384, 16385, 65536, 1 << 20, 20_000_000])
 def test_value_sizes(duel, size):
     value = random.Random(size).randbytes(size)
-    duel.run([("SET", "big", value), ("STRLEN", "big"), ("GET", "big"), ("GETRANGE", "big", -5, -1)], walk=False)
+    duel.run(
+        [("SET", "big", value), ("STRLEN", "big"), ("GET", "big"), ("GETRANGE", "big", -5, -1)], walk=False
+    )
 
 
 def test_many_arguments(duel):
     names = [b"many:%d" % index for index in range(50_000)]
     pairs = [word for name in names for word in (name, name[-2:])]
-    duel.run([("MSET", *pairs), ("MGET", *names), ("EXISTS", *names), ("DEL", *names[:40_000]), ("DBSIZE",),
-              ("UNLINK", *names)])  # fmt: skip
+    duel.run(
+        [
+            ("MSET", *pairs),
+            ("MGET", *names),
+            ("EXISTS", *names),
+            ("DEL", *names[:40_000]),
+            ("DBSIZE",),
+            ("UNLINK", *names),
+        ]
+    )
 
 
 @examples(60)

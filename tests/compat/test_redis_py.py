@@ -28,7 +28,10 @@ def test_url_with_database_and_password(start):
     with redis.from_url(f"redis://:secret@127.0.0.1:{server.port}/3") as client:
         client.set("a", 1)
         assert client.client_info()["db"] == 3
-    with redis.from_url(f"redis://127.0.0.1:{server.port}/3") as client, pytest.raises(redis.AuthenticationError):
+    with (
+        redis.from_url(f"redis://127.0.0.1:{server.port}/3") as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
         client.ping()
     with redis.from_url(f"redis://default:wrong@127.0.0.1:{server.port}") as client:
         with pytest.raises(redis.AuthenticationError):
@@ -53,7 +56,10 @@ def test_values(client):
     assert client.rename("y", "v") and client.copy("v", "u") is True
     assert client.setbit("bits", 7, 1) == 0 and client.bitcount("bits") == 1 and client.bitpos("bits", 1) == 7
     assert client.bitop("NOT", "flipped", "bits") == 1
-    assert client.bitfield("field").set("u8", 0, 200).incrby("u8", 0, 100, overflow="SAT").execute() == [0, 255]
+    assert client.bitfield("field").set("u8", 0, 200).incrby("u8", 0, 100, overflow="SAT").execute() == [
+        0,
+        255,
+    ]
     assert client.unlink("u", "v") == 2 and client.touch("a") == 1
     assert client.lcs("t", "t", len=True) == 2
 
@@ -117,7 +123,9 @@ def test_server_commands(client):
     assert info["redis_mode"] == "standalone" and info["role"] == "master"
     assert client.info("server")["tcp_port"] > 0
     assert client.config_get("maxmemory*")["maxmemory"] == "0"
-    assert client.config_set("slowlog-max-len", 99) and client.config_get("slowlog-max-len") == {"slowlog-max-len": "99"}
+    assert client.config_set("slowlog-max-len", 99) and client.config_get("slowlog-max-len") == {
+        "slowlog-max-len": "99"
+    }
     assert client.config_set("slowlog-max-len", 128) and client.config_resetstat()
     assert client.client_setname("me") and client.client_getname() == "me"
     assert client.client_id() > 0 and client.client_info()["name"] == "me"

@@ -92,8 +92,14 @@ def test_resetting_peers(healthy):
         connection.command("SET", "large", "x" * 100_000)
     for index in range(300):
         connection = healthy.connect()
-        connection.send([encode("GET", "large") * 20, b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100\r\nxy",
-                         encode("MGET", *["large"] * 5) * 4, b"GET large"][index % 4])  # fmt: skip
+        connection.send(
+            [
+                encode("GET", "large") * 20,
+                b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100\r\nxy",
+                encode("MGET", *["large"] * 5) * 4,
+                b"GET large",
+            ][index % 4]
+        )
         reset(connection)
     wait_for_clients(healthy, 1)
 
@@ -105,7 +111,9 @@ def test_peers_that_vanish_under_load(healthy):
     def vanish():
         while not stop.is_set():
             connection = healthy.connect()
-            connection.send(encode("MSET", "v:1", 1, "v:2", 2, "v:3", 3) * 50 + encode("MGET", "v:1", "v:2", "v:3") * 50)
+            connection.send(
+                encode("MSET", "v:1", 1, "v:2", 2, "v:3", 3) * 50 + encode("MGET", "v:1", "v:2", "v:3") * 50
+            )
             reset(connection)
 
     vandals = [threading.Thread(target=vanish) for _ in range(2)]
@@ -210,7 +218,12 @@ def test_huge_pipeline(healthy):
         connection.command("DEL", "huge")
         data = encode("INCR", "huge") * count
         received = connection.exchange(data, count)
-        assert [received[index].value for index in (0, 1, count // 2, count - 1)] == [1, 2, count // 2 + 1, count]
+        assert [received[index].value for index in (0, 1, count // 2, count - 1)] == [
+            1,
+            2,
+            count // 2 + 1,
+            count,
+        ]
 
 
 def test_unfinished_giant_argument_costs_what_was_sent(start):
@@ -229,8 +242,8 @@ def test_unfinished_giant_argument_costs_what_was_sent(start):
     wait_for_clients(server, 1)
 
 
-def test_out_of_file_descriptors(start):
-    """More connections than the process may open files: the rest is refused, and those that are in are served."""
+def test_crowd_beyond_maxclients(start):
+    """More connections than allowed: the rest is refused, and those that are in are served."""
     server = start(maxclients=100)
     inside = []
     for _ in range(90):

@@ -1,7 +1,8 @@
-"""SCAN's promise: what is in the database from the first call to the last is returned, whatever the table does.
+"""SCAN's promise: what is in the database from the first call to the last is returned, whatever the table
+does.
 
-A writer makes the tables grow and shrink while the scan walks; cursors stay below 2**53, so that clients that keep
-numbers as doubles can hold them.
+A writer makes the tables grow and shrink while the scan walks; cursors stay below 2**53, so that clients
+that keep numbers as doubles can hold them.
 """
 
 import threading
@@ -44,7 +45,9 @@ def scan_once(connection, *options):
         assert calls < 200_000, "the scan does not end"
 
 
-@pytest.mark.parametrize("options", [(), ("COUNT", 100), ("MATCH", "staying:*", "COUNT", 1000), ("TYPE", "string")])
+@pytest.mark.parametrize(
+    "options", [(), ("COUNT", 100), ("MATCH", "staying:*", "COUNT", 1000), ("TYPE", "string")]
+)
 def test_staying_keys_are_returned(flushed, options):
     staying = names_of(b"staying", STAYING)
     with Connection(flushed.address, timeout=60) as connection:

@@ -13,8 +13,23 @@ OK = b"+OK\r\n"
 PONG = b"+PONG\r\n"
 
 # Commands of Redis 7.0 that take part in no test of arity: they change the connection or end the server.
-SENSITIVE = {b"shutdown", b"monitor", b"quit", b"subscribe", b"psubscribe", b"ssubscribe", b"sync", b"psync",
-             b"reset", b"failover", b"replicaof", b"slaveof", b"multi", b"exec", b"debug"}  # fmt: skip
+SENSITIVE = {
+    b"shutdown",
+    b"monitor",
+    b"quit",
+    b"subscribe",
+    b"psubscribe",
+    b"ssubscribe",
+    b"sync",
+    b"psync",
+    b"reset",
+    b"failover",
+    b"replicaof",
+    b"slaveof",
+    b"multi",
+    b"exec",
+    b"debug",
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +58,8 @@ def test_arity_of_every_command(duel, commands):
     for name, row in zip(commands, rows, strict=True):
         if row is None:  # a subcommand
             (row,) = (
-                child
-                for child in connection_info(duel.oracle, name.split(b"|")[0])[9]
-                if child[0] == name
-            )  # fmt: skip
+                child for child in connection_info(duel.oracle, name.split(b"|")[0])[9] if child[0] == name
+            )
         words = name.split(b"|")
         if words[0] in SENSITIVE or name in (b"client|reply", b"client|pause"):
             continue
@@ -81,7 +94,7 @@ def run_each(duel, lines, same=None):
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_command_info(duel, commands, protocol):
-    """Arity, flags, key positions, ACL categories, tips, key specifications and subcommands of every command."""
+    """Arity, flags, keys, categories, tips, key specifications and subcommands of every command."""
     top = [name for name in commands if b"|" not in name]
     told = []
     for server in duel.servers():
@@ -89,7 +102,18 @@ def test_command_info(duel, commands, protocol):
             rows = connection.command("COMMAND", "INFO", *top).tree[1]
             told.append([flags_unordered(None, row) for row in rows])
     known = set(commands)
-    fields = ("name", "arity", "flags", "first key", "last key", "step", "categories", "tips", "key specs", "subcommands")
+    fields = (
+        "name",
+        "arity",
+        "flags",
+        "first key",
+        "last key",
+        "step",
+        "categories",
+        "tips",
+        "key specs",
+        "subcommands",
+    )
     wrong = []
     for name, expected, actual in zip(top, *told, strict=True):
         for field, left, right in zip(fields, expected[1], actual[1], strict=True):
@@ -116,9 +140,22 @@ def test_command_counts(subject):
 
 
 @pytest.mark.parametrize(
-    "words", ["ACLCAT string", "ACLCAT dangerous", "ACLCAT keyspace", "ACLCAT connection", "ACLCAT read", "ACLCAT fast",
-              "ACLCAT slow", "ACLCAT admin", "ACLCAT bitmap", "ACLCAT write", "PATTERN *get*", "PATTERN client|*"]
-)  # fmt: skip
+    "words",
+    [
+        "ACLCAT string",
+        "ACLCAT dangerous",
+        "ACLCAT keyspace",
+        "ACLCAT connection",
+        "ACLCAT read",
+        "ACLCAT fast",
+        "ACLCAT slow",
+        "ACLCAT admin",
+        "ACLCAT bitmap",
+        "ACLCAT write",
+        "PATTERN *get*",
+        "PATTERN client|*",
+    ],
+)
 def test_command_list_filters(duel, commands, words):
     expected, actual = duel.ask("COMMAND", "LIST", "FILTERBY", *words.split())
     assert sorted(set(actual.value) & set(commands)) == sorted(set(expected.value) & set(commands))
@@ -129,9 +166,17 @@ def documentation(tree):
     return {
         key[1]: plain(value)
         for key, value in pairs_of(tree)
-        if key[1] not in (b"summary", b"complexity", b"history", b"subcommands", b"doc_flags", b"deprecated_since",
-                          b"replaced_by")
-    }  # fmt: skip
+        if key[1]
+        not in (
+            b"summary",
+            b"complexity",
+            b"history",
+            b"subcommands",
+            b"doc_flags",
+            b"deprecated_since",
+            b"replaced_by",
+        )
+    }
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -144,7 +189,9 @@ def test_command_docs(duel, commands, protocol):
         left, right = documentation(expected[name]), documentation(actual[name])
         fields = [key for key in sorted(left.keys() | right.keys()) if left.get(key) != right.get(key)]
         if fields:
-            wrong += [f"{name.decode()} {key}: expected {left.get(key)}, actual {right.get(key)}" for key in fields]
+            wrong += [
+                f"{name.decode()} {key}: expected {left.get(key)}, actual {right.get(key)}" for key in fields
+            ]
         texts = {key[1]: value[1] for key, value in pairs_of(actual[name])}
         if len(texts.get(b"summary", b"")) < 10:
             wrong.append(f"{name.decode()}: no summary")
@@ -152,12 +199,20 @@ def test_command_docs(duel, commands, protocol):
 
 
 def test_unknown_commands(duel):
-    lines = [("NOSUCH",), ("nosuch", "a", "b"), ("x" * 300, "y" * 300), ("nosuch", *"abcdefghij" * 20), ("a b", "c d"),
-             ("CLIENT", "x" * 300), ("OBJECT", "nosuch", "a"), ("GETT", "")]  # fmt: skip
+    lines = [
+        ("NOSUCH",),
+        ("nosuch", "a", "b"),
+        ("x" * 300, "y" * 300),
+        ("nosuch", *"abcdefghij" * 20),
+        ("a b", "c d"),
+        ("CLIENT", "x" * 300),
+        ("OBJECT", "nosuch", "a"),
+        ("GETT", ""),
+    ]
     run_each(duel, lines)
 
 
-# --- INFO -----------------------------------------------------------------------------------------------------------
+# --- INFO ---
 
 
 def info_sections(reply):
@@ -178,14 +233,18 @@ def info_sections(reply):
 
 # Fields that name what only Redis has: its allocator's own figures and the loop of its main thread.
 def optional_field(name):
-    return name.startswith(("lru_clock", "aof_rewrite", "slave_", "db", "errorstat_", "cmdstat_", "latency_percentiles"))
+    return name.startswith(
+        ("lru_clock", "aof_rewrite", "slave_", "db", "errorstat_", "cmdstat_", "latency_percentiles")
+    )
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_info_has_every_section_and_field(duel, protocol):
     for server in duel.servers():
         with server.connect() as connection:
-            connection.pipeline([("SET", "a", 1), ("EXPIRE", "a", 100), ("SELECT", 3), ("SET", "b", 1), ("NOSUCH",)])
+            connection.pipeline(
+                [("SET", "a", 1), ("EXPIRE", "a", 100), ("SELECT", 3), ("SET", "b", 1), ("NOSUCH",)]
+            )
     expected, actual = duel.ask("INFO", protocol=protocol)
     assert expected.raw[:1] == actual.raw[:1]
     wanted, found = info_sections(expected), info_sections(actual)
@@ -207,17 +266,41 @@ def test_info_has_every_section_and_field(duel, protocol):
 
 
 def test_info_selects_sections(duel):
-    for words in (["server"], ["SERVER"], ["cpu", "server"], ["nosuch"], ["server", "nosuch"], ["keyspace", "keyspace"],
-                  ["default"], ["all"], ["everything"], ["everything", "server"], ["commandstats"], ["errorstats"],
-                  ["latencystats"], ["modules"], ["cluster"]):  # fmt: skip
+    for words in (
+        ["server"],
+        ["SERVER"],
+        ["cpu", "server"],
+        ["nosuch"],
+        ["server", "nosuch"],
+        ["keyspace", "keyspace"],
+        ["default"],
+        ["all"],
+        ["everything"],
+        ["everything", "server"],
+        ["commandstats"],
+        ["errorstats"],
+        ["latencystats"],
+        ["modules"],
+        ["cluster"],
+    ):
         expected, actual = duel.ask("INFO", *words)
         assert list(info_sections(actual)) == list(info_sections(expected)), words
 
 
 def test_info_counts(start):
     """Counters move with what is done, by the same amounts as Redis'."""
-    story = [("SET", "a", 1), ("GET", "a"), ("GET", "missing"), ("GET", "missing"), ("EXISTS", "a"), ("NOSUCH",),
-             ("INCR", "a", "b"), ("SET", "a", "x"), ("INCR", "a"), ("SET", "t", 1, "PX", 1)]  # fmt: skip
+    story = [
+        ("SET", "a", 1),
+        ("GET", "a"),
+        ("GET", "missing"),
+        ("GET", "missing"),
+        ("EXISTS", "a"),
+        ("NOSUCH",),
+        ("INCR", "a", "b"),
+        ("SET", "a", "x"),
+        ("INCR", "a"),
+        ("SET", "t", 1, "PX", 1),
+    ]
     told = []
     for kind in ("redis", None):
         server = start(kind) if kind else start()
@@ -226,10 +309,20 @@ def test_info_counts(start):
             connection.pipeline(story)
             time.sleep(0.3)
             after = info_sections(connection.command("INFO", "everything"))
-            counters = ("keyspace_hits", "keyspace_misses", "expired_keys", "total_error_replies", "evicted_keys")
+            counters = (
+                "keyspace_hits",
+                "keyspace_misses",
+                "expired_keys",
+                "total_error_replies",
+                "evicted_keys",
+            )
             moved = {name: int(after["Stats"][name]) - int(before["Stats"][name]) for name in counters}
-            commands = int(after["Stats"]["total_commands_processed"]) - int(before["Stats"]["total_commands_processed"])
-            assert 0 < int(after["Stats"]["total_net_input_bytes"]) - int(before["Stats"]["total_net_input_bytes"])
+            commands = int(after["Stats"]["total_commands_processed"]) - int(
+                before["Stats"]["total_commands_processed"]
+            )
+            assert 0 < int(after["Stats"]["total_net_input_bytes"]) - int(
+                before["Stats"]["total_net_input_bytes"]
+            )
             moved["commands"] = commands
             stats = {name: value for name, value in after["Commandstats"].items() if "info" not in name}
             moved["calls"] = {
@@ -239,22 +332,34 @@ def test_info_counts(start):
             }
             moved["errors"] = after["Errorstats"]
             connection.command("CONFIG", "RESETSTAT")
-            moved["reset"] = {name: info_sections(connection.command("INFO", "stats"))["Stats"][name] for name in counters}
+            moved["reset"] = {
+                name: info_sections(connection.command("INFO", "stats"))["Stats"][name] for name in counters
+            }
             told.append(moved)
     assert told[0] == told[1]
 
 
-# --- CONFIG ---------------------------------------------------------------------------------------------------------
+# --- CONFIG ---
 
 # Settings that clients and test suites read, and that mean the same here as in Redis.
 SHARED_SETTINGS = """
-activerehashing appendonly bind databases dbfilename dir hz latency-monitor-threshold lfu-decay-time lfu-log-factor
-maxclients maxmemory maxmemory-policy maxmemory-samples notify-keyspace-events port proto-max-bulk-len protected-mode
-requirepass save slowlog-log-slower-than slowlog-max-len tcp-backlog tcp-keepalive timeout unixsocket
+activerehashing appendonly bind databases dbfilename dir hz latency-monitor-threshold lfu-decay-time
+lfu-log-factor maxclients maxmemory maxmemory-policy maxmemory-samples notify-keyspace-events port
+proto-max-bulk-len protected-mode requirepass save slowlog-log-slower-than slowlog-max-len tcp-backlog
+tcp-keepalive timeout unixsocket
 client-output-buffer-limit client-query-buffer-limit maxmemory-clients lazyfree-lazy-user-flush loglevel
 """.split()
-OWN_DEFAULTS = {"bind", "dbfilename", "dir", "port", "save", "loglevel", "maxclients", "lazyfree-lazy-user-flush",
-                "activerehashing"}  # fmt: skip
+OWN_DEFAULTS = {
+    "bind",
+    "dbfilename",
+    "dir",
+    "port",
+    "save",
+    "loglevel",
+    "maxclients",
+    "lazyfree-lazy-user-flush",
+    "activerehashing",
+}
 
 
 def test_config_get_of_shared_settings(duel):
@@ -279,7 +384,7 @@ def test_config_set_is_seen_by_get(start):
         assert connection.command("CONFIG", "GET", "slowlog-max-le?").value == [b"slowlog-max-len", b"77"]
 
 
-# --- logs and aids --------------------------------------------------------------------------------------------------
+# --- logs and aids ---
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -319,9 +424,18 @@ def test_monitor(start_pair):
     for server in start_pair().servers():
         with server.connect() as monitor, server.connect() as user:
             assert monitor.command("MONITOR") == OK
-            lines = [("SET", "a", "with space"), ("get", "a"), ("ECHO", '\x00"\\\n\r\t\x07\x08\xff'), ("SELECT", 5),
-                     ("GET", "b"), ("NOSUCH", "x"), ("GET",), ("CLIENT", "SETNAME", "me"), ("MGET", "a", "b", "c"),
-                     ("PING",)]  # fmt: skip
+            lines = [
+                ("SET", "a", "with space"),
+                ("get", "a"),
+                ("ECHO", '\x00"\\\n\r\t\x07\x08\xff'),
+                ("SELECT", 5),
+                ("GET", "b"),
+                ("NOSUCH", "x"),
+                ("GET",),
+                ("CLIENT", "SETNAME", "me"),
+                ("MGET", "a", "b", "c"),
+                ("PING",),
+            ]
             for line in lines:
                 user.command(*line)
             host, port = user.socket.getsockname()
@@ -352,7 +466,9 @@ def test_monitor_reset_ends(start):
 def test_memory_stats_fields(duel, protocol):
     expected, actual = duel.ask("MEMORY", "STATS", protocol=protocol)
     assert actual.raw[:1] == expected.raw[:1]
-    wanted, found = (dict((key[1], value[0]) for key, value in pairs_of(reply.tree)) for reply in (expected, actual))
+    wanted, found = (
+        {key[1]: value[0] for key, value in pairs_of(reply.tree)} for reply in (expected, actual)
+    )
     wanted = {name: tag for name, tag in wanted.items() if not name.startswith(b"db.")}
     assert {name: found.get(name) for name in wanted} == wanted
 
@@ -368,7 +484,9 @@ def test_memory_usage_grows_with_values(flushed):
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("command", [("MEMORY", "DOCTOR"), ("LATENCY", "DOCTOR"), ("LOLWUT",), ("LOLWUT", "VERSION", "5")])
+@pytest.mark.parametrize(
+    "command", [("MEMORY", "DOCTOR"), ("LATENCY", "DOCTOR"), ("LOLWUT",), ("LOLWUT", "VERSION", "5")]
+)
 def test_prose_replies(duel, command, protocol):
     """Text for people: its own words, of the same reply type."""
     expected, actual = duel.ask(*command, protocol=protocol)
@@ -412,7 +530,10 @@ def test_latency_histogram_shape(start_pair, protocol):
 
 
 def test_debug_object(duel):
-    pattern = rb"\+Value at:0x[0-9a-f]+ refcount:(\d+) encoding:(\w+) serializedlength:\d+ lru:\d+ lru_seconds_idle:\d+\r\n"
+    pattern = (
+        rb"\+Value at:0x[0-9a-f]+ refcount:(\d+) encoding:(\w+) "
+        rb"serializedlength:\d+ lru:\d+ lru_seconds_idle:\d+\r\n"
+    )
     for value in (b"abc", b"123", b"x" * 1000):
         told = []
         for server in duel.servers():
@@ -440,7 +561,9 @@ def test_time(duel):
             assert abs(int(seconds) - time.time()) < 3 and 0 <= int(micros) < 1_000_000
 
 
-@pytest.mark.parametrize("words", [("SHUTDOWN",), ("SHUTDOWN", "NOSAVE"), ("shutdown", "nosave", "now", "force")])
+@pytest.mark.parametrize(
+    "words", [("SHUTDOWN",), ("SHUTDOWN", "NOSAVE"), ("shutdown", "nosave", "now", "force")]
+)
 def test_shutdown(start, words):
     server = start()
     with server.connect() as connection, server.connect() as other:

@@ -5,15 +5,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from .arguments import (
-    at_milliseconds, at_seconds, bad_integers, command, examples, floats, integers, keys, milliseconds, modes, options,
-    protocols, seconds, sequences, spelled, values,
-)  # fmt: skip
+    at_milliseconds,
+    at_seconds,
+    bad_integers,
+    command,
+    examples,
+    floats,
+    integers,
+    keys,
+    milliseconds,
+    modes,
+    options,
+    protocols,
+    seconds,
+    sequences,
+    spelled,
+    values,
+)
 from .scripts import run_scripts
 
 EXPIRIES = [("EX", seconds), ("PX", milliseconds), ("EXAT", at_seconds), ("PXAT", at_milliseconds)]
 small_ranges = st.one_of(st.integers(-12, 12), bad_integers)
 # 512 MB is the limit: beyond is an error, and just below would fill the memory of the machine.
-offsets = st.one_of(st.integers(-1, 30), st.sampled_from([300, 536870912, 4294967296, 2**63 - 1]), bad_integers)
+offsets = st.one_of(
+    st.integers(-1, 30), st.sampled_from([300, 536870912, 4294967296, 2**63 - 1]), bad_integers
+)
 pairs = st.lists(st.tuples(keys, values), min_size=1, max_size=4).map(lambda drawn: sum(drawn, ()))
 key_lists = st.lists(keys, min_size=1, max_size=5).map(tuple)
 

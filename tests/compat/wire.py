@@ -1,8 +1,9 @@
 """A raw client: sends bytes, keeps the exact bytes of every reply.
 
-A reply is a `Reply`: its bytes as they came, and on demand a tree of `(tag, value)` pairs. The tag is the byte that
-RESP gives the type, so the tree of a RESP2 and of a RESP3 reply say which of the two was sent. Nothing is converted
-or guessed, since the tests compare what servers say, not what a client library makes of it.
+A reply is a `Reply`: its bytes as they came, and on demand a tree of `(tag, value)` pairs. The tag is the
+byte that RESP gives the type, so the tree of a RESP2 and of a RESP3 reply say which of the two was sent.
+Nothing is converted or guessed, since the tests compare what servers say, not what a client library makes
+of it.
 Source: the RESP2 and RESP3 specifications.
 """
 
@@ -148,6 +149,7 @@ class Connection:
         self.timeout = timeout
         self.buffer = bytearray()
         self.pushes = []
+        self.was_reset = False
         try:
             self.socket.connect(address)
         except BaseException:
@@ -184,6 +186,7 @@ class Connection:
         except TimeoutError:
             raise ReplyTimeout(f"incomplete reply: {bytes(self.buffer[:200])!r}") from None
         except OSError:
+            self.was_reset = True
             data = b""
         if not data:
             raise ConnectionLost(bytes(self.buffer))
