@@ -195,7 +195,7 @@ DEPTH = float(os.environ.get("DFLY_TEST_DEPTH", "1"))
 
 
 def examples(count):
-    """Settings for `count` examples with the default profile; a deep profile or DFLY_TEST_DEPTH gives more."""
+    """Settings for `count` examples with the default profile; a profile or DFLY_TEST_DEPTH gives more."""
     scale = settings.default.max_examples / 100 * DEPTH
     return settings(
         max_examples=max(1, int(count * scale)),
