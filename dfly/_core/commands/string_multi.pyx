@@ -1,0 +1,266 @@
+"""MGET, MSET, MSETNX, and the fetch of several strings that BITOP and LCS begin with.
+
+A hop writes what it reads into its shard's reply builder (connection memory, not the shard's), and
+notes offset and size by key in tx.state; the step then gathers in the order of the keys. When all
+keys lie on one shard, the hop writes the reply itself and nothing is gathered.
+
+Within a hop keys are taken in windows: all their buckets are prefetched, then their entries, then
+they are used, so that the cache misses of one window overlap.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdio cimport snprintf
+
+from dfly._core.commands.strings cimport overwrite_key
+from dfly._core.engine.command cimport (ACL_STRING, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
+                                        COMMAND_WRITE, KEY_ACCESS, KEY_INSERT, KEY_OW, KEY_RO, KEY_UPDATE,
+                                        command_spec_t, register_commands, transaction_row)
+from dfly._core.engine.database cimport NOTIFY_STRING, find_read, find_write, update_end
+from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.transaction cimport (TRANSACTION_DONE, hop_on_keys, transaction_scope,
+                                            transaction_shard_reply, transaction_t)
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_error, reply_grow, reply_int, reply_null,
+                                    reply_ok, reply_raw, reply_t)
+from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t
+from dfly._core.store.object cimport OBJECT_SCRATCH, object_is_string, object_set_string, object_view
+from dfly._core.sys.alloc cimport net_alloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    WINDOW = 16                  # keys whose cache misses overlap
+
+cdef enum step_t:
+    STEP_START = 0
+    STEP_CHECKED = 1             # MSETNX knows which keys exist
+    STEP_DONE = 2
+
+
+# ---- Keys of a hop -------------------------------------------------------------------------
+
+cdef bint keys_share_shard(const transaction_t *tx) noexcept nogil:
+    cdef uint32_t i
+    for i in range(1, tx.key_count):
+        if tx.key_shards[i] != tx.key_shards[0]:
+            return False
+    return True
+
+
+cdef void prefetch_window(transaction_t *tx, scope_t *scope, uint32_t start) noexcept nogil:
+    cdef uint32_t end = start + WINDOW if start + WINDOW < tx.key_count else tx.key_count
+    cdef uint32_t i
+    for i in range(start, end):
+        if tx.key_shards[i] == scope.shard.index:
+            dash_prefetch_bucket(&scope.database.table, tx.keys[i].hash)
+    for i in range(start, end):
+        if tx.key_shards[i] == scope.shard.index:
+            dash_prefetch_entry(&scope.database.table, tx.keys[i].hash)
+
+
+cdef inline bint next_key(transaction_t *tx, scope_t *scope, uint32_t *position) noexcept nogil:
+    """Moves position to the next key of this shard, starting with itself; False at the end."""
+    while position[0] < tx.key_count:
+        if position[0] % WINDOW == 0:
+            prefetch_window(tx, scope, position[0])
+        if tx.key_shards[position[0]] == scope.shard.index:
+            return True
+        position[0] += 1
+    return False
+
+
+# ---- Fragments: pieces of the shards' builders, by key --------------------------------------
+
+cdef slice_t *new_fragments(transaction_t *tx) noexcept nogil:
+    """The pieces hold an offset instead of an address until resolve_fragments."""
+    tx.state = net_alloc(tx.key_count * sizeof(slice_t))
+    return <slice_t *>tx.state
+
+
+cdef void resolve_fragments(transaction_t *tx, uint32_t first) noexcept nogil:
+    cdef slice_t *fragments = <slice_t *>tx.state
+    cdef reply_t *source
+    cdef uint32_t i
+    for i in range(first, tx.key_count):
+        source = transaction_shard_reply(tx, tx.shards[tx.key_shards[i]])
+        fragments[i].data = source.data + <size_t>fragments[i].data
+
+
+cdef inline void add_fragment(transaction_t *tx, uint32_t key, const reply_t *reply, size_t start) noexcept nogil:
+    cdef slice_t *fragments = <slice_t *>tx.state
+    fragments[key].data = <const char *>start
+    fragments[key].size = reply.size - start
+
+
+# ---- MGET ----------------------------------------------------------------------------------
+
+cdef void mget_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef slice_t view
+    cdef size_t start
+    cdef uint32_t i = 0
+    cdef reply_t *reply = &tx.reply if tx.state == NULL else transaction_shard_reply(tx, shard)
+    transaction_scope(tx, shard, &scope)
+    while next_key(tx, &scope, &i):
+        start = reply.size
+        if find_read(&scope, &tx.keys[i], &ref) and object_is_string(&ref.entry.value):
+            view = object_view(&ref.entry.value, scratch)
+            reply_bulk(reply, view.data, view.size)
+        else:
+            reply_null(reply)
+        if tx.state != NULL:
+            add_fragment(tx, i, reply, start)
+        i += 1
+
+
+cdef int mget_step(transaction_t *tx) noexcept nogil:
+    cdef slice_t *fragments
+    cdef size_t total = 0
+    cdef uint32_t i
+    if tx.stage == STEP_START:
+        tx.stage = STEP_DONE
+        reply_array(&tx.reply, tx.key_count)
+        if not keys_share_shard(tx):
+            new_fragments(tx)
+        return hop_on_keys(tx, mget_hop)
+    if tx.state != NULL:
+        resolve_fragments(tx, 0)
+        fragments = <slice_t *>tx.state
+        for i in range(tx.key_count):
+            total += fragments[i].size
+        reply_grow(&tx.reply, total)
+        for i in range(tx.key_count):
+            reply_raw(&tx.reply, fragments[i].data, fragments[i].size)
+    return TRANSACTION_DONE
+
+
+# ---- MSET, MSETNX --------------------------------------------------------------------------
+
+cdef void mset_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef slice_t value
+    cdef uint32_t i = 0
+    transaction_scope(tx, shard, &scope)
+    while next_key(tx, &scope, &i):
+        value = tx.argv[tx.key_positions[i] + 1]
+        overwrite_key(&scope, &tx.keys[i], &ref)
+        object_set_string(&ref.entry.value, value.data, value.size)
+        update_end(&scope, &tx.keys[i], NOTIFY_STRING, "set")
+        i += 1
+
+
+cdef void exists_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef uint32_t i = 0
+    transaction_scope(tx, shard, &scope)
+    while next_key(tx, &scope, &i):
+        tx.results[i].flag = find_write(&scope, &tx.keys[i], &ref)
+        i += 1
+
+
+cdef bint any_flag(const transaction_t *tx) noexcept nogil:
+    cdef uint32_t i
+    for i in range(tx.key_count):
+        if tx.results[i].flag:
+            return True
+    return False
+
+
+cdef void msetnx_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """Check and change in one go, when this shard has all the keys."""
+    exists_hop(tx, shard)
+    if not any_flag(tx):
+        mset_hop(tx, shard)
+
+
+cdef bint pairs_are_complete(transaction_t *tx) noexcept nogil:
+    cdef char text[96]
+    if tx.argc % 2 == 1:
+        return True
+    snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", tx.spec.name)
+    reply_error(&tx.reply, text)
+    return False
+
+
+cdef int mset_step(transaction_t *tx) noexcept nogil:
+    if tx.stage == STEP_START:
+        if not pairs_are_complete(tx):
+            return TRANSACTION_DONE
+        tx.stage = STEP_DONE
+        return hop_on_keys(tx, mset_hop)
+    reply_ok(&tx.reply)
+    return TRANSACTION_DONE
+
+
+cdef int msetnx_step(transaction_t *tx) noexcept nogil:
+    if tx.stage == STEP_START:
+        if not pairs_are_complete(tx):
+            return TRANSACTION_DONE
+        if keys_share_shard(tx):
+            tx.stage = STEP_DONE
+            return hop_on_keys(tx, msetnx_hop)
+        tx.stage = STEP_CHECKED
+        return hop_on_keys(tx, exists_hop)
+    if tx.stage == STEP_CHECKED and not any_flag(tx):
+        tx.stage = STEP_DONE
+        return hop_on_keys(tx, mset_hop)
+    reply_int(&tx.reply, 0 if any_flag(tx) else 1)
+    return TRANSACTION_DONE
+
+
+# ---- Fetch ---------------------------------------------------------------------------------
+
+cdef void fetch_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef slice_t view
+    cdef size_t start
+    cdef uint32_t i = <uint32_t>tx.numbers[0]
+    cdef reply_t *copies = transaction_shard_reply(tx, shard)
+    transaction_scope(tx, shard, &scope)
+    while next_key(tx, &scope, &i):
+        start = copies.size
+        if find_read(&scope, &tx.keys[i], &ref):
+            if object_is_string(&ref.entry.value):
+                view = object_view(&ref.entry.value, scratch)
+                reply_raw(copies, view.data, view.size)
+            else:
+                tx.results[i].flag = True
+        add_fragment(tx, i, copies, start)
+        i += 1
+
+
+cdef int fetch_strings(transaction_t *tx, uint32_t first) noexcept nogil:
+    tx.numbers[0] = first
+    new_fragments(tx)
+    return hop_on_keys(tx, fetch_hop)
+
+
+cdef slice_t *fetched_strings(transaction_t *tx) noexcept nogil:
+    if any_flag(tx):
+        return NULL
+    resolve_fragments(tx, <uint32_t>tx.numbers[0])
+    return <slice_t *>tx.state
+
+
+# ---- Registration --------------------------------------------------------------------------
+
+cdef enum:
+    ROW_COUNT = 3
+
+cdef command_spec_t rows[ROW_COUNT]
+
+
+def register():
+    """Adds this family's rows to the registry."""
+    cdef uint64_t grow = COMMAND_WRITE | COMMAND_DENYOOM
+    rows[0] = transaction_row("mget", -2, COMMAND_READONLY | COMMAND_FAST, ACL_STRING, 1, -1, 1,
+                              KEY_RO | KEY_ACCESS, mget_step)
+    rows[1] = transaction_row("mset", -3, grow, ACL_STRING, 1, -1, 2, KEY_OW | KEY_UPDATE, mset_step)
+    rows[2] = transaction_row("msetnx", -3, grow, ACL_STRING, 1, -1, 2, KEY_OW | KEY_INSERT, msetnx_step)
+    register_commands(rows, ROW_COUNT)
