@@ -1,8 +1,8 @@
 """The proactor: the event loop of one shard thread, over io_uring or epoll.
 
 One proactor belongs to one thread; only `proactor_post`, `proactor_wake` and `proactor_stop` may be
-called from other threads. The backend (io_uring or epoll) is a table of functions behind
-`backend_t`; nothing above this room knows which one runs.
+called from other threads. The backend (io_uring or epoll) is a table of functions, `backend_t`;
+nothing above this room knows which one runs.
 
 A tick: reap completions (stream callbacks) -> mailbox -> timers -> on_flush -> submit and, if
 nothing is left to do, sleep until a completion, a wake-up or the next timer.
@@ -16,9 +16,17 @@ Streams. The owner embeds stream_t first in its own struct and keeps it until on
   writes are continued by the loop; sent is always the whole size, or the stream is closed.
 - stream_pause_reading / stream_resume_reading: back-pressure; bytes that the kernel has already
   handed over are kept by the loop and delivered on resume.
+  Errors that the peer causes while reading is paused are seen at the next send or resume.
 - stream_close: idempotent; cancels what is in flight, closes the descriptor, and calls
-  on_closed(stream, error) from a later point of the loop exactly once, when the kernel holds no pointer into the
-  stream's memory any more. After on_closed the owner may free it. error is 0 or -errno.
+  on_closed(stream, error) from a later point of the loop exactly once, when the kernel holds no
+  pointer into the stream's memory any more. After on_closed the owner may free it. error is 0 or -errno.
+
+Listeners. The loop owns the descriptor from a successful listener_open on and closes it some ticks after
+listener_close; the listener's memory must stay until proactor_deinit.
+
+Hooks. on_flush may run several times a tick: again whenever callbacks ran after it, so that what
+they produced goes out before the thread sleeps. on_sleep and on_awake come in pairs and must not
+call stream_ functions; a wake-up may also come between them before the thread really slept.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -89,7 +97,7 @@ cdef struct proactor_options_t:
     uint32_t receive_buffer_count   # provided buffers, a power of two; 0 = default (512)
     uint32_t receive_buffer_size    # bytes each; 0 = default (16384)
 
-cdef struct backend_t            # private to the loop
+cdef struct backend_t            # private to the loop, defined at the end
 
 cdef struct proactor_t:
     uint32_t index
@@ -99,12 +107,13 @@ cdef struct proactor_t:
     int64_t now_us               # monotonic, refreshed once a tick
     int64_t now_ms               # wall clock, refreshed once a tick
     uint64_t sleeping            # 1 while (about to be) asleep: see proactor_wake
+    uint64_t notified            # proactor_wake was called since the tick began: do not sleep
     uint64_t stopping
     proactor_hook_t on_flush     # at the end of each tick, before submitting; may be NULL
     proactor_hook_t on_sleep     # just before sleeping; may be NULL
     proactor_hook_t on_awake     # just after; may be NULL
     proactor_stats_t stats
-    const backend_t *backend
+    const backend_t *backend     # private to the loop, like backend_state
     void *backend_state
     int backend_kind             # the one that runs: BACKEND_IO_URING or BACKEND_EPOLL
     char backend_reason[160]     # why, for the log: e.g. "io_uring_setup: Operation not permitted"
@@ -113,21 +122,42 @@ cdef struct proactor_t:
 
 # Must be called on the thread that will run it. Returns 0 or -errno (message in backend_reason).
 cdef int proactor_init(proactor_t *self, uint32_t index, const proactor_options_t *options) noexcept nogil
+# On the thread that ran it, all streams closed or closing; waits at most a second for the kernel to let go.
 cdef void proactor_deinit(proactor_t *self) noexcept nogil
-# Runs ticks until proactor_stop or until fibers_ready says so (then returns True).
+# Runs ticks, at least one, until proactor_stop (returns False) or until fibers_ready says so (True).
 cdef bint proactor_run(proactor_t *self) noexcept nogil
-cdef void proactor_stop(proactor_t *self) noexcept nogil                          # any thread
-cdef void proactor_post(proactor_t *self, message_t *message) noexcept nogil      # any thread; wakes a sleeper
-cdef void proactor_wake(proactor_t *self) noexcept nogil                          # any thread; only if asleep
+cdef void proactor_stop(proactor_t *self) noexcept nogil                       # any thread
+cdef void proactor_post(proactor_t *self, message_t *message) noexcept nogil   # any thread; wakes a sleeper
+cdef void proactor_wake(proactor_t *self) noexcept nogil                       # any thread; at least one more tick
 
-cdef int stream_open(stream_t *self, proactor_t *proactor, int fd) noexcept nogil  # arms receiving; 0 or -errno
+# Arms receiving; 0, or -errno and the descriptor is still the caller's.
+cdef int stream_open(stream_t *self, proactor_t *proactor, int fd) noexcept nogil
 cdef void stream_send(stream_t *self, const char *data, size_t size) noexcept nogil
 cdef void stream_pause_reading(stream_t *self) noexcept nogil
 cdef void stream_resume_reading(stream_t *self) noexcept nogil
 cdef void stream_close(stream_t *self, int error) noexcept nogil
 
-cdef int listener_open(listener_t *self, proactor_t *proactor, int fd) noexcept nogil   # a listening descriptor
+cdef int listener_open(listener_t *self, proactor_t *proactor, int fd) noexcept nogil   # a listening one
 cdef void listener_close(listener_t *self) noexcept nogil
 
 # Tries io_uring for real (setup, and a no-op through enter) on this thread; 0, or -errno with a reason.
 cdef int io_uring_probe(char *reason, size_t reason_size) noexcept nogil
+
+# Private to the loop: what a backend offers. (Here, since C wants the structs above declared first.)
+cdef struct backend_t:
+    # 0 or -errno, with the reason in proactor.backend_reason.
+    int (*setup)(proactor_t *, const proactor_options_t *) noexcept nogil
+    void (*teardown)(proactor_t *) noexcept nogil
+    # Hands everything prepared to the kernel and waits for an event: timeout 0 not at all, -1 for ever.
+    void (*wait)(proactor_t *, int64_t timeout_us) noexcept nogil
+    # Calls back for what has arrived.
+    void (*reap)(proactor_t *) noexcept nogil
+    int (*stream_attach)(stream_t *) noexcept nogil
+    # Drops the kernel's interest; what is in flight comes back as completions.
+    void (*stream_detach)(stream_t *) noexcept nogil
+    void (*read_start)(stream_t *) noexcept nogil
+    void (*read_stop)(stream_t *) noexcept nogil
+    # Sends what stream.send_data still holds, now or when the socket has room.
+    void (*flush)(stream_t *) noexcept nogil
+    int (*listener_attach)(listener_t *) noexcept nogil
+    void (*listener_detach)(listener_t *) noexcept nogil

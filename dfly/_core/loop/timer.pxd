@@ -21,7 +21,7 @@ cdef struct timer_heap_t:
 
 cdef void timer_heap_init(timer_heap_t *self) noexcept nogil
 cdef void timer_heap_deinit(timer_heap_t *self) noexcept nogil
-cdef void timer_start(timer_heap_t *self, timer_t *timer, int64_t due_us) noexcept nogil   # also moves a running one
+cdef void timer_start(timer_heap_t *self, timer_t *timer, int64_t due_us) noexcept nogil   # or move it
 cdef void timer_stop(timer_heap_t *self, timer_t *timer) noexcept nogil
 cdef int64_t timer_next_due(timer_heap_t *self) noexcept nogil                             # -1 if none
 cdef uint32_t timer_run_due(timer_heap_t *self, int64_t now_us, uint32_t limit) noexcept nogil
