@@ -16,7 +16,7 @@ from .wire import ReplyError, encode
 CONNECTIONS = 8
 DEPTH = 32
 PROBE_INTERVAL_NS = 1_000_000
-SLOW_NS = 2_000_000
+WINDOWS = 20
 INSERT = b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$16\r\nv%015d\r\n"
 
 
@@ -60,7 +60,7 @@ def insert_and_watch(server, count):
         selector.register(channel.socket, selectors.EVENT_READ, channel)
     probe.send(encode("SET", "probe", "here"), b"+OK\r\n")
     waits = [], []
-    slow = []
+    worst = [0] * WINDOWS
     state = {"next": 0, "done": 0}
     began, stolen = time.monotonic(), process.stolen_seconds()
     queued = process.run_queue_wait_seconds(server.pid)
@@ -81,8 +81,8 @@ def insert_and_watch(server, count):
             else:
                 state["done"] += len(channel.expected) // 5
                 _insert_next(channel, state, count)
-            if took >= SLOW_NS:
-                slow.append((took, state["done"], channel.is_probe))
+            window = min(state["done"] * WINDOWS // count, WINDOWS - 1)
+            worst[window] = max(worst[window], took)
         if not probing and time.time_ns() >= probe_due:
             probe_due = time.time_ns() + PROBE_INTERVAL_NS
             probing = True
@@ -91,10 +91,31 @@ def insert_and_watch(server, count):
     for channel in [*channels, probe]:
         channel.socket.close()
     selector.close()
-    return _summary(waits, slow, seconds, {
+    return _summary(waits, worst, seconds, {
         "stolen_ms": (process.stolen_seconds() - stolen) * 1e3,
         "run_queue_wait_ms": (process.run_queue_wait_seconds(server.pid) - queued) * 1e3,
     })
+
+
+def recurring_ms(runs):
+    """The longest stall that came in every run at the same size of the table.
+
+    A stall that growth causes comes at the same sizes each time; one that the machine causes does not.
+    """
+    return max(min(took) for took in zip(*(run["worst_by_window_ms"] for run in runs)))
+
+
+def empty_loop_hiccup_ms(core, seconds=3.0):
+    """The longest gap in an empty loop on this core: what the machine alone does to a delay."""
+    longest = 0
+    with process.pinned([core]):
+        last = time.monotonic_ns()
+        end = last + int(seconds * 1e9)
+        while last < end:
+            now = time.monotonic_ns()
+            longest = max(longest, now - last)
+            last = now
+    return longest / 1e6
 
 
 def _insert_next(channel, state, count):
@@ -107,16 +128,14 @@ def _insert_next(channel, state, count):
     channel.send(INSERT * (last - first) % tuple(numbers), b"+OK\r\n" * (last - first))
 
 
-def _summary(waits, slow, seconds, noise):
+def _summary(waits, worst, seconds, noise):
     inserts, probes = sorted(waits[0]), sorted(waits[1])
-    slow.sort(reverse=True)
     return {
         "worst_ms": max(inserts[-1], probes[-1]) / 1e6,
         "probe_worst_ms": probes[-1] / 1e6,
         "probe_p99_ms": probes[len(probes) * 99 // 100] / 1e6,
         "probes": len(probes),
         "seconds": seconds,
-        "slowest": [{"ms": took / 1e6, "keys": keys, "probe": is_probe}
-                    for took, keys, is_probe in slow[:10]],
+        "worst_by_window_ms": [took / 1e6 for took in worst],
         **noise,
     }
