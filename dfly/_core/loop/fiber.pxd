@@ -76,6 +76,7 @@ cdef struct fiber_t:
     fiber_t *all_previous
     waiter_t *waiting_for
     waiter_t own_waiter          # fiber_own_waiter
+    fiber_t *queue_next          # of the queue of fiber_sync it waits in
     timer_t timer
     uint32_t state
 

@@ -15,6 +15,11 @@ from dfly._core.loop.fiber cimport (
     FiberHub, fiber_attach, fiber_current, fiber_detach, fiber_hub_current, fiber_sleep_us, fiber_spawn_on,
     fiber_wait, fiber_wait_until, fiber_yield, waiter_init, waiter_init_fiber, waiter_t, waiter_wake,
 )
+from dfly._core.loop.fiber_sync cimport (
+    channel_close, channel_deinit, channel_init, channel_pop, channel_push, channel_t, counter_done,
+    counter_init, counter_t, counter_wait, event_init, event_reset, event_set, event_t, event_wait, mutex_init,
+    mutex_lock, mutex_t, mutex_try_lock, mutex_unlock,
+)
 from dfly._core.loop.proactor cimport (
     proactor_deinit, proactor_init, proactor_options_t, proactor_stop, proactor_t,
 )
@@ -342,6 +347,103 @@ cdef class Continuation:
         """(runs, runs on another thread, runs inside waiter_wake)"""
         return (atomic_load(&self.cell.runs), atomic_load(&self.cell.runs_elsewhere),
                 atomic_load(&self.cell.inside_wake))
+
+
+# --- fiber_sync ------------------------------------------------------------------------------------------
+
+cdef class Event:
+    """set() on any thread, the rest on fibers of the loop."""
+
+    cdef event_t *event
+
+    def __cinit__(self, LoopThread loop):
+        self.event = <event_t *>net_zalloc(sizeof(event_t))
+        event_init(self.event, loop.proactor)
+
+    def __dealloc__(self):
+        net_free(self.event)
+
+    def set(self):
+        event_set(self.event)
+
+    def reset(self):
+        event_reset(self.event)
+
+    def wait(self):
+        event_wait(self.event)
+
+
+cdef class Mutex:
+    cdef mutex_t *mutex
+
+    def __cinit__(self):
+        self.mutex = <mutex_t *>net_zalloc(sizeof(mutex_t))
+        mutex_init(self.mutex)
+
+    def __dealloc__(self):
+        net_free(self.mutex)
+
+    def __enter__(self):
+        mutex_lock(self.mutex)
+
+    def __exit__(self, *exc):
+        mutex_unlock(self.mutex)
+
+    def try_lock(self):
+        return bool(mutex_try_lock(self.mutex))
+
+    @property
+    def is_locked(self):
+        return self.mutex.owner != NULL
+
+
+cdef class Channel:
+    """Of integers."""
+
+    cdef channel_t *channel
+
+    def __cinit__(self, uint32_t capacity):
+        self.channel = <channel_t *>net_zalloc(sizeof(channel_t))
+        channel_init(self.channel, capacity)
+
+    def __dealloc__(self):
+        channel_deinit(self.channel)
+        net_free(self.channel)
+
+    def push(self, uint64_t item):
+        return bool(channel_push(self.channel, <void *>item))
+
+    def pop(self):
+        """The oldest integer, or None where the channel is closed and empty."""
+        # A popped pointer is written after the suspension, by this fiber itself: a local may take it.
+        cdef void *item = NULL
+        return <uint64_t>item if channel_pop(self.channel, &item) else None
+
+    def close(self):
+        channel_close(self.channel)
+
+    @property
+    def count(self):
+        return self.channel.count
+
+
+cdef class Counter:
+    cdef counter_t *counter
+
+    def __cinit__(self):
+        self.counter = <counter_t *>net_zalloc(sizeof(counter_t))
+
+    def __dealloc__(self):
+        net_free(self.counter)
+
+    def start(self, uint64_t count):
+        counter_init(self.counter, count)
+
+    def done(self):
+        counter_done(self.counter)
+
+    def wait(self):
+        counter_wait(self.counter)
 
 
 # --- Data plane in miniature -----------------------------------------------------------------------------
