@@ -17,8 +17,8 @@ from dfly._core.loop.fiber cimport (
 )
 from dfly._core.loop.fiber_sync cimport (
     channel_close, channel_deinit, channel_init, channel_pop, channel_push, channel_t, counter_done,
-    counter_init, counter_t, counter_wait, event_init, event_reset, event_set, event_t, event_wait, mutex_init,
-    mutex_lock, mutex_t, mutex_try_lock, mutex_unlock,
+    counter_init, counter_t, counter_wait, event_init, event_reset, event_set, event_t, event_wait,
+    mutex_init, mutex_lock, mutex_t, mutex_try_lock, mutex_unlock,
 )
 from dfly._core.loop.proactor cimport (
     proactor_deinit, proactor_init, proactor_options_t, proactor_stop, proactor_t,
