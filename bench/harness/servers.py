@@ -83,13 +83,16 @@ def command_line(name, port, folder, threads, options, max_clients=None):
 class Server:
     """A running server; a context manager that stops it."""
 
-    def __init__(self, name, options, threads=1, cores=None, max_clients=None, prefix=()):
+    def __init__(self, name, options, threads=1, cores=None, max_clients=None, prefix=(), command=None):
+        """prefix stands before the interpreter's arguments; command replaces them ({port} is the port)."""
         self.name = name
         self.threads = threads if name in ("dfly", "dragonfly") else 1
         self.port = free_port()
         self.folder = tempfile.mkdtemp(prefix=f"bench-{name}-")
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         line = command_line(name, self.port, self.folder, threads, options, max_clients)
+        if command:
+            line = [sys.executable, *(word.replace("{port}", str(self.port)) for word in command)]
         if prefix:
             line = [*prefix, *line[1:]]
         environment = dict(os.environ)
