@@ -119,5 +119,5 @@ def count_lags(removals, schedule):
 
 def _percentile(lags, expected, percent=99):
     """The percentile over all expected keys; None when too many of them never came."""
-    rank = expected * percent // 100
+    rank = -(-expected * percent // 100) - 1
     return lags[rank] if rank < len(lags) else None
