@@ -13,7 +13,7 @@ cdef enum stream_state_t:
     STREAM_QUEUED = 1            # in the work list
     STREAM_SEND_QUEUED = 2       # the work list has to send
     STREAM_END_KEPT = 4          # the peer's end of file came while paused
-    STREAM_READ_CANCELLED = 8    # io_uring: the receive has been cancelled, its completion is due
+    STREAM_CANCELLING = 8        # io_uring: the completion of a cancellation is due
     STREAM_WATCHED = 16          # epoll: registered
     STREAM_WATCH_READ = 32       # epoll: registered for reading
     STREAM_WATCH_WRITE = 64      # epoll: registered for writing

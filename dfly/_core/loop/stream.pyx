@@ -7,8 +7,9 @@ them, and a stream's memory is given back at one place only.
 
 Invariants:
 - A stream is on the work list at most once (STREAM_QUEUED).
-- A closing stream is on the list only when in_flight is 0; the completion that brings it to 0
-  puts it there. on_closed is the last call it gets.
+- A closing stream is finished from the list, once in_flight is 0; the completion that brings it to 0
+  puts it there. on_closed is the last call it gets. A backend whose cancellation found nothing
+  puts it there too, to try again.
 - While kept_size > 0 or the end is kept, what arrives is appended, so the order of bytes holds.
 - The pass works on a snapshot: what callbacks queue runs in the next pass. Nothing is reaped
   within it, so nothing is appended to kept data while that is being delivered.
@@ -148,9 +149,15 @@ cdef void run_stream(stream_t *self) noexcept nogil:
     if not self.is_closing and self.state & STREAM_SEND_QUEUED:
         self.state &= ~<unsigned int>STREAM_SEND_QUEUED
         backend_of(self.proactor).flush(self)
-    # A callback above may have closed it, and so have queued it for the next pass.
-    if self.is_closing and self.in_flight == 0 and not self.state & STREAM_QUEUED:
-        finish(self)
+    if self.state & STREAM_QUEUED:
+        return     # closed by a callback above: the next pass goes on
+    if self.is_closing:
+        if self.in_flight == 0:
+            finish(self)
+        else:
+            backend_of(self.proactor).stream_detach(self)
+    elif self.is_paused and self.is_reading:
+        backend_of(self.proactor).read_stop(self)
 
 
 cdef void stream_run_work(proactor_t *proactor) noexcept nogil:

@@ -17,8 +17,9 @@ Invariants:
 - Every armed request counts in the in_flight of its stream or listener and of the ring until its
   completion without MORE. Memory the kernel may touch is not given back before.
 - user_data is the address of the stream or listener with the request's kind in the low three bits.
-  A cancellation's completion has kind 0 and is ignored: it is submitted before any request of
-  a later owner of the same address or descriptor.
+- A cancellation is a request like any other and may fail to find what it should end: a receive that
+  found data when it was armed is queued as task work, in no list that the kernel searches, and
+  goes on afterwards. So it is repeated until what it was meant for has completed.
 - A completion is copied and its slot released before the callback, so callbacks may submit.
 
 Source: io_uring_enter(2), io_uring_setup(2), io_uring_register(2), linux/io_uring.h.
@@ -31,7 +32,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset, strerror
 
-from dfly._core.loop.backend cimport STREAM_READ_CANCELLED, loop_state_t
+from dfly._core.loop.backend cimport STREAM_CANCELLING, loop_state_t
 from dfly._core.loop.proactor cimport backend_t, listener_t, proactor_options_t, proactor_t, stream_t
 from dfly._core.loop.stream cimport (
     listener_accepted, listener_failed, listener_finish, stream_begin_close, stream_ended,
@@ -69,6 +70,8 @@ cdef enum kind_t:
     KIND_ACCEPT = 3
     KIND_WAKE = 4
     KIND_TEST = 5
+    KIND_CANCEL = 6
+    KIND_CANCEL_ACCEPT = 7
     KIND_MASK = 7
 
 cdef enum:
@@ -202,13 +205,15 @@ cdef void read_start(stream_t *stream) noexcept nogil:
     count_request(stream)
 
 
+cdef io_uring_sqe *cancel(stream_t *stream, int fd) noexcept nogil:
+    stream.state |= STREAM_CANCELLING
+    count_request(stream)
+    return next_sqe(stream.proactor, IORING_OP_ASYNC_CANCEL, fd, stream, KIND_CANCEL)
+
+
 cdef void read_stop(stream_t *stream) noexcept nogil:
-    cdef io_uring_sqe *sqe
-    if stream.state & STREAM_READ_CANCELLED:
-        return
-    stream.state |= STREAM_READ_CANCELLED
-    sqe = next_sqe(stream.proactor, IORING_OP_ASYNC_CANCEL, -1, NULL, KIND_IGNORED)
-    sqe.addr = <uintptr_t>stream | KIND_RECEIVE
+    if not stream.state & STREAM_CANCELLING:
+        cancel(stream, -1).addr = <uintptr_t>stream | KIND_RECEIVE
 
 
 cdef int stream_attach(stream_t *stream) noexcept nogil:
@@ -217,11 +222,8 @@ cdef int stream_attach(stream_t *stream) noexcept nogil:
 
 
 cdef void stream_detach(stream_t *stream) noexcept nogil:
-    cdef io_uring_sqe *sqe
-    if stream.in_flight == 0:
-        return
-    sqe = next_sqe(stream.proactor, IORING_OP_ASYNC_CANCEL, stream.fd, NULL, KIND_IGNORED)
-    sqe.cancel_flags = URING_CANCEL_FD | URING_CANCEL_ALL
+    if stream.in_flight and not stream.state & STREAM_CANCELLING:
+        cancel(stream, stream.fd).cancel_flags = URING_CANCEL_FD | URING_CANCEL_ALL
 
 
 cdef void send_rest(stream_t *stream, int poll_first) noexcept nogil:
@@ -253,8 +255,10 @@ cdef void listener_detach(listener_t *listener) noexcept nogil:
     if listener.in_flight == 0:
         listener_finish(listener)
         return
-    sqe = next_sqe(listener.proactor, IORING_OP_ASYNC_CANCEL, -1, NULL, KIND_IGNORED)
+    sqe = next_sqe(listener.proactor, IORING_OP_ASYNC_CANCEL, -1, listener, KIND_CANCEL_ACCEPT)
     sqe.addr = <uintptr_t>listener | KIND_ACCEPT
+    listener.in_flight += 1
+    uring_of(listener.proactor).in_flight += 1
 
 
 cdef void arm_wake(proactor_t *proactor) noexcept nogil:
@@ -293,7 +297,6 @@ cdef void on_receive(stream_t *stream, int result, uint32_t flags) noexcept nogi
     if not flags & URING_CQE_F_MORE:
         uncount_request(stream)
         stream.is_reading = False
-        stream.state &= ~<uint32_t>STREAM_READ_CANCELLED
     if result > 0:
         stream_received(stream, buffer_address(self, index), <size_t>result)
     if flags & IORING_CQE_F_BUFFER:
@@ -349,6 +352,20 @@ cdef void on_accept(listener_t *listener, int result, uint32_t flags) noexcept n
         listener_attach(listener)
 
 
+cdef void on_cancel(stream_t *stream) noexcept nogil:
+    uncount_request(stream)
+    stream.state &= ~<uint32_t>STREAM_CANCELLING
+    # What was cancelled completes right behind this; the work list looks whether it did.
+    if stream.is_closing or (stream.is_paused and stream.is_reading):
+        stream_queue(stream)
+
+
+cdef void on_cancel_accept(listener_t *listener) noexcept nogil:
+    listener.in_flight -= 1
+    uring_of(listener.proactor).in_flight -= 1
+    listener_detach(listener)
+
+
 cdef void on_wake(proactor_t *proactor, uint32_t flags) noexcept nogil:
     proactor.stats.wakeups_received += 1
     if not flags & URING_CQE_F_MORE:
@@ -367,6 +384,10 @@ cdef void dispatch(proactor_t *proactor, uintptr_t owner, int result, uint32_t f
         on_wake(proactor, flags)
     elif kind == KIND_ACCEPT:
         on_accept(<listener_t *>owner, result, flags)
+    elif kind == KIND_CANCEL:
+        on_cancel(<stream_t *>owner)
+    elif kind == KIND_CANCEL_ACCEPT:
+        on_cancel_accept(<listener_t *>owner)
     elif kind == KIND_TEST:
         uring_of(proactor).test_result = result
         uring_of(proactor).test_flags = flags
@@ -589,11 +610,12 @@ cdef int setup(proactor_t *proactor, const proactor_options_t *options) noexcept
 cdef void quiesce(proactor_t *proactor, uring_t *self) noexcept nogil:
     """Closing a ring cancels in the background; the buffers must outlive that, so wait for it here."""
     cdef int64_t until = monotonic_us() + TEARDOWN_US
-    cdef io_uring_sqe *sqe = next_sqe(proactor, IORING_OP_ASYNC_CANCEL, -1, NULL, KIND_IGNORED)
+    cdef io_uring_sqe *sqe
     cdef uint32_t head
     cdef io_uring_cqe *cqe
-    sqe.cancel_flags = URING_CANCEL_ANY | URING_CANCEL_ALL
     while self.in_flight and monotonic_us() < until:
+        sqe = next_sqe(proactor, IORING_OP_ASYNC_CANCEL, -1, NULL, KIND_IGNORED)
+        sqe.cancel_flags = URING_CANCEL_ANY | URING_CANCEL_ALL
         enter(self, 1, 10000)
         head = self.ring.cq.khead[0]
         while head != uring_load(self.ring.cq.ktail):
