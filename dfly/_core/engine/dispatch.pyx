@@ -47,7 +47,7 @@ from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLO
                                         connection_queue_flush, connection_release, connection_retain,
                                         connection_t, service_t)
 from dfly._core.resp.parser cimport (PARSE_EMPTY, PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, parser_next,
-                                     parser_reset, parser_t)
+                                     parser_reset, parser_t, parser_trim)
 from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_t)
 from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value
 from dfly._core.store.object cimport key_init
@@ -251,6 +251,9 @@ cdef uint32_t parse_batch(executor_t *self, connection_t *connection, const char
         call.input_end = offset
         prepare_call(self, connection, call)
         count += 1
+        if unlikely(parser.argv_is_stored):
+            # Unquoted inline arguments lie in the parser until its next call.
+            break
     consumed[0] = offset
     return count
 
@@ -785,6 +788,8 @@ cdef void on_input(connection_t *connection, const char *data, size_t size) noex
         connection.is_processing = False
         if consumed < size:
             connection_keep_input(connection, data + consumed, size - consumed)
+        elif likely(not connection.is_busy):
+            parser_trim(&connection.parser)
     else:
         if size > 0:
             connection_keep_input(connection, data, size)
@@ -806,6 +811,8 @@ cdef void process_kept(executor_t *self, connection_t *connection) noexcept nogi
         consumed = process_window(self, connection, connection.input, connection.input_size)
         connection.is_processing = False
         connection_consume_input(connection, consumed)
+        if connection.input_size == 0 and not connection.is_busy:
+            parser_trim(&connection.parser)
         if consumed == 0:
             return
 

@@ -1,11 +1,14 @@
 """Reply builder: appends RESP2 or RESP3 to one growable buffer.
 
 Each function takes the protocol from `self.resp` (2 or 3), so handlers are written once. Header
-functions (array, map, set, push) say how many elements follow; reply_defer_array and
-reply_set_deferred serve replies whose length is known only at the end. Protocol: Redis' RESP
-specification (redis.io/docs/latest/develop/reference/protocol-spec).
+functions (array, map, set, push) say how many elements follow. For a reply whose length is known only
+at the end, reply_defer_array leaves a place that reply_set_deferred fills; nested ones are filled
+innermost first, since filling one may shift what lies behind it. Protocol: Redis' RESP specification
+(redis.io/docs/latest/develop/reference/protocol-spec).
 
-Ownership: the buffer is the builder's (net_alloc); reply_deinit ends that.
+Invariant: what was appended is whole replies, so a caller may cut back to an earlier `size`.
+Ownership: the buffer is the builder's (net_alloc); reply_deinit ends that. Nothing is allocated
+before the first byte.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -25,7 +28,8 @@ cdef void reply_deinit(reply_t *self) noexcept nogil
 cdef void reply_reset(reply_t *self) noexcept nogil                       # size = 0, memory kept
 cdef void reply_grow(reply_t *self, size_t more) noexcept nogil           # room for `more` bytes
 
-cdef void reply_error(reply_t *self, const char *text) noexcept nogil     # "-" + text; text starts with its code: "ERR ..."
+# "-" + text; text starts with its code: "ERR ...". Line ends at its end are dropped, others become spaces.
+cdef void reply_error(reply_t *self, const char *text) noexcept nogil
 cdef void reply_error_slice(reply_t *self, const char *text, size_t size) noexcept nogil
 cdef void reply_int_slow(reply_t *self, int64_t value) noexcept nogil
 cdef void reply_bulk_text(reply_t *self, const char *text) noexcept nogil            # NUL terminated
@@ -55,8 +59,9 @@ cdef inline char *reply_reserve(reply_t *self, size_t more) noexcept nogil:
 
 cdef inline void reply_raw(reply_t *self, const char *data, size_t size) noexcept nogil:
     """Finished RESP bytes."""
-    memcpy(reply_reserve(self, size), data, size)
-    self.size += size
+    if size > 0:
+        memcpy(reply_reserve(self, size), data, size)
+        self.size += size
 
 
 cdef inline void reply_ok(reply_t *self) noexcept nogil:
@@ -91,7 +96,7 @@ cdef inline void reply_bulk(reply_t *self, const char *data, size_t size) noexce
     cdef char *p
     if likely(size < 100):
         # Most values: a one or two digit header written by hand.
-        p = reply_reserve(self, size + 8)
+        p = reply_reserve(self, size + 7)
         p[0] = c'$'
         if size < 10:
             p[1] = <char>(c'0' + size)
@@ -102,7 +107,8 @@ cdef inline void reply_bulk(reply_t *self, const char *data, size_t size) noexce
             p += 3
         p[0] = c'\r'
         p[1] = c'\n'
-        memcpy(p + 2, data, size)
+        if size > 0:
+            memcpy(p + 2, data, size)
         p += 2 + size
         p[0] = c'\r'
         p[1] = c'\n'

@@ -1,20 +1,32 @@
 """The reply builder's cold half; see reply.pxd. Numbers are written as Redis writes them."""
 
-from libc.math cimport isinf, isnan
+from libc.math cimport isinf, isnan, signbit
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memmove, memset, strlen
 
 from dfly._core.sys.alloc cimport net_free, net_realloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_DCHECK
 
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     CAPACITY_MIN = 1024
     DOUBLING_MAX = 67108864      # beyond this the buffer grows by halves
-    NUMBER_MAX = 24
-    DEFERRED_ROOM = 24
+    HEADER_MAX = 24              # type, sign, 20 digits, line end
+    DOUBLE_MAX = 32
+    DEFERRED_ROOM = 4
+
+cdef extern from *:
+    """
+    static const char dfly_digit_pairs[] =
+        "00010203040506070809" "10111213141516171819" "20212223242526272829" "30313233343536373839"
+        "40414243444546474849" "50515253545556575859" "60616263646566676869" "70717273747576777879"
+        "80818283848586878889" "90919293949596979899";
+    """
+    const char *DIGIT_PAIRS "dfly_digit_pairs"
+
+cdef double INTEGER_MAX = 1e17   # below it, %.17g writes a whole number without an exponent
 
 
 cdef void reply_init(reply_t *self, int resp) noexcept nogil:
@@ -43,57 +55,85 @@ cdef void reply_grow(reply_t *self, size_t more) noexcept nogil:
     self.capacity = capacity
 
 
-cdef size_t format_unsigned(uint64_t value, char *out) noexcept nogil:
-    cdef char digits[NUMBER_MAX]
-    cdef size_t count = 0
-    cdef size_t i
-    while True:
-        digits[count] = <char>(c'0' + value % 10)
-        count += 1
-        value //= 10
-        if value == 0:
-            break
-    for i in range(count):
-        out[i] = digits[count - 1 - i]
+cdef inline size_t count_digits(uint64_t value) noexcept nogil:
+    cdef size_t count = 1
+    while value >= 10000:
+        value //= 10000
+        count += 4
+    return count + (value >= 10) + (value >= 100) + (value >= 1000)
+
+
+cdef inline size_t format_unsigned(uint64_t value, char *out) noexcept nogil:
+    """Decimal digits, two at a time from the end; at most 20."""
+    cdef size_t count = count_digits(value)
+    cdef size_t i = count
+    cdef uint64_t rest
+    while value >= 100:
+        rest = value // 100
+        i -= 2
+        memcpy(out + i, DIGIT_PAIRS + 2 * (value - rest * 100), 2)
+        value = rest
+    if value >= 10:
+        memcpy(out, DIGIT_PAIRS + 2 * value, 2)
+    else:
+        out[0] = <char>(c'0' + value)
     return count
 
 
-cdef void reply_header(reply_t *self, char kind, uint64_t value) noexcept nogil:
-    cdef char *p = reply_reserve(self, NUMBER_MAX + 3)
+cdef inline size_t format_signed(int64_t value, char *out) noexcept nogil:
+    if value >= 0:
+        return format_unsigned(<uint64_t>value, out)
+    out[0] = c'-'
+    # 0 - value is right for the smallest integer too.
+    return 1 + format_unsigned(0 - <uint64_t>value, out + 1)
+
+
+cdef inline size_t format_header(char kind, uint64_t value, char *out) noexcept nogil:
     cdef size_t size
-    p[0] = kind
-    size = 1 + format_unsigned(value, p + 1)
+    out[0] = kind
+    size = 1 + format_unsigned(value, out + 1)
+    out[size] = c'\r'
+    out[size + 1] = c'\n'
+    return size + 2
+
+
+cdef void reply_header(reply_t *self, char kind, uint64_t value) noexcept nogil:
+    self.size += format_header(kind, value, reply_reserve(self, HEADER_MAX))
+
+
+cdef void reply_int_slow(reply_t *self, int64_t value) noexcept nogil:
+    cdef char *p = reply_reserve(self, HEADER_MAX)
+    cdef size_t size
+    p[0] = c':'
+    size = 1 + format_signed(value, p + 1)
     p[size] = c'\r'
     p[size + 1] = c'\n'
     self.size += size + 2
 
 
-cdef void reply_int_slow(reply_t *self, int64_t value) noexcept nogil:
-    cdef char *p
-    if value >= 0:
-        reply_header(self, c':', <uint64_t>value)
-        return
-    p = reply_reserve(self, 2)
-    p[0] = c':'
-    self.size += 1
-    # The sign takes the header's type byte; 0 - value is right for the smallest integer too.
-    reply_header(self, c'-', 0 - <uint64_t>value)
-
-
-cdef void reply_simple(reply_t *self, const char *text) noexcept nogil:
-    cdef size_t size = strlen(text)
+cdef void reply_line(reply_t *self, char kind, const char *text, size_t size) noexcept nogil:
     cdef char *p = reply_reserve(self, size + 3)
-    p[0] = c'+'
+    p[0] = kind
     memcpy(p + 1, text, size)
     p[size + 1] = c'\r'
     p[size + 2] = c'\n'
     self.size += size + 3
 
 
+cdef void reply_simple(reply_t *self, const char *text) noexcept nogil:
+    reply_line(self, c'+', text, strlen(text))
+
+
 cdef void reply_error_slice(reply_t *self, const char *text, size_t size) noexcept nogil:
-    cdef char *p = reply_reserve(self, size + 3)
+    cdef char *p
+    cdef size_t i
+    while size > 0 and (text[size - 1] == c'\r' or text[size - 1] == c'\n'):
+        size -= 1
+    p = reply_reserve(self, size + 3)
     p[0] = c'-'
-    memcpy(p + 1, text, size)
+    # A line end inside would end the reply: errors quote what clients sent.
+    for i in range(size):
+        p[1 + i] = c' ' if text[i] == c'\r' or text[i] == c'\n' else text[i]
     p[size + 1] = c'\r'
     p[size + 2] = c'\n'
     self.size += size + 3
@@ -105,12 +145,11 @@ cdef void reply_error(reply_t *self, const char *text) noexcept nogil:
 
 
 cdef char *reply_bulk_reserve(reply_t *self, size_t size) noexcept nogil:
-    cdef char *p
-    reply_header(self, c'$', size)
-    p = reply_reserve(self, size + 2)
+    cdef char *p = reply_reserve(self, HEADER_MAX + size + 2)
+    p += format_header(c'$', size, p)
     p[size] = c'\r'
     p[size + 1] = c'\n'
-    self.size += size + 2
+    self.size = <size_t>(p + size + 2 - self.data)
     return p
 
 
@@ -119,14 +158,9 @@ cdef void reply_bulk_text(reply_t *self, const char *text) noexcept nogil:
 
 
 cdef void reply_bulk_int(reply_t *self, int64_t value) noexcept nogil:
-    cdef char text[NUMBER_MAX]
-    cdef size_t size
-    if value >= 0:
-        size = format_unsigned(<uint64_t>value, text)
-    else:
-        text[0] = c'-'
-        size = 1 + format_unsigned(0 - <uint64_t>value, text + 1)
-    reply_bulk(self, text, size)
+    cdef char text[HEADER_MAX]
+    cdef size_t size = format_signed(value, text)
+    memcpy(reply_bulk_reserve(self, size), text, size)
 
 
 cdef void reply_null_array(reply_t *self) noexcept nogil:
@@ -143,28 +177,34 @@ cdef void reply_bool(reply_t *self, bint value) noexcept nogil:
         reply_int(self, 1 if value else 0)
 
 
+cdef size_t format_double(double value, char *out) noexcept nogil:
+    """As printf's %.17g, except that a NaN never has a sign; at most 24 bytes."""
+    cdef const char *name = NULL
+    if -INTEGER_MAX < value < INTEGER_MAX and value == <double><int64_t>value and not (value == 0 and signbit(value)):
+        # 17 digits hold it, and most scores are of this kind: ten times as fast.
+        return format_signed(<int64_t>value, out)
+    if isnan(value):
+        name = "nan"
+    elif isinf(value):
+        name = "inf" if value > 0 else "-inf"
+    if name == NULL:
+        return <size_t>snprintf(out, DOUBLE_MAX, "%.17g", value)
+    memcpy(out, name, strlen(name))
+    return strlen(name)
+
+
 cdef void reply_double(reply_t *self, double value) noexcept nogil:
-    cdef char text[64]
-    cdef int size
-    if isinf(value):
-        size = snprintf(text, sizeof(text), "inf" if value > 0 else "-inf")
-    elif isnan(value):
-        size = snprintf(text, sizeof(text), "nan")
-    else:
-        size = snprintf(text, sizeof(text), "%.17g", value)
+    cdef char text[DOUBLE_MAX]
+    cdef size_t size = format_double(value, text)
     if self.resp == 3:
-        reply_raw(self, b",", 1)
-        reply_raw(self, text, size)
-        reply_raw(self, b"\r\n", 2)
+        reply_line(self, c',', text, size)
     else:
-        reply_bulk(self, text, size)
+        memcpy(reply_bulk_reserve(self, size), text, size)
 
 
 cdef void reply_big_number(reply_t *self, const char *text) noexcept nogil:
     if self.resp == 3:
-        reply_raw(self, b"(", 1)
-        reply_raw(self, text, strlen(text))
-        reply_raw(self, b"\r\n", 2)
+        reply_line(self, c'(', text, strlen(text))
     else:
         reply_bulk_text(self, text)
 
@@ -204,7 +244,7 @@ cdef void reply_push(reply_t *self, size_t count) noexcept nogil:
 
 
 cdef size_t reply_defer_array(reply_t *self) noexcept nogil:
-    """Leaves room for the widest header; the gap is closed when the count is known."""
+    """Leaves room for a header of one digit, which then costs nothing to fill."""
     cdef size_t mark = self.size
     reply_reserve(self, DEFERRED_ROOM)
     self.size += DEFERRED_ROOM
@@ -212,16 +252,16 @@ cdef size_t reply_defer_array(reply_t *self) noexcept nogil:
 
 
 cdef void reply_set_deferred(reply_t *self, size_t mark, char kind, size_t count) noexcept nogil:
-    cdef char text[NUMBER_MAX + 4]
+    cdef char text[HEADER_MAX]
     cdef size_t size
+    cdef size_t tail = mark + DEFERRED_ROOM
+    DFLY_DCHECK(tail <= self.size, "a deferred header lies within the reply")
     if self.resp != 3:
         count = count * 2 if kind == c'%' else count
         kind = c'*'
-    text[0] = kind
-    size = 1 + format_unsigned(count, text + 1)
-    text[size] = c'\r'
-    text[size + 1] = c'\n'
-    size += 2
-    memmove(self.data + mark + size, self.data + mark + DEFERRED_ROOM, self.size - mark - DEFERRED_ROOM)
+    size = format_header(kind, count, text)
+    if size > DEFERRED_ROOM:
+        reply_reserve(self, size - DEFERRED_ROOM)
+        memmove(self.data + mark + size, self.data + tail, self.size - tail)
+        self.size += size - DEFERRED_ROOM
     memcpy(self.data + mark, text, size)
-    self.size -= DEFERRED_ROOM - size
