@@ -102,6 +102,9 @@ cdef void client_setinfo(call_t *call) noexcept nogil:
     cdef char text[256]
     cdef slice_t option = call.argv[2]
     cdef bint is_name = slice_equals(option, "lib-name")
+    cdef const char *option_name = "lib-name"
+    if not is_name:
+        option_name = "lib-ver"
     if not is_name and not slice_equals(option, "lib-ver"):
         snprintf(text, sizeof(text), "ERR Unrecognized option '%.*s'",
                  <int>(option.size if option.size < 128 else 128), option.data)
@@ -110,7 +113,7 @@ cdef void client_setinfo(call_t *call) noexcept nogil:
         return
     if not is_printable_word(call.argv[3]):
         snprintf(text, sizeof(text), "ERR %s cannot contain spaces, newlines or special characters.",
-                 b"lib-name" if is_name else b"lib-ver")
+                 option_name)
         reply_error(call.reply, text)
         return
     if is_name:
@@ -158,12 +161,21 @@ cdef int format_flags(const connection_t *connection, char *out) noexcept nogil:
     return size
 
 
+cdef inline const char *text_or_empty(const char *text) noexcept nogil:
+    if text == NULL:
+        return ""
+    return text
+
+
 cdef int format_client(connection_t *connection, const char *command, char *line) noexcept nogil:
     """One line of CLIENT LIST, in Redis' fields and order; at most LINE_MAX - 1 bytes."""
     cdef char flags[16]
     cdef int64_t now_ms = connection.thread.proactor.now_ms
     cdef int size
     cdef size_t output = connection.output.size
+    cdef const char *events = "r"
+    if connection.stream.is_sending:
+        events = "rw"
     format_flags(connection, flags)
     size = snprintf(
         line, LINE_MAX,
@@ -171,7 +183,7 @@ cdef int format_client(connection_t *connection, const char *command, char *line
         "multi=-1 qbuf=%llu qbuf-free=%llu argv-mem=%llu multi-mem=0 rbs=%llu rbp=%llu obl=%llu oll=%d "
         "omem=%llu tot-mem=%llu events=%s cmd=%s user=default redir=-1 resp=%d lib-name=%.64s lib-ver=%.64s",
         <unsigned long long>connection.id, connection.peer_address, connection.local_address,
-        connection.stream.fd, connection.name if connection.name != NULL else b"",
+        connection.stream.fd, text_or_empty(connection.name),
         <long long>((now_ms - connection.created_ms) // 1000),
         <long long>((now_ms - connection.last_interaction_ms) // 1000), flags,
         <unsigned int>connection.database_index, <unsigned long long>connection.input_size,
@@ -180,9 +192,9 @@ cdef int format_client(connection_t *connection, const char *command, char *line
         <unsigned long long>connection.output.capacity, <unsigned long long>connection.output.capacity,
         <unsigned long long>0, <int>(1 if output > 0 else 0), <unsigned long long>output,
         <unsigned long long>connection_memory(connection),
-        b"rw" if connection.stream.is_sending else b"r", command, connection.resp,
-        connection.library_name if connection.library_name != NULL else b"",
-        connection.library_version if connection.library_version != NULL else b"")
+        events, command, connection.resp,
+        text_or_empty(connection.library_name),
+        text_or_empty(connection.library_version))
     return size if size < LINE_MAX else LINE_MAX - 1
 
 
@@ -577,7 +589,7 @@ cdef int client_unpause(transaction_t *tx) noexcept nogil:
 
 # ---- HELP and the rows ---------------------------------------------------------------------------
 
-cdef const char *[HELP_LINES] HELP
+cdef const char *HELP[HELP_LINES]
 cdef uint32_t help_count = 0
 cdef list help_texts = [text.encode() for text in """\
 CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
