@@ -2,11 +2,11 @@
 
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
-from dfly._core.commands import connection
+from dfly._core.commands import connection, keys, keyspace
 
 __abi__ = DFLY_ABI_STAMP
 
-FAMILIES = (connection,)
+FAMILIES = (connection, keys, keyspace)
 
 registered = False
 

@@ -12,6 +12,7 @@ Kinds say where a handler runs:
 - KIND_CONNECTION: on the connection's own thread, no shard. May touch call.connection.
 - KIND_TRANSACTION: several keys or several shards (or all threads): spec.step is called as a continuation, see
   engine/transaction.pxd. Used for every command that needs more than one key or shard.
+  A row of this kind may also have a handler: it serves the call with exactly one key, as KIND_KEY.
 - KIND_CONTROL: executed by Python on the main thread (CONFIG, INFO, COMMAND DOCS ...).
 """
 
@@ -136,6 +137,7 @@ cdef struct call_t:
     scope_t scope                    # shard, database, time; set just before the handler runs
     reply_t *reply
     connection_t *connection         # KIND_CONNECTION only; NULL elsewhere
+    int32_t kind                     # spec.kind, or KIND_KEY when a command of many keys got just one
     int32_t refusal                  # refusal_t: found before execution (arity, unknown command, ...)
     uint32_t next_in_shard           # dispatch: the batch's next call for the same shard
     size_t input_end                 # where its bytes end in the window that was parsed
@@ -146,6 +148,7 @@ cdef struct call_t:
 cdef enum transaction_result_t:
     TRANSACTION_DONE = 0
     TRANSACTION_HOP = 1
+    TRANSACTION_YIELD = 2        # call the step again in the next tick: others get their turn
 
 ctypedef void (*hop_t)(transaction_t *transaction, shard_t *shard) noexcept nogil
 ctypedef void (*thread_hop_t)(transaction_t *transaction, proactor_t *proactor) noexcept nogil

@@ -207,7 +207,10 @@ cdef inline void prepare_call(executor_t *self, connection_t *connection, call_t
     if unlikely(not connection.flags & CONNECTION_AUTHENTICATED) and not spec.flags & COMMAND_NO_AUTH:
         call.refusal = REFUSAL_NO_AUTH
         return
-    if likely(spec.kind == KIND_KEY):
+    call.kind = spec.kind
+    if spec.kind == KIND_TRANSACTION and spec.handler != NULL and call.argc == <uint32_t>spec.first_key + 1:
+        call.kind = KIND_KEY
+    if likely(call.kind == KIND_KEY):
         key_init(&call.key, call.argv[spec.first_key].data, call.argv[spec.first_key].size)
         call.shard_index = shard_of(call.key.hash, self.server.thread_count)
 
@@ -677,9 +680,9 @@ cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *call
             pause_connection(self, connection)
             return i
         end = i + 1
-        if likely(call.refusal == REFUSAL_NONE and call.spec.kind == KIND_KEY):
+        if likely(call.refusal == REFUSAL_NONE and call.kind == KIND_KEY):
             if likely(self.server.pause_mode == PAUSE_OFF and connection.flags & REPLY_SILENT == 0):
-                while end < count and calls[end].refusal == REFUSAL_NONE and calls[end].spec.kind == KIND_KEY:
+                while end < count and calls[end].refusal == REFUSAL_NONE and calls[end].kind == KIND_KEY:
                     end += 1
             if not run_keys(self, connection, call, end - i):
                 return end

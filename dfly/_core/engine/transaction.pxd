@@ -4,7 +4,7 @@ A transaction is a heap struct that owns copies of its arguments. Its `step` fun
 connection's thread: first with stage 0, then again each time the hop it asked for has run on all
 its shards. A step either asks for a hop (hop_on_keys, hop_on_all_shards, hop_on_shard,
 hop_on_threads: `return hop_...(...)`) or writes the reply into transaction.reply and returns
-TRANSACTION_DONE. A hop callback runs under the shard's token, on whichever thread holds it, for
+TRANSACTION_DONE. Long work returns TRANSACTION_YIELD between slices. A hop callback runs under the shard's token, on whichever thread holds it, for
 each shard concerned (possibly at the same time for different shards), and may only touch its shard and
 the parts of the transaction that belong to its own keys.
 
@@ -26,7 +26,7 @@ scheduling behind the same functions.
 
 from libc.stdint cimport uint32_t
 
-from dfly._core.engine.command cimport (TRANSACTION_DONE, TRANSACTION_HOP, call_t, hop_t, key_result_t,
+from dfly._core.engine.command cimport (TRANSACTION_DONE, TRANSACTION_HOP, TRANSACTION_YIELD, call_t, hop_t, key_result_t,
                                         thread_hop_t, transaction_t)
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.loop.proactor cimport proactor_t

@@ -9,7 +9,8 @@ thread only. Everything another thread reaches lies on the heap.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from dfly._core.engine.command cimport (call_t, command_key_positions, hop_message_t, key_result_t)
+from dfly._core.engine.command cimport (TRANSACTION_YIELD, call_t, command_key_positions, hop_message_t,
+                                        key_result_t)
 from dfly._core.engine.shard cimport (scope_t, shard_database, shard_of, shard_release, shard_submit, shard_t,
                                       shard_try_acquire)
 from dfly._core.loop.mailbox cimport message_t
@@ -215,10 +216,17 @@ cdef bint hand_out(transaction_t *self) noexcept nogil:
 
 
 cdef bint transaction_run(transaction_t *self) noexcept nogil:
-    while self.step(self) != TRANSACTION_DONE:
+    cdef int result
+    while True:
+        result = self.step(self)
+        if result == TRANSACTION_DONE:
+            return True
+        if result == TRANSACTION_YIELD:
+            self.done_message.run = resume_on_origin
+            proactor_post(self.origin, &self.done_message)
+            return False
         if not hand_out(self):
             return False
-    return True
 
 
 cdef void transaction_complete(transaction_t *self) noexcept nogil:

@@ -1,0 +1,641 @@
+"""Generic commands over several keys, shards or whole databases.
+
+DEL UNLINK EXISTS TOUCH take any number of keys; with one key they are ordinary single-key commands.
+RENAME, RENAMENX and COPY look first, then take or copy, then put: up to three hops. KEYS, FLUSHALL and
+SCAN walk in slices and let others run between them.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAST, COMMAND_LOADING, COMMAND_READONLY,
+                                        COMMAND_STALE, COMMAND_WRITE, COMMAND_DENYOOM, KEY_ACCESS, KEY_DELETE, KEY_INSERT,
+                                        KEY_OW, KEY_RM, KEY_RO, KEY_RW, KEY_UPDATE, KIND_TRANSACTION,
+                                        TRANSACTION_DONE, TRANSACTION_YIELD, base_row, call_t, command_spec_t,
+                                        register_commands, reply_not_integer, reply_syntax_error, slice_equals,
+                                        transaction_row, transaction_t)
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_read, find_write, flush_database,
+                                         get_deadline, insert_key, notify, set_deadline, swap_databases,
+                                         take_value, update_begin, update_end)
+from dfly._core.engine.expiry cimport reclaim_step
+from dfly._core.engine.shard cimport scope_t, shard_database, shard_t
+from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_scope)
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error, reply_int, reply_null, reply_ok,
+                                    reply_raw, reply_t)
+from dfly._core.store.dash cimport (DASH_CURSOR_BITS, DASH_NO_DEADLINE, dash_deadline, dash_random, dash_ref_t,
+                                    dash_scan, dash_t)
+from dfly._core.store.glob cimport glob_match
+from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_COUNT, key_t, object_type_t, object_dup, object_free, object_t, object_type,
+                                      object_view, parse_int64, type_name)
+from dfly._core.sys.alloc cimport net_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t
+from dfly._core.sys.hash cimport random_u64
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    WALK_BUCKETS = 512           # of a table, between two looks at other work
+    RECLAIM_SLICE = 4096         # entries freed per shard between two looks at other work
+    SCAN_EMPTY_FACTOR = 10       # buckets visited per wanted element, as in Redis
+    RANDOM_TRIES = 100
+
+
+# ---- DEL UNLINK EXISTS TOUCH -----------------------------------------------------------------
+
+cdef inline bint delete_one(scope_t *scope, const key_t *key) noexcept nogil:
+    cdef dash_ref_t ref
+    if not find_write(scope, key, &ref):
+        return False
+    delete_key(scope, key, &ref, NOTIFY_GENERIC, "del")
+    return True
+
+
+cdef inline bint exists_one(scope_t *scope, const key_t *key) noexcept nogil:
+    cdef dash_ref_t ref
+    return find_read(scope, key, &ref)
+
+
+cdef void del_command(call_t *call) noexcept nogil:
+    reply_int(call.reply, delete_one(&call.scope, &call.key))
+
+
+cdef void exists_command(call_t *call) noexcept nogil:
+    reply_int(call.reply, exists_one(&call.scope, &call.key))
+
+
+cdef void del_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef uint32_t i
+    transaction_scope(tx, shard, &scope)
+    for i in range(tx.key_count):
+        if tx.key_shards[i] == shard.index:
+            tx.results[i].number = delete_one(&scope, &tx.keys[i])
+
+
+cdef void exists_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef uint32_t i
+    transaction_scope(tx, shard, &scope)
+    for i in range(tx.key_count):
+        if tx.key_shards[i] == shard.index:
+            tx.results[i].number = exists_one(&scope, &tx.keys[i])
+
+
+cdef int reply_sum(transaction_t *tx) noexcept nogil:
+    cdef int64_t total = 0
+    cdef uint32_t i
+    for i in range(tx.key_count):
+        total += tx.results[i].number
+    reply_int(&tx.reply, total)
+    return TRANSACTION_DONE
+
+
+cdef int del_step(transaction_t *tx) noexcept nogil:
+    if tx.stage == 0:
+        tx.stage = 1
+        return hop_on_keys(tx, del_hop)
+    return reply_sum(tx)
+
+
+cdef int exists_step(transaction_t *tx) noexcept nogil:
+    if tx.stage == 0:
+        tx.stage = 1
+        return hop_on_keys(tx, exists_hop)
+    return reply_sum(tx)
+
+
+# ---- RENAME, RENAMENX, COPY --------------------------------------------------------------------
+# Key 0 is the source, key 1 the destination. numbers[0]: the value's deadline; numbers[1]: the
+# destination's database (COPY); numbers[2]: COPY's REPLACE.
+
+cdef enum:
+    DEADLINE = 0
+    TARGET_DATABASE = 1
+    REPLACE = 2
+
+
+cdef void target_scope(transaction_t *tx, shard_t *shard, scope_t *scope) noexcept nogil:
+    transaction_scope(tx, shard, scope)
+    scope.database = shard_database(shard, <uint32_t>tx.numbers[TARGET_DATABASE])
+
+
+cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """Which of source and destination exist."""
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    if tx.key_shards[0] == shard.index:
+        transaction_scope(tx, shard, &scope)
+        tx.results[0].flag = find_write(&scope, &tx.keys[0], &ref)
+    if tx.key_shards[1] == shard.index:
+        target_scope(tx, shard, &scope)
+        tx.results[1].flag = find_write(&scope, &tx.keys[1], &ref)
+
+
+cdef void take_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    transaction_scope(tx, shard, &scope)
+    if not find_write(&scope, &tx.keys[0], &ref):
+        return
+    tx.numbers[DEADLINE] = get_deadline(&ref)
+    take_value(&scope, &tx.keys[0], &ref, &tx.results[0].value)
+    tx.results[0].has_value = True
+    notify(&scope, &tx.keys[0], NOTIFY_GENERIC, "rename_from")
+
+
+cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    transaction_scope(tx, shard, &scope)
+    if not find_read(&scope, &tx.keys[0], &ref):
+        return
+    tx.numbers[DEADLINE] = get_deadline(&ref)
+    object_dup(&ref.entry.value, &tx.results[0].value)
+    tx.results[0].has_value = True
+
+
+cdef void put_value(transaction_t *tx, shard_t *shard, const char *event) noexcept nogil:
+    """Puts the taken or copied value at the destination, replacing what is there."""
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    target_scope(tx, shard, &scope)
+    if find_write(&scope, &tx.keys[1], &ref):
+        delete_key(&scope, &tx.keys[1], &ref, NOTIFY_GENERIC, NULL)
+    insert_key(&scope, &tx.keys[1], &ref)
+    ref.entry.value = tx.results[0].value
+    tx.results[0].has_value = False
+    if tx.numbers[DEADLINE] != DASH_NO_DEADLINE:
+        set_deadline(&scope, &ref, tx.numbers[DEADLINE])
+    update_end(&scope, &tx.keys[1], NOTIFY_GENERIC, event)
+
+
+cdef void put_renamed_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    put_value(tx, shard, "rename_to")
+
+
+cdef void put_copied_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    put_value(tx, shard, "copy_to")
+
+
+cdef bint same_key(const transaction_t *tx) noexcept nogil:
+    cdef uint32_t i
+    if tx.keys[0].size != tx.keys[1].size or tx.keys[0].hash != tx.keys[1].hash:
+        return False
+    for i in range(tx.keys[0].size):
+        if tx.keys[0].data[i] != tx.keys[1].data[i]:
+            return False
+    return True
+
+
+cdef int rename_generic(transaction_t *tx, bint only_if_absent) noexcept nogil:
+    if tx.stage == 0:
+        tx.stage = 1
+        tx.numbers[TARGET_DATABASE] = tx.database_index
+        return hop_on_keys(tx, look_hop)
+    if tx.stage == 1:
+        if not tx.results[0].flag:
+            reply_error(&tx.reply, "ERR no such key")
+            return TRANSACTION_DONE
+        if same_key(tx) or (only_if_absent and tx.results[1].flag):
+            if only_if_absent:
+                reply_int(&tx.reply, 0)
+            else:
+                reply_ok(&tx.reply)
+            return TRANSACTION_DONE
+        tx.stage = 2
+        return hop_on_shard(tx, tx.key_shards[0], take_hop)
+    if tx.stage == 2:
+        if not tx.results[0].has_value:
+            # It expired, or another client took it, between the hops.
+            reply_error(&tx.reply, "ERR no such key")
+            return TRANSACTION_DONE
+        tx.stage = 3
+        return hop_on_shard(tx, tx.key_shards[1], put_renamed_hop)
+    if only_if_absent:
+        reply_int(&tx.reply, 1)
+    else:
+        reply_ok(&tx.reply)
+    return TRANSACTION_DONE
+
+
+cdef int rename_step(transaction_t *tx) noexcept nogil:
+    return rename_generic(tx, False)
+
+
+cdef int renamenx_step(transaction_t *tx) noexcept nogil:
+    return rename_generic(tx, True)
+
+
+cdef bint parse_copy(transaction_t *tx) noexcept nogil:
+    cdef uint32_t i = 3
+    cdef int64_t index = 0
+    tx.numbers[TARGET_DATABASE] = tx.database_index
+    while i < tx.argc:
+        if slice_equals(tx.argv[i], "replace"):
+            tx.numbers[REPLACE] = 1
+        elif slice_equals(tx.argv[i], "db") and i + 1 < tx.argc:
+            i += 1
+            if not parse_int64(tx.argv[i].data, tx.argv[i].size, &index) or index > 2147483647 \
+                    or index < -2147483648:
+                reply_not_integer(&tx.reply)
+                return False
+            if index < 0 or index >= <int64_t>tx.shards[0].settings.databases:
+                reply_error(&tx.reply, "ERR DB index is out of range")
+                return False
+            tx.numbers[TARGET_DATABASE] = index
+        else:
+            reply_syntax_error(&tx.reply)
+            return False
+        i += 1
+    if tx.numbers[TARGET_DATABASE] == tx.database_index and same_key(tx):
+        reply_error(&tx.reply, "ERR source and destination objects are the same")
+        return False
+    return True
+
+
+cdef int copy_step(transaction_t *tx) noexcept nogil:
+    if tx.stage == 0:
+        if not parse_copy(tx):
+            return TRANSACTION_DONE
+        tx.stage = 1
+        return hop_on_keys(tx, look_hop)
+    if tx.stage == 1:
+        if not tx.results[0].flag or (tx.results[1].flag and not tx.numbers[REPLACE]):
+            reply_int(&tx.reply, 0)
+            return TRANSACTION_DONE
+        tx.stage = 2
+        return hop_on_shard(tx, tx.key_shards[0], copy_hop)
+    if tx.stage == 2:
+        if not tx.results[0].has_value:
+            reply_int(&tx.reply, 0)
+            return TRANSACTION_DONE
+        tx.stage = 3
+        return hop_on_shard(tx, tx.key_shards[1], put_copied_hop)
+    reply_int(&tx.reply, 1)
+    return TRANSACTION_DONE
+
+
+# ---- Walks: KEYS and SCAN ----------------------------------------------------------------------
+
+cdef struct walk_t:
+    # A walk over tables; lives in transaction.state, one element per shard for KEYS.
+    uint64_t cursor
+    uint64_t found
+    bint is_done
+    slice_t pattern              # data NULL: everything
+    int type                     # -1: any
+    scope_t scope
+    reply_t *out
+
+
+cdef bint visit_key(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
+    cdef walk_t *walk = <walk_t *>context
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef slice_t key
+    cdef int64_t deadline
+    if (ref.bucket.deadline >> ref.slot) & 1:
+        deadline = dash_deadline(ref)
+        if deadline != DASH_NO_DEADLINE and deadline <= walk.scope.now_ms:
+            return False
+    if walk.type >= 0 and <int>object_type(&ref.entry.value) != walk.type:
+        return False
+    key = object_view(&ref.entry.key, scratch)
+    if walk.pattern.data != NULL and not glob_match(walk.pattern.data, walk.pattern.size, key.data, key.size, False):
+        return False
+    reply_bulk(walk.out, key.data, key.size)
+    walk.found += 1
+    return False
+
+
+cdef void keys_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """A slice of this shard's table; goes on from its cursor at the next hop."""
+    cdef walk_t *walk = &(<walk_t *>tx.state)[shard.index]
+    cdef uint32_t i
+    if walk.is_done:
+        return
+    transaction_scope(tx, shard, &walk.scope)
+    walk.out = &tx.shard_replies[shard.index]
+    for i in range(WALK_BUCKETS):
+        walk.cursor = dash_scan(&walk.scope.database.table, walk.cursor, visit_key, walk)
+        if walk.cursor == 0:
+            walk.is_done = True
+            return
+
+
+cdef int keys_step(transaction_t *tx) noexcept nogil:
+    cdef walk_t *walks
+    cdef uint64_t found = 0
+    cdef uint32_t i
+    cdef bint done = True
+    if tx.stage == 0:
+        walks = <walk_t *>net_zalloc(tx.shard_count * sizeof(walk_t))
+        for i in range(tx.shard_count):
+            walks[i].pattern = tx.argv[1]
+            walks[i].type = -1
+        tx.state = walks
+        tx.stage = 1
+        return hop_on_all_shards(tx, keys_hop)
+    walks = <walk_t *>tx.state
+    if tx.stage == 2:
+        tx.stage = 1
+        return hop_on_all_shards(tx, keys_hop)
+    for i in range(tx.shard_count):
+        done = done and walks[i].is_done
+        found += walks[i].found
+    if not done:
+        tx.stage = 2
+        return TRANSACTION_YIELD
+    reply_array(&tx.reply, found)
+    for i in range(tx.shard_count):
+        reply_raw(&tx.reply, tx.shard_replies[i].data, tx.shard_replies[i].size)
+    return TRANSACTION_DONE
+
+
+# SCAN's cursor: the shard above, the table's cursor below. numbers[0]: elements still wanted;
+# numbers[1]: the shard.
+cdef enum:
+    WANTED = 0
+    SHARD = 1
+    BUCKETS = 2
+
+
+cdef int parse_type_name(slice_t name) noexcept nogil:
+    cdef int type
+    for type in range(TYPE_COUNT):
+        if slice_equals(name, type_name(<object_type_t>type)):
+            return type
+    return TYPE_COUNT            # a type nobody has: nothing matches, as in Redis 7.0
+
+
+cdef bint parse_cursor(slice_t text, uint64_t *out) noexcept nogil:
+    cdef uint64_t value = 0
+    cdef size_t i
+    if text.size == 0 or text.size > 20:
+        return False
+    for i in range(text.size):
+        if text.data[i] < c'0' or text.data[i] > c'9':
+            return False
+        if value > 1844674407370955161ULL:
+            return False
+        value = value * 10 + <uint64_t>(text.data[i] - c'0')
+    out[0] = value
+    return True
+
+
+cdef bint parse_scan(transaction_t *tx, walk_t *walk) noexcept nogil:
+    cdef uint32_t i = 2
+    cdef int64_t count = 10
+    cdef uint64_t cursor = 0
+    if not parse_cursor(tx.argv[1], &cursor):
+        reply_error(&tx.reply, "ERR invalid cursor")
+        return False
+    while i < tx.argc:
+        if i + 1 >= tx.argc:
+            reply_syntax_error(&tx.reply)
+            return False
+        if slice_equals(tx.argv[i], "count"):
+            if not parse_int64(tx.argv[i + 1].data, tx.argv[i + 1].size, &count):
+                reply_not_integer(&tx.reply)
+                return False
+            if count < 1:
+                reply_syntax_error(&tx.reply)
+                return False
+        elif slice_equals(tx.argv[i], "match"):
+            walk.pattern = tx.argv[i + 1]
+            if walk.pattern.size == 1 and walk.pattern.data[0] == c'*':
+                walk.pattern.data = NULL
+        elif slice_equals(tx.argv[i], "type"):
+            walk.type = parse_type_name(tx.argv[i + 1])
+        else:
+            reply_syntax_error(&tx.reply)
+            return False
+        i += 2
+    tx.numbers[WANTED] = count
+    tx.numbers[BUCKETS] = count * SCAN_EMPTY_FACTOR if count < 1000000 else 10000000
+    tx.numbers[SHARD] = <int64_t>(cursor >> DASH_CURSOR_BITS)
+    walk.cursor = cursor & ((<uint64_t>1 << DASH_CURSOR_BITS) - 1)
+    return True
+
+
+cdef void scan_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef walk_t *walk = <walk_t *>tx.state
+    cdef uint32_t slice_ = WALK_BUCKETS
+    transaction_scope(tx, shard, &walk.scope)
+    while slice_ > 0 and tx.numbers[BUCKETS] > 0 and <int64_t>walk.found < tx.numbers[WANTED]:
+        walk.cursor = dash_scan(&walk.scope.database.table, walk.cursor, visit_key, walk)
+        slice_ -= 1
+        tx.numbers[BUCKETS] -= 1
+        if walk.cursor == 0:
+            tx.numbers[SHARD] += 1
+            return
+
+
+cdef int scan_step(transaction_t *tx) noexcept nogil:
+    cdef walk_t *walk
+    cdef uint64_t cursor
+    if tx.stage == 0:
+        walk = <walk_t *>net_zalloc(sizeof(walk_t))
+        walk.type = -1
+        tx.state = walk
+        if not parse_scan(tx, walk):
+            return TRANSACTION_DONE
+        if tx.numbers[SHARD] >= tx.shard_count:
+            # Not a cursor of ours: an empty end of the iteration, as Redis answers.
+            tx.numbers[BUCKETS] = 0
+        tx.stage = 1
+    walk = <walk_t *>tx.state
+    if tx.stage == 2:
+        tx.stage = 1
+        return TRANSACTION_YIELD
+    if (<int64_t>walk.found < tx.numbers[WANTED] and tx.numbers[BUCKETS] > 0
+            and tx.numbers[SHARD] < tx.shard_count):
+        tx.stage = 2 if walk.out != NULL else 1
+        # shard_replies exist once a hop was prepared; all of them share the first one here.
+        hop_on_shard(tx, <uint32_t>tx.numbers[SHARD], scan_hop)
+        walk.out = &tx.shard_replies[0]
+        return 1
+    cursor = 0
+    if tx.numbers[SHARD] < tx.shard_count:
+        cursor = (<uint64_t>tx.numbers[SHARD] << DASH_CURSOR_BITS) | walk.cursor
+    reply_array(&tx.reply, 2)
+    reply_bulk_int(&tx.reply, <int64_t>cursor)
+    reply_array(&tx.reply, walk.found)
+    if walk.out != NULL:
+        reply_raw(&tx.reply, walk.out.data, walk.out.size)
+    return TRANSACTION_DONE
+
+
+# ---- RANDOMKEY, DBSIZE -------------------------------------------------------------------------
+
+cdef void count_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    (<uint64_t *>tx.state)[shard.index] = scope.database.table.count
+
+
+cdef int dbsize_step(transaction_t *tx) noexcept nogil:
+    cdef uint64_t total = 0
+    cdef uint32_t i
+    if tx.stage == 0:
+        tx.stage = 1
+        tx.state = net_zalloc(tx.shard_count * sizeof(uint64_t))
+        return hop_on_all_shards(tx, count_hop)
+    for i in range(tx.shard_count):
+        total += (<uint64_t *>tx.state)[i]
+    reply_int(&tx.reply, <int64_t>total)
+    return TRANSACTION_DONE
+
+
+cdef void random_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """A random key that has not expired; replies it."""
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef slice_t key
+    cdef int64_t deadline
+    cdef int i
+    transaction_scope(tx, shard, &scope)
+    for i in range(RANDOM_TRIES):
+        if not dash_random(&scope.database.table, random_u64(), &ref):
+            return
+        deadline = dash_deadline(&ref)
+        if deadline == DASH_NO_DEADLINE or deadline > scope.now_ms:
+            key = object_view(&ref.entry.key, scratch)
+            reply_bulk(&tx.reply, key.data, key.size)
+            return
+
+
+cdef int randomkey_step(transaction_t *tx) noexcept nogil:
+    """A shard in proportion to its keys, then a key of it; another shard if that one had nothing alive."""
+    cdef uint64_t *counts
+    cdef uint64_t total = 0
+    cdef uint64_t chosen
+    cdef uint32_t i
+    if tx.stage == 0:
+        tx.stage = 1
+        tx.state = net_zalloc(tx.shard_count * sizeof(uint64_t))
+        return hop_on_all_shards(tx, count_hop)
+    counts = <uint64_t *>tx.state
+    for i in range(tx.shard_count):
+        total += counts[i]
+    if tx.reply.size > 0:
+        return TRANSACTION_DONE
+    if total == 0:
+        reply_null(&tx.reply)
+        return TRANSACTION_DONE
+    chosen = random_u64() % total
+    for i in range(tx.shard_count):
+        if chosen < counts[i]:
+            counts[i] = 0
+            return hop_on_shard(tx, i, random_hop)
+        chosen -= counts[i]
+    return TRANSACTION_DONE
+
+
+# ---- FLUSHDB, FLUSHALL, SWAPDB -------------------------------------------------------------------
+# numbers[0]: -1 all databases, else the one; numbers[1]: 1 ASYNC; numbers[2]: shards still reclaiming.
+
+cdef enum:
+    WHICH = 0
+    IN_BACKGROUND = 1
+    RECLAIMING = 2
+
+
+cdef void flush_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef uint32_t i
+    if tx.numbers[WHICH] >= 0:
+        flush_database(shard, <uint32_t>tx.numbers[WHICH])
+        return
+    for i in range(shard.settings.databases):
+        flush_database(shard, i)
+
+
+cdef void reclaim_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    if not reclaim_step(shard, RECLAIM_SLICE):
+        atomic_add(<uint64_t *>&tx.numbers[RECLAIMING], 1)
+
+
+cdef int flush_generic(transaction_t *tx, int64_t which) noexcept nogil:
+    """Empties at once; without ASYNC the reply comes when the memory is free, slice by slice."""
+    if tx.stage == 0:
+        if tx.argc > 2 or (tx.argc == 2 and not slice_equals(tx.argv[1], "sync")
+                           and not slice_equals(tx.argv[1], "async")):
+            reply_syntax_error(&tx.reply)
+            return TRANSACTION_DONE
+        tx.numbers[WHICH] = which
+        tx.numbers[IN_BACKGROUND] = tx.argc == 2 and slice_equals(tx.argv[1], "async")
+        tx.stage = 1
+        return hop_on_all_shards(tx, flush_hop)
+    if tx.stage == 1 and not tx.numbers[IN_BACKGROUND]:
+        tx.stage = 2
+        tx.numbers[RECLAIMING] = 0
+        return hop_on_all_shards(tx, reclaim_hop)
+    if tx.stage == 2 and tx.numbers[RECLAIMING] > 0:
+        tx.stage = 1
+        return TRANSACTION_YIELD
+    reply_ok(&tx.reply)
+    return TRANSACTION_DONE
+
+
+cdef int flushdb_step(transaction_t *tx) noexcept nogil:
+    return flush_generic(tx, tx.database_index)
+
+
+cdef int flushall_step(transaction_t *tx) noexcept nogil:
+    return flush_generic(tx, -1)
+
+
+cdef void swap_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    swap_databases(shard, <uint32_t>tx.numbers[0], <uint32_t>tx.numbers[1])
+
+
+cdef int swapdb_step(transaction_t *tx) noexcept nogil:
+    cdef int64_t databases = tx.shards[0].settings.databases
+    if tx.stage == 1:
+        reply_ok(&tx.reply)
+        return TRANSACTION_DONE
+    if not parse_int64(tx.argv[1].data, tx.argv[1].size, &tx.numbers[0]):
+        reply_error(&tx.reply, "ERR invalid first DB index")
+        return TRANSACTION_DONE
+    if not parse_int64(tx.argv[2].data, tx.argv[2].size, &tx.numbers[1]):
+        reply_error(&tx.reply, "ERR invalid second DB index")
+        return TRANSACTION_DONE
+    if tx.numbers[0] < 0 or tx.numbers[0] >= databases or tx.numbers[1] < 0 or tx.numbers[1] >= databases:
+        reply_error(&tx.reply, "ERR DB index is out of range")
+        return TRANSACTION_DONE
+    tx.stage = 1
+    return hop_on_all_shards(tx, swap_hop)
+
+
+# ---- Rows ------------------------------------------------------------------------------------
+
+cdef enum:
+    ROW_COUNT = 14
+
+cdef command_spec_t[ROW_COUNT] ROWS
+
+
+def register():
+    """Registers the family's rows."""
+    cdef uint64_t write = COMMAND_WRITE
+    cdef uint64_t fast_read = COMMAND_READONLY | COMMAND_FAST
+    ROWS[0] = transaction_row("del", -2, write, ACL_KEYSPACE, 1, -1, 1, KEY_RM | KEY_DELETE, del_step)
+    ROWS[0].handler = del_command
+    ROWS[1] = transaction_row("unlink", -2, write | COMMAND_FAST, ACL_KEYSPACE, 1, -1, 1, KEY_RM | KEY_DELETE, del_step)
+    ROWS[1].handler = del_command
+    ROWS[2] = transaction_row("exists", -2, fast_read, ACL_KEYSPACE, 1, -1, 1, KEY_RO, exists_step)
+    ROWS[2].handler = exists_command
+    ROWS[3] = transaction_row("touch", -2, fast_read, ACL_KEYSPACE, 1, -1, 1, KEY_RO, exists_step)
+    ROWS[3].handler = exists_command
+    ROWS[4] = transaction_row("rename", 3, write, ACL_KEYSPACE, 1, 2, 1, KEY_RW | KEY_ACCESS | KEY_DELETE, rename_step)
+    ROWS[5] = transaction_row("renamenx", 3, write | COMMAND_FAST, ACL_KEYSPACE, 1, 2, 1,
+                              KEY_RW | KEY_ACCESS | KEY_DELETE, renamenx_step)
+    ROWS[6] = transaction_row("copy", -3, write | COMMAND_DENYOOM, ACL_KEYSPACE, 1, 2, 1, KEY_RO | KEY_ACCESS, copy_step)
+    ROWS[7] = transaction_row("keys", 2, COMMAND_READONLY, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, keys_step)
+    ROWS[8] = transaction_row("scan", -2, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, scan_step)
+    ROWS[9] = transaction_row("randomkey", 1, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, randomkey_step)
+    ROWS[10] = transaction_row("dbsize", 1, fast_read, ACL_KEYSPACE, 0, 0, 0, 0, dbsize_step)
+    ROWS[11] = transaction_row("flushdb", -1, write, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushdb_step)
+    ROWS[12] = transaction_row("flushall", -1, write, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushall_step)
+    ROWS[13] = transaction_row("swapdb", 3, write | COMMAND_FAST, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, swapdb_step)
+    register_commands(ROWS, ROW_COUNT)
