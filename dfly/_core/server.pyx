@@ -17,7 +17,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset, strlen
 
 from dfly._core.engine.acceptor cimport acceptor_open, acceptor_t
-from dfly._core.engine.command cimport (COMMAND_MAX, call_t, command_registry, command_spec_t, registry_t,
+from dfly._core.engine.command cimport (ACL_ADMIN, ACL_BLOCKING, ACL_DANGEROUS, ACL_FAST, ACL_PUBSUB, ACL_READ,
+                                        ACL_SLOW, ACL_WRITE, COMMAND_ADMIN, COMMAND_ALLOW_BUSY, COMMAND_BLOCKING,
+                                        COMMAND_DENYOOM, COMMAND_FAST, COMMAND_LOADING, COMMAND_MAX,
+                                        COMMAND_MAY_REPLICATE, COMMAND_MOVABLE_KEYS, COMMAND_NO_ASYNC_LOADING,
+                                        COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_NOSCRIPT, COMMAND_PUBSUB,
+                                        COMMAND_READONLY, COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_STALE,
+                                        COMMAND_WRITE, call_t, command_key_positions, command_registry,
+                                        command_spec_t, find_command, find_subcommand, registry_t,
                                         transaction_t)
 from dfly._core.engine.cron cimport cron_start, cron_stop, expiry_soon
 from dfly._core.engine.dispatch cimport dispatch_deinit, dispatch_init, dispatch_service
@@ -32,10 +39,12 @@ from dfly._core.loop.proactor cimport (listener_close, proactor_deinit, proactor
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_close, connection_t,
                                         net_thread_flush, net_thread_init, net_thread_t)
 from dfly._core.resp.reply cimport reply_raw
-from dfly._core.sys.alloc cimport ACCOUNT_DATA, ACCOUNT_NET, mem_total, net_free, net_zalloc
+from dfly._core.store.glob cimport glob_match
+from dfly._core.sys.alloc cimport ACCOUNT_DATA, ACCOUNT_NET, mem_allocator_name, mem_total, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store, atomic_sub, slice_t
 from dfly._core.sys.clock cimport ticks_per_us, wall_ms
 
+from dfly import command_docs
 from dfly._core.commands import registration
 
 __abi__ = DFLY_ABI_STAMP
@@ -316,6 +325,50 @@ cdef class Server:
             thread.join()
 
     @property
+    def allocator(self):
+        """Name and version of the allocator in use."""
+        return mem_allocator_name().decode()
+
+    def malloc_stats(self):
+        """One line about the allocator."""
+        return (f"{self.allocator}: {mem_total(ACCOUNT_DATA)} bytes of data, {mem_total(ACCOUNT_NET)} bytes of "
+                "buffers, as handed out by the allocator\n")
+
+    def glob(self, str pattern, str text):
+        """Redis' glob, as KEYS uses it."""
+        cdef bytes p = pattern.encode()
+        cdef bytes t = text.encode()
+        return bool(glob_match(p, len(p), t, len(t), True))
+
+    def key_positions(self, str name, list command):
+        """Positions of the keys in a command (a list of bytes), or None if it cannot be parsed."""
+        cdef bytes encoded = name.partition("|")[0].encode()
+        cdef command_spec_t *spec = find_command(encoded, len(encoded))
+        cdef slice_t *argv
+        cdef uint32_t *positions
+        cdef int count
+        cdef bytes argument
+        if "|" in name:
+            encoded = name.partition("|")[2].encode()
+            spec = find_subcommand(spec, encoded, len(encoded))
+        argv = <slice_t *>net_zalloc(len(command) * sizeof(slice_t))
+        positions = <uint32_t *>net_zalloc(len(command) * sizeof(uint32_t))
+        for i, argument in enumerate(command):
+            argv[i].data = argument
+            argv[i].size = len(argument)
+        count = command_key_positions(spec, argv, len(command), positions)
+        result = None if count < 0 else [positions[i] for i in range(count)]
+        net_free(argv)
+        net_free(positions)
+        return result
+
+    def command_table(self):
+        """The registration table, a dict a row, in order of registration."""
+        cdef registry_t *registry = command_registry()
+        cdef uint32_t i
+        return [describe_row(registry.specs[i]) for i in range(registry.count) if registry.specs[i].parent == NULL]
+
+    @property
     def run_id(self):
         return self.server.run_id.decode()
 
@@ -421,6 +474,51 @@ cdef class Server:
             if calls or rejected:
                 result[registry.specs[i].name.decode()] = (calls, ticks / ticks_per_us(), rejected, failed)
         return result
+
+
+FLAG_NAMES = (
+    (COMMAND_WRITE, "write"), (COMMAND_READONLY, "readonly"), (COMMAND_DENYOOM, "denyoom"), (COMMAND_ADMIN, "admin"),
+    (COMMAND_PUBSUB, "pubsub"), (COMMAND_NOSCRIPT, "noscript"), (COMMAND_BLOCKING, "blocking"),
+    (COMMAND_LOADING, "loading"), (COMMAND_STALE, "stale"), (COMMAND_SKIP_MONITOR, "skip_monitor"),
+    (COMMAND_SKIP_SLOWLOG, "skip_slowlog"), (COMMAND_FAST, "fast"), (COMMAND_NO_AUTH, "no_auth"),
+    (COMMAND_MAY_REPLICATE, "may_replicate"), (COMMAND_ALLOW_BUSY, "allow_busy"),
+    (COMMAND_NO_ASYNC_LOADING, "no_async_loading"), (COMMAND_NO_MULTI, "no_multi"),
+    (COMMAND_MOVABLE_KEYS, "movablekeys"))
+CATEGORY_NAMES = ("keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap", "hyperloglog",
+                  "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous", "connection",
+                  "transaction", "scripting")
+KEY_FLAG_NAMES = ("RO", "RW", "OW", "RM", "access", "update", "insert", "delete", "variable_flags", "incomplete")
+
+
+cdef uint64_t categories_of(const command_spec_t *spec):
+    """The row's categories and those that follow from its flags, by Redis' rules."""
+    cdef uint64_t acl = spec.acl
+    if spec.flags & COMMAND_WRITE:
+        acl |= ACL_WRITE
+    if spec.flags & COMMAND_READONLY:
+        acl |= ACL_READ
+    if spec.flags & COMMAND_ADMIN:
+        acl |= ACL_ADMIN | ACL_DANGEROUS
+    if spec.flags & COMMAND_PUBSUB:
+        acl |= ACL_PUBSUB
+    if spec.flags & COMMAND_BLOCKING:
+        acl |= ACL_BLOCKING
+    return acl | (ACL_FAST if spec.flags & COMMAND_FAST else ACL_SLOW)
+
+
+cdef describe_row(const command_spec_t *spec):
+    """One row as a dict; summary and group come from dfly.command_docs."""
+    cdef uint64_t acl = categories_of(spec)
+    name = spec.name.decode()
+    group, summary = command_docs.DOCS.get(name.partition("|")[0], ("generic", ""))
+    return {
+        "name": name, "arity": spec.arity, "first_key": spec.first_key, "last_key": spec.last_key,
+        "key_step": spec.key_step, "group": group, "summary": summary,
+        "flags": [text for flag, text in FLAG_NAMES if spec.flags & <uint64_t>flag],
+        "categories": [text for i, text in enumerate(CATEGORY_NAMES) if (acl >> <int>i) & 1],
+        "key_flags": [text for i, text in enumerate(KEY_FLAG_NAMES) if (spec.key_flags >> <int>i) & 1],
+        "subcommands": [describe_row(&spec.subcommands[i]) for i in range(spec.subcommand_count)],
+    }
 
 
 cdef struct listen_message_t:

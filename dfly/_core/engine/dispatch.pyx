@@ -198,7 +198,7 @@ cdef inline void prepare_call(executor_t *self, connection_t *connection, call_t
         if subcommand != NULL:
             spec = subcommand
             call.spec = spec
-        elif spec.kind == KIND_CONTAINER:
+        elif spec.kind == KIND_CONTAINER or spec.arity == -1:
             call.refusal = REFUSAL_SUBCOMMAND
             return
     if unlikely(not arity_fits(spec, call.argc)):
