@@ -132,7 +132,8 @@ cdef bint parse_integer(const char *text, size_t size, int64_t *out) noexcept no
     return True
 
 
-cdef int find_line(parser_t *self, const char *line, size_t left, char terminator, size_t *length) noexcept nogil:
+cdef int find_line(parser_t *self, const char *line, size_t left, char terminator,
+                   size_t *length) noexcept nogil:
     """Looks for the line end behind what earlier calls have searched."""
     cdef size_t limit = left if left < LINE_MAX_COMPLETE else LINE_MAX_COMPLETE
     cdef size_t start = self.line_scanned

@@ -25,29 +25,37 @@ cdef struct reply_t:
 
 cdef void reply_init(reply_t *self, int resp) noexcept nogil
 cdef void reply_deinit(reply_t *self) noexcept nogil
-cdef void reply_reset(reply_t *self) noexcept nogil                       # size = 0, memory kept
-cdef void reply_grow(reply_t *self, size_t more) noexcept nogil           # room for `more` bytes
+cdef void reply_reset(reply_t *self) noexcept nogil                             # size = 0, memory kept
+cdef void reply_grow(reply_t *self, size_t more) noexcept nogil                 # room for `more` bytes
 
-# "-" + text; text starts with its code: "ERR ...". Line ends at its end are dropped, others become spaces.
+# Errors: "-" + text, which starts with its code: "ERR ...". Line ends at its end are dropped, others
+# become spaces.
 cdef void reply_error(reply_t *self, const char *text) noexcept nogil
 cdef void reply_error_slice(reply_t *self, const char *text, size_t size) noexcept nogil
+
+# Scalars. `text` is NUL terminated.
+cdef void reply_simple(reply_t *self, const char *text) noexcept nogil          # +text
 cdef void reply_int_slow(reply_t *self, int64_t value) noexcept nogil
-cdef void reply_bulk_text(reply_t *self, const char *text) noexcept nogil            # NUL terminated
-cdef void reply_bulk_int(reply_t *self, int64_t value) noexcept nogil                # integer as bulk string
-cdef char *reply_bulk_reserve(reply_t *self, size_t size) noexcept nogil             # header and CRLF written; fill size bytes
-cdef void reply_null_array(reply_t *self) noexcept nogil                             # *-1 or _
-cdef void reply_bool(reply_t *self, bint value) noexcept nogil                       # :1/:0 or #t/#f
-cdef void reply_double(reply_t *self, double value) noexcept nogil                   # bulk or ","; %.17g as Redis
-cdef void reply_big_number(reply_t *self, const char *text) noexcept nogil
-cdef void reply_verbatim(reply_t *self, const char *data, size_t size, const char *format3) noexcept nogil  # "txt"
+cdef void reply_bulk_text(reply_t *self, const char *text) noexcept nogil
+cdef void reply_bulk_int(reply_t *self, int64_t value) noexcept nogil           # integer as bulk string
+cdef void reply_null_array(reply_t *self) noexcept nogil                        # *-1 or _
+cdef void reply_bool(reply_t *self, bint value) noexcept nogil                  # :1/:0 or #t/#f
+cdef void reply_double(reply_t *self, double value) noexcept nogil              # bulk or ","; %.17g as Redis
+cdef void reply_big_number(reply_t *self, const char *text) noexcept nogil      # bulk or "("
+# A bulk string of `size` bytes for the caller to fill; header and line end are written.
+cdef char *reply_bulk_reserve(reply_t *self, size_t size) noexcept nogil
+# Bulk or "="; format3 is three letters such as "txt".
+cdef void reply_verbatim(reply_t *self, const char *data, size_t size, const char *format3) noexcept nogil
+
+# Headers: so many elements follow.
+cdef void reply_header(reply_t *self, char kind, uint64_t value) noexcept nogil  # "<kind><value>\r\n"
 cdef void reply_array(reply_t *self, size_t count) noexcept nogil
-cdef void reply_map(reply_t *self, size_t pairs) noexcept nogil                      # RESP2: array of 2 * pairs
+cdef void reply_map(reply_t *self, size_t pairs) noexcept nogil                 # RESP2: array of 2 * pairs
 cdef void reply_set(reply_t *self, size_t count) noexcept nogil
 cdef void reply_push(reply_t *self, size_t count) noexcept nogil
-cdef size_t reply_defer_array(reply_t *self) noexcept nogil                          # returns a mark
-cdef void reply_set_deferred(reply_t *self, size_t mark, char kind, size_t count) noexcept nogil   # kind '*', '%', '~', '>'
-cdef void reply_header(reply_t *self, char kind, uint64_t value) noexcept nogil      # "<kind><value>\r\n"
-cdef void reply_simple(reply_t *self, const char *text) noexcept nogil               # +text
+# The header comes later: defer returns a mark; kind is '*', '%', '~' or '>'.
+cdef size_t reply_defer_array(reply_t *self) noexcept nogil
+cdef void reply_set_deferred(reply_t *self, size_t mark, char kind, size_t count) noexcept nogil
 
 
 cdef inline char *reply_reserve(reply_t *self, size_t more) noexcept nogil:

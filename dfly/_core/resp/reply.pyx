@@ -180,7 +180,8 @@ cdef void reply_bool(reply_t *self, bint value) noexcept nogil:
 cdef size_t format_double(double value, char *out) noexcept nogil:
     """As printf's %.17g, except that a NaN never has a sign; at most 24 bytes."""
     cdef const char *name = NULL
-    if -INTEGER_MAX < value < INTEGER_MAX and value == <double><int64_t>value and not (value == 0 and signbit(value)):
+    if -INTEGER_MAX < value < INTEGER_MAX and value == <double><int64_t>value \
+            and not (value == 0 and signbit(value)):
         # 17 digits hold it, and most scores are of this kind: ten times as fast.
         return format_signed(<int64_t>value, out)
     if isnan(value):

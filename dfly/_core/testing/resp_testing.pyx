@@ -16,7 +16,8 @@ from dfly._core.resp.reply cimport (reply_array, reply_big_number, reply_bool, r
                                     reply_bulk_reserve, reply_bulk_text, reply_defer_array, reply_deinit,
                                     reply_double, reply_error, reply_error_slice, reply_header, reply_init,
                                     reply_int, reply_map, reply_null, reply_null_array, reply_ok, reply_push,
-                                    reply_raw, reply_reset, reply_set, reply_set_deferred, reply_simple, reply_t,
+                                    reply_raw, reply_reset, reply_set, reply_set_deferred, reply_simple,
+                                    reply_t,
                                     reply_verbatim)
 from dfly._core.sys.alloc cimport ACCOUNT_NET, mem_total, net_alloc, net_free, net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
@@ -233,18 +234,18 @@ def measure_parser(bytes data, uint32_t rounds):
     cdef size_t place
     cdef size_t used = 0
     cdef uint64_t commands = 0
-    cdef uint32_t i
+    cdef uint32_t _
     cdef parser_t parser
     cdef int64_t start = monotonic_us()
     with nogil:
         parser_init(&parser)
-        for i in range(rounds):
+        for _ in range(rounds):
             place = 0
             while place < size and parser_next(&parser, window + place, size - place, &used) == PARSE_OK:
                 place += used
                 commands += 1
         parser_deinit(&parser)
-    return (monotonic_us() - start) * 1000.0 / max(1, commands), commands / rounds
+    return (monotonic_us() - start) * 1000.0 / <double>(commands if commands > 0 else 1), commands // rounds
 
 
 def measure_arrival(bytes data, size_t piece):

@@ -17,7 +17,8 @@ def quote(text):
 
 NOISE = b"\r\n$3\r\n*1\r\n\0\xff'\"\\ "
 blocks = st.builds(lambda size, shift: (NOISE * (size // len(NOISE) + 2))[shift:shift + size],
-                   st.one_of(st.integers(0, 70_000), st.sampled_from([0, 9, 10, 99, 100, 999, 1000, 9999, 65536])),
+                   st.one_of(st.integers(0, 70_000),
+                             st.sampled_from([0, 9, 10, 99, 100, 999, 1000, 9999, 65536])),
                    st.integers(0, len(NOISE) - 1))
 arguments = st.one_of(st.binary(max_size=20), st.binary(max_size=200), blocks)
 commands = st.one_of(st.lists(st.binary(max_size=12), min_size=1, max_size=4),
@@ -69,8 +70,10 @@ def test_byte_by_byte(pipeline):
     assert not pieces_differ(data, list(range(len(data))))
 
 
-FRAGMENTS = [b"*1\r\n$4\r\nPING\r\n", b"*2\r\n", b"$1\r\nx\r\n", b"$10\r\n0123456789\r\n", b"PING\r\n", b"*", b"$", b"1",
-             b"0", b"-", b"12345678", b"\r\n", b"\r", b"\n", b"\0", b"'", b'"', b"\\", b" ", b"x", b"\xff", b"*3\r\n"]
+FRAGMENTS = [b"*1\r\n$4\r\nPING\r\n", b"*2\r\n", b"$1\r\nx\r\n", b"$10\r\n0123456789\r\n", b"PING\r\n", b"*",
+             b"$", b"1",
+             b"0", b"-", b"12345678", b"\r\n", b"\r", b"\n", b"\0", b"'", b'"', b"\\", b" ", b"x", b"\xff",
+             b"*3\r\n"]
 
 
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=20), st.booleans())
@@ -81,7 +84,8 @@ def test_garbage_split_at_every_byte(fragments, authenticated):
     assert not pieces_differ(data, list(range(len(data))), authenticated)
 
 
-@pytest.mark.parametrize("size", [*range(0, 12), 98, 99, 100, 101, 998, 999, 1000, 9999, 99_999, 999_999, 1_000_000,
+@pytest.mark.parametrize("size",
+                         [*range(0, 12), 98, 99, 100, 101, 998, 999, 1000, 9999, 99_999, 999_999, 1_000_000,
                                   9_999_999, 10_000_000])
 def test_every_header_width(size):
     command = [b"SET", b"k", b"x" * size]
@@ -146,15 +150,18 @@ def outcome(data, **options):
 
 def test_limits_of_the_unauthenticated():
     assert outcome(encode([b"x"] * 10) * 2, authenticated=False) is None
-    assert outcome(encode([b"x"] * 11), authenticated=False) == b"Protocol error: unauthenticated multibulk length"
+    assert outcome(encode([b"x"] * 11),
+                   authenticated=False) == b"Protocol error: unauthenticated multibulk length"
     assert outcome(encode([b"x" * 16_384]), authenticated=False) is None
-    assert outcome(encode([b"x" * 16_385]), authenticated=False) == b"Protocol error: unauthenticated bulk length"
+    assert outcome(encode([b"x" * 16_385]),
+                   authenticated=False) == b"Protocol error: unauthenticated bulk length"
 
 
 def test_bulk_limit():
     limit = 1024 * 1024
     assert outcome(encode([b"x" * limit]), max_bulk_size=limit) is None
-    assert outcome(encode([b"x" * (limit + 1)]), max_bulk_size=limit) == b"Protocol error: invalid bulk length"
+    assert outcome(encode([b"x" * (limit + 1)]),
+                   max_bulk_size=limit) == b"Protocol error: invalid bulk length"
 
 
 def test_parser_goes_on_after_an_error():
