@@ -16,7 +16,7 @@ from dfly._core.loop.mailbox cimport (
 from dfly._core.loop.proactor cimport proactor_t, proactor_wake
 from dfly._core.sys.base cimport (
     DFLY_ABI_STAMP, DFLY_CHECK, DFLY_DCHECK, atomic_add, atomic_cas, atomic_exchange, atomic_load,
-    atomic_store, atomic_sub, dfly_on_thread_stack, full_fence,
+    atomic_store, atomic_store_relaxed, atomic_sub, dfly_on_thread_stack, full_fence,
 )
 from dfly._core.sys.clock cimport monotonic_us
 
@@ -84,7 +84,7 @@ cdef bint leave_mark(baton_seat_t *self) noexcept nogil:
         return False
     if self.waiting_since_us == 0:
         atomic_store(&self.waiting_since_us, <uint64_t>monotonic_us())
-        self.waits += 1
+        atomic_store_relaxed(&self.waits, self.waits + 1)
     if atomic_cas(&self.mark_state, MARK_STALE, MARK_WANTING):
         return True
     if atomic_cas(&self.mark_state, MARK_NONE, MARK_WANTING):

@@ -62,9 +62,8 @@ cdef struct fiber_stats_t:
     uint64_t failed              # ended with an exception (logged)
     uint64_t switches            # resumptions of a fiber
     uint64_t live                # spawned and not finished
-    uint64_t baton_waits         # times another thread had the baton
     uint64_t phases
-    uint64_t foreign_wakes       # wake-ups that came from another thread
+    uint64_t foreign_wakes       # wake-ups that came from another thread; baton waits are counted by the seat
 
 cdef struct fiber_t:
     fiber_hub_t *hub
@@ -86,11 +85,11 @@ cdef struct fiber_hub_t:
     fiber_t *current             # NULL while the hub itself runs
     fiber_t *ready_first
     fiber_t *ready_last
-    uint32_t ready_count
-    uint32_t phase_left          # fibers that this phase may still run
+    uint64_t ready_count
+    uint64_t phase_left          # fibers that this phase may still run
     int64_t phase_end_us
     fiber_t *pool
-    uint32_t pool_count
+    uint64_t pool_count
     uint32_t pool_limit
     fiber_t *all_first
     fiber_t *finished            # its greenlet has ended; the hub frees it

@@ -18,7 +18,7 @@ What crosses a suspension: nothing of this module but the fiber_t, which is heap
 import logging
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.loop.baton cimport (
     baton_release, baton_seat_deinit, baton_seat_init, baton_try, baton_try_unmarked,
@@ -28,7 +28,8 @@ from dfly._core.loop.proactor cimport proactor_post, proactor_run, proactor_stop
 from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
 from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport (
-    DFLY_ABI_STAMP, DFLY_CHECK, DFLY_DCHECK, atomic_cas, atomic_load, atomic_store, dfly_on_thread_stack,
+    DFLY_ABI_STAMP, DFLY_CHECK, DFLY_DCHECK, atomic_cas, atomic_load, atomic_load_relaxed, atomic_store,
+    atomic_store_relaxed, dfly_on_thread_stack,
 )
 from dfly._core.sys.clock cimport monotonic_us
 
@@ -83,6 +84,11 @@ if PyErr_Occurred() != NULL:
     raise ImportError("greenlet's C API is not there")
 
 
+cdef inline void add(uint64_t *counter, int64_t delta) noexcept nogil:
+    """Counters are written by the hub's thread and read by any."""
+    atomic_store_relaxed(counter, counter[0] + <uint64_t>delta)
+
+
 # --- Waiters -------------------------------------------------------------------------------------
 
 cdef void waiter_init(waiter_t *self, proactor_t *proactor, continuation_t resume,
@@ -100,7 +106,7 @@ cdef void waiter_arrive(message_t *message, void *context) noexcept nogil:
     cdef waiter_t *self = <waiter_t *>message
     cdef fiber_hub_t *hub = <fiber_hub_t *>current_hub
     if hub != NULL:
-        hub.stats.foreign_wakes += 1
+        add(&hub.stats.foreign_wakes, 1)
     atomic_store(&self.woken, WAITER_DELIVERED)
     self.resume(self)
 
@@ -139,7 +145,7 @@ cdef void make_ready(fiber_t *self) noexcept nogil:
     else:
         hub.ready_last.next = self
     hub.ready_last = self
-    hub.ready_count += 1
+    add(&hub.ready_count, 1)
 
 
 cdef fiber_t *pop_ready(fiber_hub_t *hub) noexcept nogil:
@@ -147,7 +153,7 @@ cdef fiber_t *pop_ready(fiber_hub_t *hub) noexcept nogil:
     hub.ready_first = fiber.next
     if hub.ready_first == NULL:
         hub.ready_last = NULL
-    hub.ready_count -= 1
+    add(&hub.ready_count, -1)
     return fiber
 
 
@@ -190,13 +196,13 @@ cdef fiber_t *fiber_spawn(fiber_hub_t *hub, fiber_main_t main, void *context) no
     cdef fiber_t *self = hub.pool
     if self != NULL:
         hub.pool = self.next
-        hub.pool_count -= 1
-        hub.stats.reused += 1
+        add(&hub.pool_count, -1)
+        add(&hub.stats.reused, 1)
     else:
         self = fiber_new(hub)
     self.main = main
     self.context = context
-    hub.stats.live += 1
+    add(&hub.stats.live, 1)
     make_ready(self)
     return self
 
@@ -236,7 +242,7 @@ cdef inline void enter_next(fiber_hub_t *hub) noexcept nogil:
     hub.current = pop_ready(hub)
     hub.current.state = FIBER_RUNNING
     hub.phase_left -= 1
-    hub.stats.switches += 1
+    add(&hub.stats.switches, 1)
 
 
 cdef bint switch_away(fiber_t *self) noexcept:
@@ -369,14 +375,14 @@ cdef class FiberEntry:
         cdef fiber_hub_t *hub = fiber.hub
         while True:
             run_job(fiber)
-            hub.stats.finished += 1
-            hub.stats.live -= 1
+            add(&hub.stats.finished, 1)
+            add(&hub.stats.live, -1)
             if hub.closing or hub.pool_count >= hub.pool_limit:
                 break
             fiber.state = FIBER_POOLED
             fiber.next = hub.pool
             hub.pool = fiber
-            hub.pool_count += 1
+            add(&hub.pool_count, 1)
             if not switch_away(fiber):
                 PyErr_Clear()
                 break
@@ -391,7 +397,7 @@ cdef void run_job(fiber_t *self) noexcept:
         main(self.context)
     except BaseException as error:
         if not (self.hub.closing and isinstance(error, greenlet_exit)):
-            self.hub.stats.failed += 1
+            add(&self.hub.stats.failed, 1)
             logger.error("a fiber ended with an exception", exc_info=error)
     DFLY_CHECK(self.waiting_for == NULL and self.timer.position == 0, "a fiber ended while it waited")
 
@@ -408,7 +414,7 @@ cdef int make_greenlet(fiber_t *self) except -1:
     cdef FiberEntry entry = FiberEntry.__new__(FiberEntry)
     entry.fiber = self
     self.greenlet = <PyObject *>PyGreenlet_New(<PyObject *>entry, <PyGreenlet *>self.hub.greenlet)
-    self.hub.stats.created += 1
+    add(&self.hub.stats.created, 1)
     return 0
 
 
@@ -469,7 +475,7 @@ cdef class FiberHub:
     cdef int run_ready_fibers(self) except -1:
         cdef fiber_hub_t *hub = self.hub
         cdef fiber_t *fiber
-        hub.stats.phases += 1
+        add(&hub.stats.phases, 1)
         hub.phase_left = hub.ready_count
         hub.phase_end_us = monotonic_us() + FIBER_PHASE_US
         while True:
@@ -500,13 +506,23 @@ cdef class FiberHub:
         fiber_spawn_on(self.hub, run_callable, <void *>call)
 
     def stats(self):
-        """fiber_stats_t as a dict; after close() what it was in the end."""
-        cdef fiber_stats_t stats
-        if self.hub == NULL:
+        """Counters as a dict, from any thread; after close() what they were in the end."""
+        cdef fiber_hub_t *hub = self.hub
+        if hub == NULL:
             return dict(self.final_stats)
-        stats = self.hub.stats
-        stats.baton_waits = self.hub.seat.waits
-        return dict(stats, pooled=self.hub.pool_count, ready=self.hub.ready_count)
+        return {
+            "created": atomic_load_relaxed(&hub.stats.created),
+            "reused": atomic_load_relaxed(&hub.stats.reused),
+            "finished": atomic_load_relaxed(&hub.stats.finished),
+            "failed": atomic_load_relaxed(&hub.stats.failed),
+            "switches": atomic_load_relaxed(&hub.stats.switches),
+            "live": atomic_load_relaxed(&hub.stats.live),
+            "phases": atomic_load_relaxed(&hub.stats.phases),
+            "foreign_wakes": atomic_load_relaxed(&hub.stats.foreign_wakes),
+            "baton_waits": atomic_load_relaxed(&hub.seat.waits),
+            "pooled": atomic_load_relaxed(&hub.pool_count),
+            "ready": atomic_load_relaxed(&hub.ready_count),
+        }
 
     def close(self):
         """Ends all fibers with GreenletExit, and the hub. Stops the proactor, whose ticks it needs meanwhile.
@@ -520,7 +536,7 @@ cdef class FiberHub:
             return
         hub.closing = True
         hub.pool = NULL
-        hub.pool_count = 0
+        atomic_store_relaxed(&hub.pool_count, 0)
         if hub.proactor == NULL:
             drop_ready(hub)
         else:
@@ -556,7 +572,7 @@ cdef int drop_ready(fiber_hub_t *hub) except -1:
         if fiber.main == run_callable:
             Py_DECREF(<PyObject *>fiber.context)
         fiber.main = NULL
-        hub.stats.live -= 1
+        add(&hub.stats.live, -1)
         if fiber.greenlet == NULL:
             fiber_unlink(fiber)
             net_free(fiber)
