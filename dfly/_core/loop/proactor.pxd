@@ -109,6 +109,7 @@ cdef struct proactor_t:
     uint64_t sleeping            # 1 while (about to be) asleep: see proactor_wake
     uint64_t notified            # proactor_wake was called since the tick began: do not sleep
     uint64_t stopping
+    uint64_t wakers              # other threads that may be writing wake_fd right now
     proactor_hook_t on_flush     # at the end of each tick, before submitting; may be NULL
     proactor_hook_t on_sleep     # just before sleeping; may be NULL
     proactor_hook_t on_awake     # just after; may be NULL

@@ -29,11 +29,14 @@ from dfly._core.loop.stream cimport (
 from dfly._core.loop.timer cimport timer_heap_deinit, timer_heap_init, timer_next_due, timer_run_due
 from dfly._core.loop.uring cimport uring_backend, uring_probe
 from dfly._core.sys.base cimport (
-    DFLY_ABI_STAMP, DFLY_CHECK, DFLY_DCHECK, atomic_exchange, atomic_load, atomic_store,
-    dfly_on_thread_stack, full_fence,
+    DFLY_ABI_STAMP, DFLY_CHECK, DFLY_DCHECK, atomic_add, atomic_exchange, atomic_load, atomic_store,
+    atomic_sub, dfly_on_thread_stack, full_fence,
 )
 from dfly._core.sys.clock cimport monotonic_us, wall_ms
 from dfly._core.sys.posix_net cimport EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd, write
+
+cdef extern from "sched.h" nogil:
+    int sched_yield()
 
 cdef extern from * nogil:
     """
@@ -115,6 +118,9 @@ cdef void proactor_deinit(proactor_t *self) noexcept nogil:
     backend_of(self).teardown(self)
     self.backend_state = NULL
     timer_heap_deinit(&self.timers)
+    # The thread was woken by something else meanwhile, and another thread is still about to wake it.
+    while atomic_load(&self.wakers):
+        sched_yield()
     close(self.wake_fd)
     self.wake_fd = -1
     set_current_proactor(NULL)
@@ -209,9 +215,15 @@ cdef void wake_sleeper(proactor_t *self) noexcept nogil:
     cdef uint64_t one = 1
     cdef ssize_t written
     full_fence()
-    if not atomic_load(&self.sleeping) or not atomic_exchange(&self.sleeping, 0):
+    if not atomic_load(&self.sleeping):
+        return
+    # Whoever finds sleeping set is counted before: proactor_deinit waits for the write.
+    atomic_add(&self.wakers, 1)
+    if not atomic_exchange(&self.sleeping, 0):
+        atomic_sub(&self.wakers, 1)
         return
     written = write(self.wake_fd, &one, sizeof(one))
+    atomic_sub(&self.wakers, 1)
     DFLY_CHECK(written == sizeof(one), "a wake-up could not be written")
     if current_proactor != NULL:
         (<proactor_t *>current_proactor).stats.wakeups_sent += 1
