@@ -272,6 +272,10 @@ cdef class EchoServer:
         cdef int fd
         self.result = proactor_init(&self.server.proactor, 0, &self.options)
         self.reason = self.server.proactor.backend_reason.decode()
+        if self.result != 0:
+            self.ready.set()
+            self.stopped = True
+            return
         self.server.proactor.context = self.server
         self.server.proactor.on_flush = server_on_flush
         for fd in self.listeners:
