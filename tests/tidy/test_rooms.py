@@ -34,7 +34,7 @@ DOORS = {
 }
 
 # Python modules outside of _core that import nothing themselves: compiled code may use them.
-LEAVES = {"dfly.version"}
+LEAVES = {"dfly.version", "dfly.command_docs"}
 
 CYTHON = sources(".pyx", ".pxd", under=CORE)
 
@@ -62,6 +62,12 @@ def test_a_module_uses_only_rooms_below_its_own(path):
         if len(parts) > 2:
             allowed = ROOMS[own] | {own}
             assert parts[2] in allowed, f"{name(path)}: {own} must not depend on {parts[2]} ({module})"
+
+
+def test_leaves_import_nothing():
+    for module in LEAVES:
+        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        assert path.exists() and imports(path) == []
 
 
 def test_no_two_modules_cimport_each_other_in_a_circle():
