@@ -7,6 +7,7 @@ dfly.resp.Error. Commands come in order of arrival; none of them may take long.
 import logging
 
 from dfly import resp
+from dfly.command_docs import FACTS
 from dfly.info import resident_bytes
 from dfly.settings import ConfigError
 from dfly.version import __version__
@@ -66,6 +67,40 @@ HELP
     Prints this help."""
 
 
+LATENCY_HELP = """\
+LATENCY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
+DOCTOR
+    Return a human readable latency analysis report.
+GRAPH <event>
+    Return an ASCII latency graph for the <event> class.
+HISTORY <event>
+    Return time-latency samples for the <event> class.
+LATEST
+    Return the latest latency samples for all events.
+RESET [<event> ...]
+    Reset latency data of one or more <event> classes.
+    (default: reset all data for all event classes)
+HISTOGRAM [COMMAND ...]
+    Return a cumulative distribution of latencies in the format of a histogram for the specified command names.
+    If no commands are specified then all histograms are replied.
+HELP
+    Prints this help."""
+
+
+def typed_spec(spec):
+    """A key specification of command_facts.json with RESP's types."""
+    return resp.Map({name: resp.Set(resp.Simple(flag) for flag in value) if name == "flags"
+                     else resp.Map(type=value["type"], spec=resp.Map(value["spec"]))
+                     for name, value in spec.items()})
+
+
+def typed_argument(argument):
+    return resp.Map({
+        name: resp.Set(resp.Simple(flag) for flag in value) if name == "flags"
+        else [typed_argument(each) for each in value] if name == "arguments" else value
+        for name, value in argument.items()})
+
+
 def help_lines(text):
     return [resp.Simple(line) for line in text.split("\n")]
 
@@ -91,6 +126,11 @@ class ControlPlane:
             "command|help": lambda a, c: help_lines(COMMAND_HELP),
             "memory|doctor": self.memory_doctor, "memory|stats": self.memory_stats,
             "memory|malloc-stats": lambda a, c: resp.Verbatim(self.server.malloc_stats()),
+            "latency|latest": lambda a, c: [], "latency|history": lambda a, c: [],
+            "latency|reset": lambda a, c: 0,
+            "latency|graph": lambda a, c: resp.Error(f"ERR No samples available for event '{a[2]}'"),
+            "latency|histogram": lambda a, c: resp.Error("ERR LATENCY HISTOGRAM is not supported yet"),
+            "latency|doctor": self.latency_doctor, "latency|help": lambda a, c: help_lines(LATENCY_HELP),
             "memory|help": lambda a, c: help_lines(MEMORY_HELP),
         }
 
@@ -125,7 +165,7 @@ class ControlPlane:
         if "save" in words:
             return resp.Error("ERR Errors trying to SHUTDOWN. Check logs.")
         self.shut_down("SHUTDOWN command")
-        return resp.Simple("OK")
+        return resp.NO_REPLY
 
     # -- CONFIG ----------------------------------------------------------------------------------
 
@@ -155,17 +195,21 @@ class ControlPlane:
         """One element of COMMAND INFO."""
         return [row["name"], row["arity"], resp.Set(resp.Simple(f) for f in row["flags"]), row["first_key"],
                 row["last_key"], row["key_step"], resp.Set(resp.Simple("@" + c) for c in row["categories"]),
-                [], self.key_specs(row), [self.describe(sub) for sub in row["subcommands"]]]
+                resp.Set(resp.Simple(tip) for tip in FACTS.get(row["name"], {}).get("tips", ())), self.key_specs(row),
+                [self.describe(sub) for sub in row["subcommands"]]]
 
     @staticmethod
     def key_specs(row):
+        facts = FACTS.get(row["name"])
+        if facts is not None:
+            return resp.Set(typed_spec(spec) for spec in facts["key_specs"])
         if not row["first_key"]:
             return []
         last = row["last_key"] - row["first_key"] if row["last_key"] > 0 else row["last_key"]
-        return [resp.Map({
+        return resp.Set([resp.Map({
             "flags": resp.Set(resp.Simple(f) for f in row["key_flags"]),
             "begin_search": resp.Map(type="index", spec=resp.Map(index=row["first_key"])),
-            "find_keys": resp.Map(type="range", spec=resp.Map(lastkey=last, keystep=row["key_step"], limit=0))})]
+            "find_keys": resp.Map(type="range", spec=resp.Map(lastkey=last, keystep=row["key_step"], limit=0))})])
 
     def find(self, name):
         """A row by name, 'parent|sub' included."""
@@ -200,7 +244,14 @@ class ControlPlane:
         return resp.Map({row["name"]: self.documentation(row) for row in rows if row})
 
     def documentation(self, row):
-        docs = resp.Map(summary=row["summary"], group=row["group"])
+        facts = FACTS.get(row["name"], {})
+        docs = resp.Map(summary=row["summary"])
+        for name in ("since", "group", "complexity"):
+            if name in facts:
+                docs[name] = facts[name]
+        docs.setdefault("group", row["group"])
+        if "arguments" in facts:
+            docs["arguments"] = [typed_argument(each) for each in facts["arguments"]]
         if row["subcommands"]:
             docs["subcommands"] = resp.Map({sub["name"]: self.documentation(sub) for sub in row["subcommands"]})
         return docs
@@ -222,6 +273,9 @@ class ControlPlane:
         if not with_flags:
             return [command[i] for i in positions]
         return [[command[i], resp.Set(resp.Simple(f) for f in row["key_flags"])] for i in positions]
+
+    def latency_doctor(self, args, client):
+        return resp.Verbatim("Latency events are not recorded by this version; SLOWLOG shows slow commands.\n")
 
     # -- MEMORY ----------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class Info:
             elif name in ALL_SECTIONS:
                 names.append(name)
         parts = []
-        for name in dict.fromkeys(names):
+        for name in (each for each in ALL_SECTIONS if each in names):
             fields = getattr(self, "section_" + name)()
             title = name.upper() if name == "cpu" else name.capitalize()
             parts.append(f"# {title}\r\n" + "".join(f"{k}:{v}\r\n" for k, v in fields.items()))

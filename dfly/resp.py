@@ -21,8 +21,13 @@ class Set(list):
     """A set in RESP3, an array in RESP2."""
 
 
+NO_REPLY = object()              # nothing is sent
+
+
 def encode(value, resp):
     """Python value to RESP bytes, for protocol version 2 or 3."""
+    if value is NO_REPLY:
+        return b""
     if isinstance(value, Error):
         return b"-" + " ".join(value.splitlines()).encode() + b"\r\n"
     if isinstance(value, Simple):

@@ -201,6 +201,7 @@ SETTINGS = [
     number("databases", 16, "databases for SELECT", low=1, high=16384, mutable=False, aliases=("dbnum",)),
     Setting("maxmemory", "memory", 0, "memory limit in bytes; 0 is none", low=0, high=2**63 - 1),
     Setting("maxmemory-policy", "enum", "noeviction", "what goes when memory is full", choices=POLICIES[4:] + POLICIES[1:4] + POLICIES[:1]),
+    fixed("maxmemory-clients", "memory", 0, "memory limit of all clients together"),
     number("maxmemory-samples", 5, "candidates looked at for one eviction", low=1, high=64),
     Setting("cache_mode", "bool", False, "evict instead of refusing writes, as Dragonfly's flag", mutable=False),
     number("lfu-log-factor", 10, "how slowly LFU counters grow"),

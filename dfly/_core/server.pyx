@@ -28,7 +28,7 @@ from dfly._core.engine.command cimport (ACL_ADMIN, ACL_BLOCKING, ACL_DANGEROUS, 
                                         transaction_t)
 from dfly._core.engine.cron cimport cron_start, cron_stop, expiry_soon
 from dfly._core.engine.dispatch cimport dispatch_deinit, dispatch_init, dispatch_service
-from dfly._core.engine.eviction cimport eviction_set_baseline
+from dfly._core.engine.eviction cimport eviction_set_baseline, memory_used_total
 from dfly._core.engine.server_state cimport executor_t, server_t, slowlog_clear
 from dfly._core.engine.settings cimport password_t
 from dfly._core.engine.shard cimport shard_free, shard_new, shard_t
@@ -396,7 +396,7 @@ cdef class Server:
             "started_ms": self.server.started_ms,
             "used_memory_data": mem_total(ACCOUNT_DATA),
             "used_memory_net": mem_total(ACCOUNT_NET),
-            "used_memory": mem_total(ACCOUNT_DATA) + mem_total(ACCOUNT_NET),
+            "used_memory": memory_used_total(),
             "peak_used_memory": self.server.peak_used,
         }
         sums = dict.fromkeys((

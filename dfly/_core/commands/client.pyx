@@ -102,9 +102,6 @@ cdef void client_setinfo(call_t *call) noexcept nogil:
     cdef char text[256]
     cdef slice_t option = call.argv[2]
     cdef bint is_name = slice_equals(option, "lib-name")
-    cdef const char *option_name = "lib-name"
-    if not is_name:
-        option_name = "lib-ver"
     if not is_name and not slice_equals(option, "lib-ver"):
         snprintf(text, sizeof(text), "ERR Unrecognized option '%.*s'",
                  <int>(option.size if option.size < 128 else 128), option.data)
@@ -112,8 +109,8 @@ cdef void client_setinfo(call_t *call) noexcept nogil:
         reply_error(call.reply, text)
         return
     if not is_printable_word(call.argv[3]):
-        snprintf(text, sizeof(text), "ERR %s cannot contain spaces, newlines or special characters.",
-                 option_name)
+        snprintf(text, sizeof(text), "ERR %.*s cannot contain spaces, newlines or special characters.",
+                 <int>option.size, option.data)
         reply_error(call.reply, text)
         return
     if is_name:
@@ -638,12 +635,6 @@ TRACKINGINFO
     Report tracking status for the current connection.
 NO-EVICT (ON|OFF)
     Protect current client connection from eviction.
-SETINFO <option> <value>
-    Set client meta attr. Options are:
-    * LIB-NAME: the client lib name.
-    * LIB-VER: the client lib version.
-NO-TOUCH (ON|OFF)
-    Will not touch LRU/LFU stats when this mode is on.
 HELP
     Print this help.""".split("\n")]
 
@@ -687,4 +678,4 @@ cdef command_spec_t client_row():
     ROWS[15] = connection_row("client|trackinginfo", 2, COMMON, ACL_CONNECTION, client_trackinginfo)
     ROWS[16] = connection_row("client|unblock", -3, admin, dangerous, client_unblock)
     ROWS[17] = transaction_row("client|unpause", 2, admin, dangerous, 0, 0, 0, 0, client_unpause)
-    return container_row("client", -2, 0, ACL_CONNECTION, ROWS, 18)
+    return container_row("client", -2, 0, 0, ROWS, 18)

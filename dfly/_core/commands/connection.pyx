@@ -10,7 +10,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset, strlen
 
 from dfly._core.commands.client cimport client_row, set_client_name
-from dfly._core.engine.command cimport (ACL_CONNECTION, COMMAND_ALLOW_BUSY, COMMAND_FAST, COMMAND_LOADING,
+from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ALLOW_BUSY, COMMAND_FAST, COMMAND_LOADING,
                                         COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_NOSCRIPT, COMMAND_SKIP_SLOWLOG,
                                         COMMAND_STALE, call_t, command_spec_t, connection_row,
                                         reply_syntax_error, register_commands, sanitize_error, slice_equals)
@@ -19,7 +19,7 @@ from dfly._core.engine.settings cimport password_t
 from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_MONITOR, CONNECTION_NO_EVICT,
                                         CONNECTION_NO_TOUCH, CONNECTION_PUBSUB, CONNECTION_REPLY_OFF,
                                         CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT,
-                                        connection_close_after_reply, connection_t)
+                                        connection_close, connection_close_after_reply, connection_t)
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_text, reply_error, reply_int, reply_map,
                                     reply_ok, reply_simple, reply_t)
 from dfly._core.store.object cimport parse_int64
@@ -159,7 +159,7 @@ cdef void hello_command(call_t *call) noexcept nogil:
             return
     if not call.connection.flags & CONNECTION_AUTHENTICATED:
         reply_error(call.reply, "NOAUTH HELLO must be called with the client already authenticated, otherwise the "
-                                "HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and "
+                                "HELLO AUTH <user> <pass> option can be used to authenticate the client and "
                                 "select the RESP protocol version at the same time")
         return
     if name.data != NULL and not set_client_name(call, name):
@@ -173,6 +173,15 @@ cdef void hello_command(call_t *call) noexcept nogil:
 cdef void quit_command(call_t *call) noexcept nogil:
     reply_ok(call.reply)
     connection_close_after_reply(call.connection)
+
+
+cdef void lastsave_command(call_t *call) noexcept nogil:
+    """Without a save so far: when the server started, as in Redis."""
+    reply_int(call.reply, executor_of(call.connection).server.started_ms // 1000)
+
+
+cdef void http_command(call_t *call) noexcept nogil:
+    connection_close(call.connection)
 
 
 cdef void reset_command(call_t *call) noexcept nogil:
@@ -195,7 +204,7 @@ cdef void reset_command(call_t *call) noexcept nogil:
 
 cdef enum:
     COMMON = COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST | COMMAND_NO_AUTH | COMMAND_ALLOW_BUSY
-    ROW_COUNT = 8
+    ROW_COUNT = 11
 
 cdef command_spec_t[ROW_COUNT] ROWS
 
@@ -206,9 +215,14 @@ def register():
     ROWS[1] = connection_row("echo", 2, COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST, ACL_CONNECTION, echo_command)
     ROWS[2] = connection_row("select", 2, COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST, ACL_CONNECTION,
                              select_command)
-    ROWS[3] = connection_row("auth", -2, COMMON | COMMAND_SKIP_SLOWLOG, ACL_CONNECTION, auth_command)
-    ROWS[4] = connection_row("hello", -1, COMMON | COMMAND_SKIP_SLOWLOG, ACL_CONNECTION, hello_command)
+    ROWS[3] = connection_row("auth", -2, COMMON, ACL_CONNECTION, auth_command)
+    ROWS[4] = connection_row("hello", -1, COMMON, ACL_CONNECTION, hello_command)
     ROWS[5] = connection_row("quit", -1, COMMON, ACL_CONNECTION, quit_command)
     ROWS[6] = connection_row("reset", 1, COMMON, ACL_CONNECTION, reset_command)
     ROWS[7] = client_row()
+    ROWS[8] = connection_row("lastsave", 1, COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST, ACL_ADMIN | ACL_DANGEROUS,
+                             lastsave_command)
+    # Lines of an HTTP request: a browser made to talk to a store. Redis closes without an answer.
+    ROWS[9] = connection_row("post", -1, COMMON, 0, http_command)
+    ROWS[10] = connection_row("host:", -1, COMMON, 0, http_command)
     register_commands(ROWS, ROW_COUNT)

@@ -147,7 +147,7 @@ cdef void ttl_generic(call_t *call, bint absolute, bint milliseconds) noexcept n
         value -= call.scope.now_ms
         if value < 0:
             value = 0
-    reply_int(call.reply, value if milliseconds else (value + 500) // 1000)
+    reply_int(call.reply, value if milliseconds else value // 1000 + (value % 1000 >= 500))
 
 
 cdef void ttl_command(call_t *call) noexcept nogil:
@@ -315,6 +315,6 @@ def register():
     ROWS[7] = key_row("expiretime", 2, READ, ACL_KEYSPACE, KEY_RO | KEY_ACCESS, expiretime_command)
     ROWS[8] = key_row("pexpiretime", 2, READ, ACL_KEYSPACE, KEY_RO | KEY_ACCESS, pexpiretime_command)
     ROWS[9] = key_row("persist", 2, WRITE, ACL_KEYSPACE, KEY_RW | KEY_UPDATE, persist_command)
-    ROWS[10] = container_row("object", -2, 0, ACL_KEYSPACE, OBJECT, OBJECT_ROWS)
+    ROWS[10] = container_row("object", -2, 0, 0, OBJECT, OBJECT_ROWS)
     ROWS[11] = key_row("move", 3, WRITE, ACL_KEYSPACE, KEY_RW | KEY_ACCESS | KEY_DELETE, move_command)
     register_commands(ROWS, ROW_COUNT)

@@ -331,6 +331,8 @@ cdef int keys_step(transaction_t *tx) noexcept nogil:
         walks = <walk_t *>net_zalloc(tx.shard_count * sizeof(walk_t))
         for i in range(tx.shard_count):
             walks[i].pattern = tx.argv[1]
+            if tx.argv[1].size == 1 and tx.argv[1].data[0] == c'*':
+                walks[i].pattern.data = NULL
             walks[i].type = -1
         tx.state = walks
         tx.stage = 1
@@ -370,7 +372,7 @@ cdef int parse_type_name(slice_t name) noexcept nogil:
 cdef bint parse_cursor(slice_t text, uint64_t *out) noexcept nogil:
     cdef uint64_t value = 0
     cdef size_t i
-    if text.size == 0 or text.size > 20:
+    if text.size > 20:
         return False
     for i in range(text.size):
         if text.data[i] < c'0' or text.data[i] > c'9':

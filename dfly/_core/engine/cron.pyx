@@ -9,6 +9,7 @@ again a millisecond later: a timer never waits for a token.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.dispatch cimport dispatch_resume
+from dfly._core.engine.eviction cimport memory_used_total
 from dfly._core.engine.expiry cimport expire_due, next_deadline, reclaim_step
 from dfly._core.engine.server_state cimport PAUSE_OFF, executor_t, server_t
 from dfly._core.engine.settings cimport (CLIENT_CLASS_NORMAL, CLIENT_CLASS_PUBSUB, output_limit_t, settings_t)
@@ -17,7 +18,7 @@ from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
 from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, connection_close, connection_output_bytes,
                                         connection_release, connection_t)
 from dfly._core.store.dash cimport dash_enable_access_tracking
-from dfly._core.sys.alloc cimport ACCOUNT_DATA, mem_return_to_system, mem_total
+from dfly._core.sys.alloc cimport mem_return_to_system
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed)
 from dfly._core.sys.clock cimport monotonic_us
 
@@ -129,7 +130,7 @@ cdef void track_access(shard_t *shard) noexcept nogil:
 
 
 cdef void note_peak(server_t *server) noexcept nogil:
-    cdef uint64_t used = <uint64_t>(mem_total(0) + mem_total(1))
+    cdef uint64_t used = <uint64_t>memory_used_total()
     if used > atomic_load_relaxed(&server.peak_used):
         atomic_store_relaxed(&server.peak_used, used)
 

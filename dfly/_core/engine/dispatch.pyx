@@ -25,7 +25,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from dfly._core.engine.command cimport (COMMAND_DENYOOM, COMMAND_MAX, COMMAND_NO_AUTH, COMMAND_SKIP_MONITOR,
+from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_MAX, COMMAND_NO_AUTH, COMMAND_SKIP_MONITOR,
                                         COMMAND_SKIP_SLOWLOG, COMMAND_WRITE, KIND_CONNECTION, KIND_CONTAINER,
                                         KIND_CONTROL, KIND_KEY, KIND_TRANSACTION, REFUSAL_ARITY,
                                         REFUSAL_LOADING, REFUSAL_NO_AUTH, REFUSAL_NONE, REFUSAL_SUBCOMMAND,
@@ -110,7 +110,8 @@ cdef inline void account_call(executor_t *self, call_t *call, uint64_t errors_be
 cdef void check_slow(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
     cdef int64_t limit = self.server.settings.slowlog_log_slower_than_us
     cdef int64_t duration_us = <int64_t>(<double>call.ticks / ticks_per_us())
-    if duration_us >= limit and not call.spec.flags & COMMAND_SKIP_SLOWLOG:
+    # AUTH and HELLO carry passwords.
+    if duration_us >= limit and not call.spec.flags & (COMMAND_SKIP_SLOWLOG | COMMAND_NO_AUTH):
         slowlog_add(self, connection, call.argv, call.argc, duration_us)
 
 
@@ -690,17 +691,29 @@ cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *call
             refuse(self, connection, call, &connection.output)
         elif call.spec.kind == KIND_CONNECTION:
             run_connection_command(self, connection, call)
+            if unlikely(connection.flags & REPLY_SILENT != 0):
+                # CLIENT REPLY: what follows is executed by run_silenced.
+                return end
         elif not start_transaction(self, connection, call):
             return end
         i = end
     return count
 
 
-cdef void feed_monitors(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
+cdef uint32_t run_monitored(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
+    """Somebody watches: one command at a time, shown after it ran (SELECT shows its new database)."""
     cdef uint32_t i
+    cdef call_t *call
     for i in range(count):
-        if calls[i].refusal == REFUSAL_NONE and not calls[i].spec.flags & COMMAND_SKIP_MONITOR:
-            monitor_feed(self, connection, calls[i].argv, calls[i].argc)
+        call = &calls[i]
+        if run_batch(self, connection, call, 1) == 0:
+            return i
+        if call.refusal == REFUSAL_NONE and not call.spec.flags & (COMMAND_SKIP_MONITOR | COMMAND_ADMIN):
+            # Arguments of AUTH and HELLO are passwords.
+            monitor_feed(self, connection, call.argv, 1 if call.spec.flags & COMMAND_NO_AUTH else call.argc)
+        if connection.is_busy or connection.flags & REPLY_SILENT:
+            return i + 1
+    return count
 
 
 cdef uint32_t run_silenced(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
@@ -735,6 +748,10 @@ cdef void fail_protocol(executor_t *self, connection_t *connection) noexcept nog
     connection_close_after_reply(connection)
 
 
+cdef inline bint must_wait(const connection_t *connection) noexcept nogil:
+    return connection.is_busy or connection.is_client_paused or connection.is_paused_for_output
+
+
 cdef size_t process_window(executor_t *self, connection_t *connection, const char *data, size_t size) noexcept nogil:
     """Executes what is complete in the window; returns the bytes it is done with."""
     cdef size_t offset = 0
@@ -750,16 +767,21 @@ cdef size_t process_window(executor_t *self, connection_t *connection, const cha
             connection.last_command = self.calls[count - 1].spec
             connection_prepare_output(connection)
             connection.output.resp = connection.resp
-            if unlikely(self.server.monitor_count != 0):
-                feed_monitors(self, connection, self.calls, count)
-            if likely(connection.flags & REPLY_SILENT == 0):
+            if unlikely(connection.flags & CONNECTION_REPLY_SKIP_NEXT != 0):
+                connection.flags = (connection.flags & ~<uint32_t>CONNECTION_REPLY_SKIP_NEXT) | CONNECTION_REPLY_SKIP
+            if unlikely(self.server.monitor_count != 0) and connection.flags & REPLY_SILENT == 0:
+                done = run_monitored(self, connection, self.calls, count)
+            elif likely(connection.flags & REPLY_SILENT == 0):
                 done = run_batch(self, connection, self.calls, count)
             else:
                 done = run_silenced(self, connection, self.calls, count)
             if done < count or connection.is_busy:
                 # Commands behind the one that waits are parsed again later.
                 parser_reset(&connection.parser)
-                return offset + (self.calls[done - 1].input_end if done > 0 else 0)
+                offset += self.calls[done - 1].input_end if done > 0 else 0
+                if must_wait(connection):
+                    return offset
+                continue
         offset += consumed
         if result == PARSE_ERROR:
             connection_prepare_output(connection)
@@ -772,10 +794,6 @@ cdef size_t process_window(executor_t *self, connection_t *connection, const cha
             stream_pause_reading(&connection.stream)
             break
     return offset if not connection.flags & CONNECTION_CLOSE_AFTER_REPLY else size
-
-
-cdef inline bint must_wait(const connection_t *connection) noexcept nogil:
-    return connection.is_busy or connection.is_client_paused or connection.is_paused_for_output
 
 
 cdef void on_input(connection_t *connection, const char *data, size_t size) noexcept nogil:

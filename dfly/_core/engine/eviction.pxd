@@ -11,4 +11,5 @@ from dfly._core.engine.shard cimport scope_t, shard_t
 
 cdef bint make_room(scope_t *scope) noexcept nogil               # False: the write must be refused
 cdef int64_t memory_in_use(shard_t *shard) noexcept nogil        # what maxmemory is compared with
+cdef int64_t memory_used_total() noexcept nogil                 # the same over all threads, for INFO
 cdef void eviction_set_baseline() noexcept nogil                 # at start-up: buffers of an idle server

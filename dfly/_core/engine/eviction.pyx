@@ -11,7 +11,7 @@ from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LFU, POLICY_ALLKEYS_LRU,
 from dfly._core.engine.shard cimport database_t, policy_tracks_access, scope_t, shard_t, shard_total_used
 from dfly._core.store.dash cimport dash_enable_access_tracking, dash_ref_t, dash_sample
 from dfly._core.store.object cimport OBJECT_SCRATCH, key_init, key_t, object_t, object_view
-from dfly._core.sys.alloc cimport ACCOUNT_NET, mem_total
+from dfly._core.sys.alloc cimport ACCOUNT_DATA, ACCOUNT_NET, mem_total
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 from dfly._core.sys.hash cimport random_u64
 
@@ -32,6 +32,11 @@ cdef void eviction_set_baseline() noexcept nogil:
 cdef int64_t memory_in_use(shard_t *shard) noexcept nogil:
     cdef int64_t net = mem_total(ACCOUNT_NET) - net_baseline
     return shard_total_used(shard) + (net if net > 0 else 0)
+
+
+cdef int64_t memory_used_total() noexcept nogil:
+    cdef int64_t net = mem_total(ACCOUNT_NET) - net_baseline
+    return mem_total(ACCOUNT_DATA) + (net if net > 0 else 0)
 
 
 cdef inline bint only_volatile(int64_t policy) noexcept nogil:

@@ -17,7 +17,7 @@ from dfly._core.loop.proactor cimport (proactor_t, stream_close, stream_open, st
 from dfly._core.net.posix cimport (AF_INET, AF_INET6, IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT,
                                    TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY, getpeername, getsockname,
                                    inet_ntop, ntohs, setsockopt, sockaddr, sockaddr_in, sockaddr_in6,
-                                   sockaddr_storage, socklen_t)
+                                   sockaddr_storage, sockaddr_un, socklen_t)
 from dfly._core.resp.parser cimport parser_deinit, parser_init
 from dfly._core.resp.reply cimport reply_deinit, reply_init, reply_t
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
@@ -180,7 +180,8 @@ cdef void format_address(const sockaddr_storage *address, char *out, size_t size
         inet_ntop(AF_INET6, &v6.sin6_addr, host, sizeof(host))
         snprintf(out, size, "[%s]:%d", host, <int>ntohs(v6.sin6_port))
     else:
-        snprintf(out, size, "?:0")
+        # A client's end of a unix socket has no name: both are shown as the path of ours.
+        snprintf(out, size, "%.60s:0", (<const sockaddr_un *>address).sun_path)
 
 
 cdef void set_tcp_options(int fd, int64_t keepalive_s) noexcept nogil:
@@ -224,9 +225,11 @@ cdef connection_t *connection_open(net_thread_t *thread, const service_t *servic
     parser_init(&self.parser)
     reply_init(&self.output, 2)
     reply_init(&self.sending, 2)
-    if not flags & CONNECTION_UNIX_SOCKET:
+    read_addresses(self, fd)
+    if flags & CONNECTION_UNIX_SOCKET:
+        memcpy(self.peer_address, self.local_address, sizeof(self.peer_address))
+    else:
         set_tcp_options(fd, thread.tcp_keepalive_s)
-        read_addresses(self, fd)
     self.next = thread.connections
     if self.next != NULL:
         self.next.previous = self

@@ -64,6 +64,9 @@ cdef bint glob_match(const char *pattern, size_t pattern_size, const char *text,
     cdef size_t star_t = 0
     cdef bint has_star = False
     cdef bint matched
+    if text_size == 0:
+        # Redis never looks at the stars of a pattern when the text is empty ("*" alone is its caller's).
+        return pattern_size == 0
     while True:
         if p < pattern_size and pattern[p] == c'*':
             has_star = True
