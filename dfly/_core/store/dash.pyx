@@ -20,6 +20,7 @@ Source: Lu, Hao, Wang, Lo, "Dash: Scalable Hashing on Persistent Memory", VLDB 2
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
+from posix.mman cimport MADV_DONTNEED, madvise
 
 from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_equals_key, object_free,
                                       object_key_hash, object_tag)
@@ -36,8 +37,10 @@ cdef enum:
     DEPTH_MAX = 24
     SLOT_MASK = 0x3FFF
     FILL_PERCENT = 85            # a rebuilt or split segment is at most so full
-    SHRINK_PERCENT = 35          # below this a segment is rebuilt smaller
-    SHRUNK_PERCENT = 60          # and then is at most so full
+    SHRINK_PERCENT = 50          # below this a segment is rebuilt smaller, or merged with its sibling
+    SHRUNK_PERCENT = 75          # and then is at most so full
+    PAGE = 4096
+    RETURN_MIN = 16384           # freed blocks from this size on give their pages back at once
     NARROW = 5                   # bytes of a deadline relative to the base
     WIDE = 8                     # bytes of an absolute deadline
     ACCESS_BYTES = 3
@@ -252,6 +255,19 @@ cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth) 
     return segment
 
 
+cdef void return_pages(segment_t *segment) noexcept nogil:
+    """Gives the whole pages inside a block that is about to be freed back to the system.
+
+    While a table grows, segments move from one size class to the next in random order, so that the
+    allocator's pages of the old class stay partly used for long: up to half of the table's memory.
+    """
+    cdef uint64_t size = mem_usable(segment)
+    cdef uint64_t first = (<uint64_t>segment + PAGE - 1) & ~<uint64_t>(PAGE - 1)
+    cdef uint64_t end = (<uint64_t>segment + size) & ~<uint64_t>(PAGE - 1)
+    if size >= RETURN_MIN and end > first:
+        madvise(<void *>first, end - first, MADV_DONTNEED)
+
+
 cdef void segment_release(dash_t *self, segment_t *segment) noexcept nogil:
     """Frees the block and side arrays; entries have moved or been freed."""
     due_remove(self, segment)
@@ -259,6 +275,7 @@ cdef void segment_release(dash_t *self, segment_t *segment) noexcept nogil:
     self.slot_count -= <uint64_t>segment.total * DASH_SLOTS
     mem_free(segment.deadlines)
     mem_free(segment.access)
+    return_pages(segment)
     mem_free(segment)
 
 
@@ -521,11 +538,9 @@ cdef void give_space_back(dash_t *self, segment_t *segment, uint64_t hash) noexc
     cdef segment_t *buddy
     cdef segment_t *joined
     cdef uint64_t buddy_hash
-    cdef int size_class
-    if segment.size_class > (SPLIT_CLASS if segment.local_depth > 0 else 0):
-        size_class = class_for(segment.count, SHRUNK_PERCENT, SPLIT_CLASS if segment.local_depth > 0 else 0)
-        if size_class < segment.size_class:
-            rebuild(self, segment, hash, size_class)
+    cdef int size_class = class_for(segment.count, SHRUNK_PERCENT, SPLIT_CLASS if segment.local_depth > 0 else 0)
+    if size_class < segment.size_class:
+        rebuild(self, segment, hash, size_class)
         return
     if segment.local_depth == 0:
         return
@@ -533,9 +548,11 @@ cdef void give_space_back(dash_t *self, segment_t *segment, uint64_t hash) noexc
     buddy = word_segment(self.directory[directory_index(buddy_hash, self.depth)])
     if buddy.local_depth != segment.local_depth:
         return
-    if (buddy.count + segment.count) * 100 > CLASS_TOTAL[SPLIT_CLASS] * DASH_SLOTS * SHRUNK_PERCENT:
+    # Well below what makes a segment split, so that merging and splitting do not alternate.
+    if (buddy.count + segment.count) * 100 > CLASS_TOTAL[CLASS_COUNT - 1] * DASH_SLOTS * SHRINK_PERCENT:
         return
-    joined = segment_new(self, SPLIT_CLASS, segment.local_depth - 1)
+    size_class = class_for(buddy.count + segment.count, SHRUNK_PERCENT, SPLIT_CLASS)
+    joined = segment_new(self, size_class, segment.local_depth - 1)
     if transfer(segment, joined, NULL, 0) and transfer(buddy, joined, NULL, 0):
         point_directory(self, joined, hash)
         segment_release(self, segment)
@@ -815,6 +832,9 @@ cdef bint visit_segment(dash_t *self, segment_t *segment, int64_t now_ms, uint64
                 earliest = deadline
     segment.earliest = earliest
     due_update(self, segment)
+    if earliest == DASH_NO_DEADLINE:
+        mem_free(segment.deadlines)
+        segment.deadlines = NULL
     return True
 
 
