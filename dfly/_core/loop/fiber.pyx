@@ -433,6 +433,12 @@ cdef int back_on_hub(fiber_hub_t *hub, PyObject *result) except -1:
     return 0
 
 
+cdef void note_gil_wait(fiber_hub_t *hub, uint64_t waited_us) noexcept nogil:
+    add(&hub.stats.gil_wait_us, <int64_t>waited_us)
+    if waited_us > hub.stats.gil_wait_us_max:
+        atomic_store_relaxed(&hub.stats.gil_wait_us_max, waited_us)
+
+
 cdef class FiberHub:
 
     def __cinit__(self, uint32_t pool_limit=FIBER_POOL_DEFAULT):
@@ -460,14 +466,17 @@ cdef class FiberHub:
     cdef int run(self, proactor_t *proactor) except -1:
         cdef fiber_hub_t *hub = self.hub
         cdef bint is_running = True
+        cdef int64_t asked_us = 0
         self.attach(proactor)
         try:
             while True:
                 with nogil:
                     baton_release(&hub.seat)
                     is_running = proactor_run(proactor)
+                    asked_us = monotonic_us()
                 if not is_running:
                     return 0
+                note_gil_wait(hub, <uint64_t>(monotonic_us() - asked_us))
                 self.run_ready_fibers()
         finally:
             self.close()
@@ -518,6 +527,8 @@ cdef class FiberHub:
             "switches": atomic_load_relaxed(&hub.stats.switches),
             "live": atomic_load_relaxed(&hub.stats.live),
             "phases": atomic_load_relaxed(&hub.stats.phases),
+            "gil_wait_us": atomic_load_relaxed(&hub.stats.gil_wait_us),
+            "gil_wait_us_max": atomic_load_relaxed(&hub.stats.gil_wait_us_max),
             "foreign_wakes": atomic_load_relaxed(&hub.stats.foreign_wakes),
             "baton_waits": atomic_load_relaxed(&hub.seat.waits),
             "pooled": atomic_load_relaxed(&hub.pool_count),

@@ -321,6 +321,19 @@ def test_the_data_plane_goes_on_while_another_thread_has_the_baton(backend):
         assert server.hub.stats()["baton_waits"] > waits_before
 
 
+def test_waiting_for_the_gil_is_measured():
+    with Loops(1) as (loop,):
+        event, woken = ft.Event(loop), []
+        loop.hub.spawn_on(lambda: (event.wait(), woken.append(1)))
+        wait_for(lambda: loop.hub.stats()["live"] == 1)
+        time.sleep(0.02)
+        event.set()                                         # keeps the GIL, as the next call does
+        ft.hold_gil(50_000)
+        wait_for(lambda: woken)
+        stats = loop.hub.stats()
+    assert 20_000 <= stats["gil_wait_us_max"] <= stats["gil_wait_us"]
+
+
 def test_threads_that_contend_for_the_baton_all_get_it():
     with Loops(4) as loops:
         counts = [0] * 4
