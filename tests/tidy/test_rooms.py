@@ -33,7 +33,7 @@ DOORS = {
     "dfly._core.sys.alloc": "name of the allocator, and what is allocated, for INFO and the start-up log",
 }
 
-# Python modules outside of _core that import nothing themselves: compiled code may use them.
+# Python modules outside of _core that import nothing of the tree: compiled code may use them.
 LEAVES = {"dfly.version", "dfly.command_docs"}
 
 CYTHON = sources(".pyx", ".pxd", under=CORE)
@@ -64,10 +64,10 @@ def test_a_module_uses_only_rooms_below_its_own(path):
             assert parts[2] in allowed, f"{name(path)}: {own} must not depend on {parts[2]} ({module})"
 
 
-def test_leaves_import_nothing():
+def test_leaves_import_nothing_of_the_tree():
     for module in LEAVES:
         path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-        assert path.exists() and imports(path) == []
+        assert path.exists() and not [used for used, _ in imports(path) if used.startswith("dfly")]
 
 
 def test_no_two_modules_cimport_each_other_in_a_circle():

@@ -41,7 +41,7 @@ DEBT = {
         "dfly/_core/net/connection.pxd": 2,
         "dfly/_core/server.pyx": 14,
         "dfly/_core/store/dash.pxd": 5,
-        "dfly/_core/store/dash.pyx": 21,
+        "dfly/_core/store/dash.pyx": 22,
         "dfly/_core/store/glob.pxd": 1,
         "dfly/_core/store/glob.pyx": 1,
         "dfly/_core/store/object.pxd": 2,
