@@ -1,13 +1,4 @@
-"""Group and one-line summary of each command, for COMMAND DOCS and the documentation.
-
-command_facts.json holds what clients read by machine and Redis' command table defines: since, complexity,
-arguments, tips for proxies, key specifications. tests/compat compares it with a real server.
-"""
-
-import json
-from importlib import resources
-
-FACTS = json.loads(resources.files("dfly").joinpath("command_facts.json").read_text("utf-8"))
+"""Group and one-line summary of each command, for COMMAND DOCS and the documentation."""
 
 DOCS = {
     "append": ("string", "Appends a value to a string, creating the key if it is absent."),

@@ -7,7 +7,7 @@ dfly.resp.Error. Commands come in order of arrival; none of them may take long.
 import logging
 
 from dfly import resp
-from dfly.command_docs import FACTS
+from dfly.command_facts import FACTS
 from dfly.info import resident_bytes
 from dfly.settings import ConfigError
 from dfly.version import __version__
@@ -195,7 +195,7 @@ class ControlPlane:
         """One element of COMMAND INFO."""
         return [row["name"], row["arity"], resp.Set(resp.Simple(f) for f in row["flags"]), row["first_key"],
                 row["last_key"], row["key_step"], resp.Set(resp.Simple("@" + c) for c in row["categories"]),
-                resp.Set(resp.Simple(tip) for tip in FACTS.get(row["name"], {}).get("tips", ())), self.key_specs(row),
+                resp.Set(FACTS.get(row["name"], {}).get("tips", ())), self.key_specs(row),
                 [self.describe(sub) for sub in row["subcommands"]]]
 
     @staticmethod

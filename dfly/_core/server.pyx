@@ -13,35 +13,37 @@ import os
 import select
 import threading
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy, memset, strlen
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
 from dfly._core.engine.acceptor cimport acceptor_open, acceptor_t
-from dfly._core.engine.command cimport (ACL_ADMIN, ACL_BLOCKING, ACL_DANGEROUS, ACL_FAST, ACL_PUBSUB, ACL_READ,
-                                        ACL_SLOW, ACL_WRITE, COMMAND_ADMIN, COMMAND_ALLOW_BUSY, COMMAND_BLOCKING,
-                                        COMMAND_DENYOOM, COMMAND_FAST, COMMAND_LOADING, COMMAND_MAX,
-                                        COMMAND_MAY_REPLICATE, COMMAND_MOVABLE_KEYS, COMMAND_NO_ASYNC_LOADING,
-                                        COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_NOSCRIPT, COMMAND_PUBSUB,
-                                        COMMAND_READONLY, COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_STALE,
-                                        COMMAND_WRITE, call_t, command_key_positions, command_registry,
+from dfly._core.engine.command cimport (ACL_ADMIN, ACL_BLOCKING, ACL_DANGEROUS, ACL_FAST, ACL_PUBSUB,
+                                        ACL_READ, ACL_SLOW, ACL_WRITE, COMMAND_ADMIN, COMMAND_ALLOW_BUSY,
+                                        COMMAND_BLOCKING, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_LOADING,
+                                        COMMAND_MAX, COMMAND_MAY_REPLICATE, COMMAND_MOVABLE_KEYS,
+                                        COMMAND_NO_ASYNC_LOADING, COMMAND_NO_AUTH, COMMAND_NO_MULTI,
+                                        COMMAND_NOSCRIPT, COMMAND_PUBSUB, COMMAND_READONLY,
+                                        COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_STALE,
+                                        COMMAND_WRITE, command_key_positions, command_registry,
                                         command_spec_t, find_command, find_subcommand, registry_t,
                                         transaction_t)
-from dfly._core.engine.cron cimport cron_start, cron_stop, expiry_soon
-from dfly._core.engine.dispatch cimport dispatch_deinit, dispatch_init, dispatch_service
+from dfly._core.engine.cron cimport cron_start
+from dfly._core.engine.dispatch cimport dispatch_init, dispatch_service
 from dfly._core.engine.eviction cimport eviction_set_baseline, memory_used_total
-from dfly._core.engine.server_state cimport executor_t, server_t, slowlog_clear
+from dfly._core.engine.server_state cimport executor_t, server_t
 from dfly._core.engine.settings cimport password_t
-from dfly._core.engine.shard cimport shard_free, shard_new, shard_t
+from dfly._core.engine.shard cimport shard_new, shard_t
 from dfly._core.engine.transaction cimport transaction_complete
-from dfly._core.loop.mailbox cimport mailbox_init, mailbox_is_empty, mailbox_take, message_t
-from dfly._core.loop.proactor cimport (listener_close, proactor_deinit, proactor_init, proactor_options_t, proactor_post,
-                                       proactor_run, proactor_stop, proactor_t)
-from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_close, connection_t,
+from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
+from dfly._core.loop.proactor cimport (proactor_init, proactor_options_t, proactor_post, proactor_run,
+                                       proactor_stop, proactor_t)
+from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_t,
                                         net_thread_flush, net_thread_init, net_thread_t)
 from dfly._core.resp.reply cimport reply_raw
 from dfly._core.store.glob cimport glob_match
-from dfly._core.sys.alloc cimport ACCOUNT_DATA, ACCOUNT_NET, mem_allocator_name, mem_total, net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store, atomic_sub, slice_t
+from dfly._core.sys.alloc cimport (ACCOUNT_DATA, ACCOUNT_NET, mem_allocator_name, mem_total, net_free,
+                                   net_zalloc)
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, slice_t
 from dfly._core.sys.clock cimport ticks_per_us, wall_ms
 
 from dfly import command_docs

@@ -496,6 +496,7 @@ def test_prose_replies(duel, command, protocol):
         assert re.search(rb"ver\. \d+\.\d+\S*\n$", actual.value)
 
 
+@pytest.mark.xfail(strict=True, reason="latency events and histograms are not recorded yet")
 def test_latency_events(start_pair):
     """Slow commands are sampled as events once a threshold is set."""
     told = []
@@ -512,6 +513,7 @@ def test_latency_events(start_pair):
     assert told[0] == told[1]
 
 
+@pytest.mark.xfail(strict=True, reason="latency events and histograms are not recorded yet")
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_latency_histogram_shape(start_pair, protocol):
     told = []

@@ -7,29 +7,30 @@ OBJECT, SLEEP, SET-ACTIVE-EXPIRE, ERROR, STRINGMATCH-LEN); its other subcommands
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport qsort, strtod
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset
 
 from dfly._core.engine.access cimport access_idle_seconds
-from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, ACL_READ, COMMAND_ADMIN, COMMAND_ALLOW_BUSY, COMMAND_FAST,
-                                        COMMAND_LOADING, COMMAND_NO_ASYNC_LOADING, COMMAND_NO_MULTI,
-                                        COMMAND_NOSCRIPT, COMMAND_READONLY, COMMAND_SKIP_MONITOR,
-                                        COMMAND_SKIP_SLOWLOG, COMMAND_STALE, COMMAND_WRITE, KEY_RO, TRANSACTION_DONE,
-                                        KIND_CONTROL, TRANSACTION_YIELD, call_t, command_spec_t, connection_row, container_row,
-                                        control_row, key_row, register_commands, reply_not_integer,
-                                        reply_syntax_error, slice_equals, transaction_row, transaction_t)
+from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ADMIN,
+                                        COMMAND_ALLOW_BUSY, COMMAND_FAST, COMMAND_LOADING, COMMAND_NO_MULTI,
+                                        COMMAND_NOSCRIPT, COMMAND_READONLY, COMMAND_STALE, KEY_RO,
+                                        TRANSACTION_DONE, TRANSACTION_YIELD, call_t, command_spec_t,
+                                        connection_row, container_row, control_row, key_row,
+                                        register_commands, reply_not_integer, reply_syntax_error,
+                                        slice_equals, transaction_row, transaction_t)
 from dfly._core.engine.database cimport NOTIFY_GENERIC, find_peek, insert_key, update_end
-from dfly._core.engine.server_state cimport (executor_of, executor_t, server_t, slow_entry_t, slowlog_clear)
+from dfly._core.engine.server_state cimport executor_of, executor_t, slow_entry_t, slowlog_clear
 from dfly._core.engine.shard cimport scope_t, shard_of, shard_t
 from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_threads, transaction_scope
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport CONNECTION_MONITOR, net_thread_t
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_bulk_text, reply_error, reply_error_slice,
-                                    reply_int, reply_null, reply_ok, reply_raw, reply_simple, reply_t)
-from dfly._core.store.dash cimport dash_find, dash_ref_t
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_bulk_text, reply_error,
+                                    reply_error_slice, reply_int, reply_null, reply_ok, reply_raw,
+                                    reply_simple, reply_t)
+from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.glob cimport glob_match
-from dfly._core.store.object cimport (key_init, key_t, object_encoding_name, object_heap_bytes, object_set_string,
-                                      object_size, parse_int64)
-from dfly._core.sys.alloc cimport mem_return_to_system, net_alloc, net_free, net_realloc, net_zalloc
+from dfly._core.store.object cimport (key_init, key_t, object_encoding_name, object_heap_bytes,
+                                      object_set_string, object_size, parse_int64)
+from dfly._core.sys.alloc cimport mem_return_to_system, net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t
 from dfly._core.sys.clock cimport wall_us
 

@@ -8,23 +8,25 @@ them by id, which is the order in which Redis shows them.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport qsort
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, strlen
 
-from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ADMIN, COMMAND_LOADING,
-                                        COMMAND_NOSCRIPT, COMMAND_STALE, KIND_CONNECTION, TRANSACTION_DONE, base_row,
+from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ADMIN,
+                                        COMMAND_LOADING, COMMAND_NOSCRIPT, COMMAND_STALE, TRANSACTION_DONE,
                                         call_t, command_spec_t, connection_row, container_row,
                                         reply_syntax_error, sanitize_error, slice_equals, transaction_row,
                                         transaction_t)
 from dfly._core.engine.cron cimport release_paused
-from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, PAUSE_WRITE, executor_of, executor_t, server_t)
+from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, PAUSE_WRITE, executor_of, executor_t,
+                                             server_t)
 from dfly._core.engine.transaction cimport hop_on_threads
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_MONITOR, CONNECTION_NO_EVICT,
                                         CONNECTION_NO_TOUCH, CONNECTION_PUBSUB, CONNECTION_REPLY_OFF,
-                                        CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT, CONNECTION_UNIX_SOCKET,
-                                        connection_close, connection_close_after_reply, connection_memory,
-                                        connection_t, net_thread_t)
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_text, reply_error, reply_int, reply_map,
+                                        CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT,
+                                        CONNECTION_UNIX_SOCKET, connection_close,
+                                        connection_close_after_reply, connection_memory, connection_t,
+                                        net_thread_t)
+from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_map,
                                     reply_null, reply_ok, reply_raw, reply_set, reply_simple, reply_t,
                                     reply_verbatim)
 from dfly._core.store.object cimport parse_int64
@@ -636,7 +638,7 @@ TRACKINGINFO
 NO-EVICT (ON|OFF)
     Protect current client connection from eviction.
 HELP
-    Print this help.""".split("\n")]
+    Prints this help.""".split("\n")]
 
 
 cdef void client_help(call_t *call) noexcept nogil:

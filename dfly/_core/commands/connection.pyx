@@ -5,23 +5,22 @@ All run on the connection's own thread. Replies and errors are those of Redis 7
 version whose behaviour clients may rely on, since libraries switch on both.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, memset, strlen
 
 from dfly._core.commands.client cimport client_row, set_client_name
-from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ALLOW_BUSY, COMMAND_FAST, COMMAND_LOADING,
-                                        COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_NOSCRIPT, COMMAND_SKIP_SLOWLOG,
+from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ALLOW_BUSY,
+                                        COMMAND_FAST, COMMAND_LOADING, COMMAND_NO_AUTH, COMMAND_NOSCRIPT,
                                         COMMAND_STALE, call_t, command_spec_t, connection_row,
                                         reply_syntax_error, register_commands, sanitize_error, slice_equals)
 from dfly._core.engine.server_state cimport executor_of, server_t
 from dfly._core.engine.settings cimport password_t
 from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_MONITOR, CONNECTION_NO_EVICT,
                                         CONNECTION_NO_TOUCH, CONNECTION_PUBSUB, CONNECTION_REPLY_OFF,
-                                        CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT,
-                                        connection_close, connection_close_after_reply, connection_t)
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_text, reply_error, reply_int, reply_map,
-                                    reply_ok, reply_simple, reply_t)
+                                        CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT, connection_close,
+                                        connection_close_after_reply, connection_t)
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_text, reply_error, reply_int,
+                                    reply_map, reply_ok, reply_simple)
 from dfly._core.store.object cimport parse_int64
 from dfly._core.sys.alloc cimport net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, slice_t

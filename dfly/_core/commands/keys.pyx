@@ -3,25 +3,24 @@
 Behaviour and texts: redis.io/docs/latest/commands, group "generic", as of Redis 7.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport snprintf
-from libc.string cimport memset
 
-from dfly._core.engine.access cimport access_frequency, access_idle_seconds, access_start, policy_is_lfu
-from dfly._core.engine.command cimport (ACL_KEYSPACE, COMMAND_FAST, COMMAND_LOADING, COMMAND_READONLY, COMMAND_STALE,
-                                        COMMAND_WRITE, KEY_ACCESS, KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE,
-                                        call_int_argument, call_t, command_spec_t, connection_row, container_row,
-                                        key_row, register_commands, reply_not_integer, sanitize_error,
+from dfly._core.engine.access cimport access_frequency, access_idle_seconds, policy_is_lfu
+from dfly._core.engine.command cimport (ACL_KEYSPACE, COMMAND_FAST, COMMAND_LOADING, COMMAND_READONLY,
+                                        COMMAND_STALE, COMMAND_WRITE, KEY_ACCESS, KEY_DELETE, KEY_RO, KEY_RW,
+                                        KEY_UPDATE, call_int_argument, call_t, command_spec_t, connection_row,
+                                        container_row, key_row, register_commands, sanitize_error,
                                         slice_equals)
-from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_read, find_write, get_deadline,
-                                         insert_key, notify, set_deadline, take_value, update_begin, update_end)
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_write, get_deadline,
+                                         insert_key, notify, set_deadline, take_value, update_begin,
+                                         update_end)
 from dfly._core.engine.shard cimport scope_t, shard_database
-from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_null, reply_simple,
-                                    reply_t)
+from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_null,
+                                    reply_simple)
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.object cimport (object_encoding_name, object_get_int, object_t, object_type, type_name)
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
-from dfly._core.sys.clock cimport wall_ms
+from dfly._core.store.object cimport object_encoding_name, object_get_int, object_t, object_type, type_name
+from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -228,7 +227,7 @@ OBJECT_HELP[2] = "    Return the kind of internal representation used in order t
 OBJECT_HELP[3] = "    associated with a <key>."
 OBJECT_HELP[4] = "FREQ <key>"
 OBJECT_HELP[5] = "    Return the access frequency index of the <key>. The returned integer is"
-OBJECT_HELP[6] = "    proportional to the logarithm of the real access frequency."
+OBJECT_HELP[6] = "    proportional to the logarithm of the recent access frequency of the key."
 OBJECT_HELP[7] = "IDLETIME <key>"
 OBJECT_HELP[8] = "    Return the idle time of the <key>, that is the approximated number of"
 OBJECT_HELP[9] = "    seconds elapsed since the last access to the key."
@@ -243,7 +242,7 @@ cdef void object_help_command(call_t *call) noexcept nogil:
     reply_simple(call.reply, "    Return the number of references of the value associated with the specified")
     reply_simple(call.reply, "    <key>.")
     reply_simple(call.reply, "HELP")
-    reply_simple(call.reply, "    Print this help.")
+    reply_simple(call.reply, "    Prints this help.")
 
 
 # ---- MOVE ------------------------------------------------------------------------------------

@@ -6,27 +6,25 @@ SCAN walk in slices and let others run between them.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memset
 
-from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAST, COMMAND_LOADING, COMMAND_READONLY,
-                                        COMMAND_STALE, COMMAND_WRITE, COMMAND_DENYOOM, KEY_ACCESS, KEY_DELETE, KEY_INSERT,
-                                        KEY_OW, KEY_RM, KEY_RO, KEY_RW, KEY_UPDATE, KIND_TRANSACTION,
-                                        TRANSACTION_DONE, TRANSACTION_YIELD, base_row, call_t, command_spec_t,
-                                        register_commands, reply_not_integer, reply_syntax_error, slice_equals,
-                                        transaction_row, transaction_t)
-from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_read, find_write, flush_database,
+from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAST, COMMAND_READONLY,
+                                        COMMAND_WRITE, COMMAND_DENYOOM, KEY_ACCESS, KEY_DELETE, KEY_RM,
+                                        KEY_RO, KEY_RW, TRANSACTION_DONE, TRANSACTION_YIELD, call_t,
+                                        command_spec_t, register_commands, reply_not_integer,
+                                        reply_syntax_error, slice_equals, transaction_row, transaction_t)
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_read, find_write, flush_database,
                                          get_deadline, insert_key, notify, set_deadline, swap_databases,
-                                         take_value, update_begin, update_end)
+                                         take_value, update_end)
 from dfly._core.engine.expiry cimport reclaim_step
 from dfly._core.engine.shard cimport scope_t, shard_database, shard_t
-from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_scope)
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error, reply_int, reply_null, reply_ok,
-                                    reply_raw, reply_t)
-from dfly._core.store.dash cimport (DASH_CURSOR_BITS, DASH_NO_DEADLINE, dash_deadline, dash_random, dash_ref_t,
-                                    dash_scan, dash_t)
+from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_scope
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error, reply_int,
+                                    reply_null, reply_ok, reply_raw, reply_t)
+from dfly._core.store.dash cimport (DASH_CURSOR_BITS, DASH_NO_DEADLINE, dash_deadline, dash_random,
+                                    dash_ref_t, dash_scan, dash_t)
 from dfly._core.store.glob cimport glob_match
-from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_COUNT, key_t, object_type_t, object_dup, object_free, object_t, object_type,
-                                      object_view, parse_int64, type_name)
+from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_COUNT, key_t, object_type_t, object_dup,
+                                      object_type, object_view, parse_int64, type_name)
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t
 from dfly._core.sys.hash cimport random_u64
@@ -377,7 +375,7 @@ cdef bint parse_cursor(slice_t text, uint64_t *out) noexcept nogil:
     for i in range(text.size):
         if text.data[i] < c'0' or text.data[i] > c'9':
             return False
-        if value > 1844674407370955161ULL:
+        if value > (18446744073709551615ULL - <uint64_t>(text.data[i] - c'0')) // 10:
             return False
         value = value * 10 + <uint64_t>(text.data[i] - c'0')
     out[0] = value

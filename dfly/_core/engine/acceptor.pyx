@@ -4,7 +4,7 @@ A descriptor travels to its thread in an accept_message_t (heap; freed by the re
 written and closed here, with Redis' words, before a connection exists.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport fprintf, stderr
 from libc.string cimport memcmp, memset, strlen, strerror
 
@@ -12,11 +12,11 @@ from dfly._core.engine.server_state cimport executor_t, server_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport listener_open, listener_t, proactor_post, proactor_t
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_AUTHENTICATED, CONNECTION_UNIX_SOCKET,
-                                        connection_open, connection_t, net_thread_t)
+                                        connection_open, net_thread_t)
 from dfly._core.net.posix cimport (AF_INET, AF_INET6, getpeername, sockaddr, sockaddr_in, sockaddr_in6,
                                    sockaddr_storage, socklen_t)
 from dfly._core.sys.alloc cimport net_free, net_zalloc
-from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_add, atomic_load_relaxed, atomic_sub)
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_load_relaxed
 
 __abi__ = DFLY_ABI_STAMP
 

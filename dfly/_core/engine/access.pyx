@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport POLICY_ALLKEYS_LFU, POLICY_VOLATILE_LFU, settings_t
-from dfly._core.engine.shard cimport database_t, scope_t
+from dfly._core.engine.shard cimport scope_t
 from dfly._core.store.dash cimport dash_access_get, dash_access_set, dash_ref_t
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 from dfly._core.sys.hash cimport random_u64

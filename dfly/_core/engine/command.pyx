@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset, strchr, strlen
 
-from dfly._core.resp.reply cimport reply_error, reply_error_slice, reply_t
+from dfly._core.resp.reply cimport reply_error, reply_t
 from dfly._core.store.object cimport parse_int64
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, fold_multiply, slice_t
 

@@ -12,14 +12,14 @@ from dfly._core.engine.dispatch cimport dispatch_resume
 from dfly._core.engine.eviction cimport memory_used_total
 from dfly._core.engine.expiry cimport expire_due, next_deadline, reclaim_step
 from dfly._core.engine.server_state cimport PAUSE_OFF, executor_t, server_t
-from dfly._core.engine.settings cimport (CLIENT_CLASS_NORMAL, CLIENT_CLASS_PUBSUB, output_limit_t, settings_t)
-from dfly._core.engine.shard cimport (policy_tracks_access, shard_release, shard_t, shard_try_acquire)
+from dfly._core.engine.settings cimport CLIENT_CLASS_NORMAL, CLIENT_CLASS_PUBSUB, output_limit_t, settings_t
+from dfly._core.engine.shard cimport policy_tracks_access, shard_release, shard_t, shard_try_acquire
 from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
-from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, connection_close, connection_output_bytes,
-                                        connection_release, connection_t)
+from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, connection_close,
+                                        connection_output_bytes, connection_release, connection_t)
 from dfly._core.store.dash cimport dash_enable_access_tracking
 from dfly._core.sys.alloc cimport mem_return_to_system
-from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed)
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed
 from dfly._core.sys.clock cimport monotonic_us
 
 __abi__ = DFLY_ABI_STAMP

@@ -5,11 +5,12 @@ with it watch and journal, which listen at the same hook), mutation counters. Me
 the token (engine/shard). Nothing here suspends or blocks.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from dfly._core.engine.access cimport access_start, access_touch
-from dfly._core.engine.shard cimport database_t, reclaim_t, scope_t, shard_database, shard_t, policy_tracks_access
+from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_database, shard_t,
+                                      policy_tracks_access)
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_enable_access_tracking, dash_erase,
                                     dash_find, dash_init, dash_insert, dash_ref_t, dash_set_deadline, dash_t)
 from dfly._core.store.object cimport key_t, object_free, object_t

@@ -21,16 +21,16 @@ the heap (pending_run_t, batch_message_t, transaction_t), holds a reference to t
 freed when its last answer is in.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_MAX, COMMAND_NO_AUTH, COMMAND_SKIP_MONITOR,
-                                        COMMAND_SKIP_SLOWLOG, COMMAND_WRITE, KIND_CONNECTION, KIND_CONTAINER,
-                                        KIND_CONTROL, KIND_KEY, KIND_TRANSACTION, REFUSAL_ARITY,
-                                        REFUSAL_LOADING, REFUSAL_NO_AUTH, REFUSAL_NONE, REFUSAL_SUBCOMMAND,
-                                        REFUSAL_UNKNOWN, call_t, command_spec_t, find_command,
-                                        find_subcommand, sanitize_error, transaction_t)
+from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_MAX, COMMAND_NO_AUTH,
+                                        COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_WRITE,
+                                        KIND_CONNECTION, KIND_CONTAINER, KIND_CONTROL, KIND_KEY,
+                                        KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NO_AUTH, REFUSAL_NONE,
+                                        REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t,
+                                        find_command, find_subcommand, sanitize_error, transaction_t)
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, executor_t, monitor_feed,
                                              server_t, slowlog_add)
@@ -38,17 +38,17 @@ from dfly._core.engine.shard cimport (shard_database, shard_of, shard_release, s
                                       shard_try_acquire)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run
 from dfly._core.loop.mailbox cimport mailbox_push, message_t
-from dfly._core.loop.proactor cimport proactor_post, proactor_t, stream_pause_reading
-from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_NO_TOUCH,
-                                        CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT,
-                                        connection_close, connection_close_after_reply,
-                                        connection_consume_input, connection_keep_input,
-                                        connection_output_bytes, connection_prepare_output,
-                                        connection_queue_flush, connection_release, connection_retain,
-                                        connection_t, service_t)
+from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
+from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLOSE_AFTER_REPLY,
+                                        CONNECTION_NO_TOUCH, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
+                                        CONNECTION_REPLY_SKIP_NEXT, connection_close,
+                                        connection_close_after_reply, connection_consume_input,
+                                        connection_keep_input, connection_output_bytes,
+                                        connection_prepare_output, connection_queue_flush, connection_release,
+                                        connection_retain, connection_t, service_t)
 from dfly._core.resp.parser cimport (PARSE_EMPTY, PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, parser_next,
                                      parser_reset, parser_t, parser_trim)
-from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_t)
+from dfly._core.resp.reply cimport reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_t
 from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value
 from dfly._core.store.object cimport key_init
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc

@@ -5,10 +5,10 @@ from libc.string cimport memset
 
 from dfly._core.engine.access cimport access_eviction_score
 from dfly._core.engine.database cimport NOTIFY_EVICTED, delete_key, get_deadline
-from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LFU, POLICY_ALLKEYS_LRU, POLICY_ALLKEYS_RANDOM,
-                                         POLICY_NOEVICTION, POLICY_VOLATILE_LFU, POLICY_VOLATILE_LRU,
-                                         POLICY_VOLATILE_RANDOM, POLICY_VOLATILE_TTL, settings_t)
-from dfly._core.engine.shard cimport database_t, policy_tracks_access, scope_t, shard_t, shard_total_used
+from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LRU, POLICY_ALLKEYS_RANDOM, POLICY_NOEVICTION,
+                                         POLICY_VOLATILE_LFU, POLICY_VOLATILE_LRU, POLICY_VOLATILE_RANDOM,
+                                         POLICY_VOLATILE_TTL, settings_t)
+from dfly._core.engine.shard cimport policy_tracks_access, scope_t, shard_t, shard_total_used
 from dfly._core.store.dash cimport dash_enable_access_tracking, dash_ref_t, dash_sample
 from dfly._core.store.object cimport OBJECT_SCRATCH, key_init, key_t, object_t, object_view
 from dfly._core.sys.alloc cimport ACCOUNT_DATA, ACCOUNT_NET, mem_total

@@ -7,10 +7,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from dfly._core.engine.database cimport NOTIFY_EXPIRED, delete_key, get_deadline
-from dfly._core.engine.shard cimport database_t, reclaim_t, scope_t, shard_t
+from dfly._core.engine.shard cimport reclaim_t, scope_t, shard_t
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear_step, dash_next_due, dash_ref_t, dash_t,
                                     dash_visit_due)
-from dfly._core.store.object cimport OBJECT_HEAP, OBJECT_SCRATCH, key_init, key_t, object_tag, object_t, object_view
+from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_SCRATCH, key_init, key_t, object_tag, object_t,
+                                      object_view)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 

@@ -4,9 +4,9 @@ The slow log is kept per thread (newest first) and merged by SLOWLOG GET; ids ar
 lines are formatted on the thread that executes and posted to every thread that has monitors.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, strlen, strncpy
+from libc.string cimport memcpy, strlen
 
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t

@@ -7,15 +7,13 @@ the difference is this shard's.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LFU, POLICY_ALLKEYS_LRU, POLICY_VOLATILE_LFU,
                                          POLICY_VOLATILE_LRU, settings_t)
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_is_empty, mailbox_push, mailbox_take, message_t
 from dfly._core.store.dash cimport dash_clear, dash_init, dash_enable_access_tracking
 from dfly._core.sys.alloc cimport mem_free, mem_thread_balance, mem_zalloc, net_free, net_zalloc
-from dfly._core.sys.base cimport (DFLY_ABI_STAMP, DFLY_DCHECK, atomic_cas, atomic_load_relaxed, atomic_store,
-                                  full_fence)
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_cas, atomic_load_relaxed, atomic_store, full_fence
 
 __abi__ = DFLY_ABI_STAMP
 

@@ -26,8 +26,8 @@ scheduling behind the same functions.
 
 from libc.stdint cimport uint32_t
 
-from dfly._core.engine.command cimport (TRANSACTION_DONE, TRANSACTION_HOP, TRANSACTION_YIELD, call_t, hop_t, key_result_t,
-                                        thread_hop_t, transaction_t)
+from dfly._core.engine.command cimport (TRANSACTION_DONE, TRANSACTION_HOP, TRANSACTION_YIELD, call_t, hop_t,
+                                        key_result_t, thread_hop_t, transaction_t)
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.resp.reply cimport reply_t

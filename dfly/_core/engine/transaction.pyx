@@ -6,20 +6,19 @@ once) or another thread (then done_message goes to the origin's mailbox). Steps 
 thread only. Everything another thread reaches lies on the heap.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from dfly._core.engine.command cimport (TRANSACTION_YIELD, call_t, command_key_positions, hop_message_t,
                                         key_result_t)
-from dfly._core.engine.shard cimport (scope_t, shard_database, shard_of, shard_release, shard_submit, shard_t,
-                                      shard_try_acquire)
+from dfly._core.engine.shard cimport scope_t, shard_database, shard_of, shard_submit, shard_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
 from dfly._core.net.connection cimport CONNECTION_NO_TOUCH
 from dfly._core.resp.reply cimport reply_deinit, reply_init
 from dfly._core.store.object cimport key_init, key_t, object_free
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_sub, atomic_add, atomic_store, cycle_ticks, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, atomic_store, cycle_ticks, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 

@@ -19,9 +19,9 @@ from dfly._core.net.posix cimport (AF_INET, AF_INET6, IPPROTO_TCP, SO_KEEPALIVE,
                                    inet_ntop, ntohs, setsockopt, sockaddr, sockaddr_in, sockaddr_in6,
                                    sockaddr_storage, sockaddr_un, socklen_t)
 from dfly._core.resp.parser cimport parser_deinit, parser_init
-from dfly._core.resp.reply cimport reply_deinit, reply_init, reply_t
+from dfly._core.resp.reply cimport reply_init, reply_t
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 __abi__ = DFLY_ABI_STAMP
 

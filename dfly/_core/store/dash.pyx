@@ -22,10 +22,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
-from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_equals_key, object_free,
-                                      object_key_hash, object_tag)
+from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_equals_key,
+                                      object_free, object_key_hash, object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
-from dfly._core.sys.base cimport (DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely)
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely
 from dfly._core.sys.clock cimport wall_ms
 
 __abi__ = DFLY_ABI_STAMP

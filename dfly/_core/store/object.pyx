@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, load32, load64, slice_t, store64, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, load32, load64, slice_t, store64
 from dfly._core.sys.hash cimport hash_bytes, hash_pair
 
 __abi__ = DFLY_ABI_STAMP

@@ -2,15 +2,15 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.store.dash cimport (dash_bytes, dash_check, dash_clear, dash_clear_step, dash_deadline, dash_erase, dash_find,
-                                    dash_init, dash_insert, dash_next_due, dash_prefetch_bucket,
-                                    dash_prefetch_entry, dash_prefetch_value, dash_random, dash_ref_t, dash_sample,
-                                    dash_scan, dash_set_deadline, dash_t, dash_visit_due)
-from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name, object_equals_key,
-                                      object_free, object_get_int, object_key_hash, object_resize,
+from dfly._core.store.dash cimport (dash_bytes, dash_check, dash_clear, dash_clear_step, dash_deadline,
+                                    dash_erase, dash_find, dash_init, dash_insert, dash_next_due,
+                                    dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value,
+                                    dash_random, dash_ref_t, dash_sample, dash_scan, dash_set_deadline,
+                                    dash_t, dash_visit_due)
+from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name,
+                                      object_equals_key, object_free, object_key_hash, object_resize,
                                       object_set_string, object_set_string_plain, object_size, object_t,
                                       object_view, parse_int64)
-from dfly._core.sys.alloc cimport mem_alloc, mem_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 from dfly._core.sys.clock cimport monotonic_us
 from dfly._core.sys.hash cimport random_u64

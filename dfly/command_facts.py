@@ -1,0 +1,9 @@
+"""What clients read of commands by machine: since, complexity, arguments, tips for proxies, key specifications.
+
+command_facts.json states what Redis' command table defines; tests/compat compares it with a real server.
+"""
+
+import json
+from importlib import resources
+
+FACTS = json.loads(resources.files("dfly").joinpath("command_facts.json").read_text("utf-8"))
