@@ -37,6 +37,7 @@ DOCS = {
     "incrbyfloat": ("string", "Adds a number to a floating point value."),
     "info": ("server", "Returns facts and counters of the server."),
     "keys": ("generic", "Returns all keys that match a pattern."),
+    "lastsave": ("server", "Returns the time of the last save."),
     "latency": ("server", "Reports latency events."),
     "lcs": ("string", "Finds the longest common subsequence of two strings."),
     "lolwut": ("server", "Shows the version, with a picture."),

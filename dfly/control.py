@@ -272,7 +272,17 @@ class ControlPlane:
             return resp.Error("ERR The command has no key arguments")
         if not with_flags:
             return [command[i] for i in positions]
-        return [[command[i], resp.Set(resp.Simple(f) for f in row["key_flags"])] for i in positions]
+        return [[command[i], resp.Set(resp.Simple(f) for f in self.access_flags(row, command))] for i in positions]
+
+    @staticmethod
+    def access_flags(row, command):
+        """What a command does with its keys; SET and BITFIELD depend on their options."""
+        words = {word.lower() for word in command[2:]}
+        if row["name"] == "set":
+            return ("RW", "access", "update") if "get" in words else ("OW", "update")
+        if row["name"] == "bitfield":
+            return ("RW", "access", "update") if words & {"set", "incrby"} else ("RO", "access")
+        return row["key_flags"]
 
     def latency_doctor(self, args, client):
         return resp.Verbatim("Latency events are not recorded by this version; SLOWLOG shows slow commands.\n")

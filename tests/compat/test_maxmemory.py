@@ -166,7 +166,7 @@ def test_lru_keeps_what_is_used(server):
     """Keys that are read all the time outlive most of those that are not."""
     with server.connect(timeout=30) as connection:
         connection.command("CONFIG", "SET", "maxmemory-samples", 10)
-        limit_above_use(connection, 6 << 20, "allkeys-lru")
+        limit_above_use(connection, 5 << 20, "allkeys-lru")
         fill(connection, "hot", 0, 500)
         fill(connection, "cold", 0, 2500)
         time.sleep(2.1)  # Redis' clock for this counts seconds
@@ -196,7 +196,7 @@ def test_lfu_keeps_what_is_used_often(server):
 def test_ttl_evicts_the_soonest(server):
     with server.connect(timeout=30) as connection:
         connection.command("CONFIG", "SET", "maxmemory-samples", 10)
-        limit_above_use(connection, 6 << 20, "volatile-ttl")
+        limit_above_use(connection, 5 << 20, "volatile-ttl")
         fill(connection, "late", 0, 1500, "EX", 100_000)
         fill(connection, "soon", 0, 1500, "EX", 500)
         fill(connection, "later", 0, 3000, "EX", 200_000)

@@ -536,13 +536,21 @@ cdef void client_caching(call_t *call) noexcept nogil:
 
 # ---- PAUSE -------------------------------------------------------------------------------------
 
+cdef void reply_wrong_subcommand(call_t *call) noexcept nogil:
+    cdef char text[256]
+    snprintf(text, sizeof(text), "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try CLIENT HELP.",
+             <int>(call.argv[1].size if call.argv[1].size < 128 else 128), call.argv[1].data)
+    sanitize_error(text)
+    reply_error(call.reply, text)
+
+
 cdef void client_pause(call_t *call) noexcept nogil:
     cdef server_t *server = executor_of(call.connection).server
     cdef int64_t timeout = 0
     cdef uint64_t mode = PAUSE_ALL
     cdef int64_t until
     if call.argc > 4:
-        reply_syntax_error(call.reply)
+        reply_wrong_subcommand(call)
         return
     if call.argc == 4:
         if slice_equals(call.argv[3], "write"):

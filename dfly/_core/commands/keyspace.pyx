@@ -370,15 +370,19 @@ cdef int parse_type_name(slice_t name) noexcept nogil:
 cdef bint parse_cursor(slice_t text, uint64_t *out) noexcept nogil:
     cdef uint64_t value = 0
     cdef size_t i
-    if text.size > 20:
+    cdef size_t first = 0
+    # Redis reads it with strtoul: empty is 0, a sign is taken.
+    if text.size > 21:
         return False
-    for i in range(text.size):
+    if text.size > 1 and (text.data[0] == c'-' or text.data[0] == c'+'):
+        first = 1
+    for i in range(first, text.size):
         if text.data[i] < c'0' or text.data[i] > c'9':
             return False
         if value > (18446744073709551615ULL - <uint64_t>(text.data[i] - c'0')) // 10:
             return False
         value = value * 10 + <uint64_t>(text.data[i] - c'0')
-    out[0] = value
+    out[0] = 0 - value if first == 1 and text.data[0] == c'-' else value
     return True
 
 
