@@ -11,7 +11,8 @@ The ring starts with few buffers, which stay warm in the cache, and grows to its
 shortages (ENOBUFS ends the multishot; the bytes wait in the socket, and it is armed again).
 Sending: tried directly (a system call, but the outcome is known at once and no completion ends the
 next wait early); what the socket does not take is a SEND with MSG_WAITALL.
-Waking: a multishot POLL of the eventfd, which needs no read.
+Waking: a multishot POLL of the eventfd, which needs no read. (MSG_RING from the sender's ring measured
+no better, and would hold the wake-up back until the sender's tick ends.)
 
 Invariants:
 - Every armed request counts in the in_flight of its stream or listener and of the ring until its
@@ -48,9 +49,9 @@ from dfly._core.sys.liburing cimport (
     URING_ENTER_EXT_ARG, URING_ENTER_NO_IOWAIT, URING_ENTER_REGISTERED_RING, URING_FEAT_EXT_ARG,
     URING_FEAT_NODROP, URING_FEAT_NO_IOWAIT, URING_POLL_ADD_MULTI, URING_RECVSEND_POLL_FIRST,
     URING_RECV_MULTISHOT, URING_REGISTER_PBUF_RING, URING_REGISTER_RING_FDS, URING_SETUP_CLAMP,
-    URING_SETUP_COOP_TASKRUN, URING_SETUP_CQSIZE, URING_SETUP_DEFER_TASKRUN, URING_SETUP_SINGLE_ISSUER,
-    URING_SETUP_SUBMIT_ALL, URING_SETUP_TASKRUN_FLAG, URING_SQ_CQ_OVERFLOW, URING_SQ_TASKRUN,
-    URING_UNREGISTER_RING_FDS, __NR_io_uring_enter, __NR_io_uring_register, io_uring_cqe,
+    URING_SETUP_COOP_TASKRUN, URING_SETUP_CQSIZE, URING_SETUP_DEFER_TASKRUN, URING_SETUP_NO_SQARRAY,
+    URING_SETUP_SINGLE_ISSUER, URING_SETUP_SUBMIT_ALL, URING_SETUP_TASKRUN_FLAG, URING_SQ_CQ_OVERFLOW,
+    URING_SQ_TASKRUN, URING_UNREGISTER_RING_FDS, __NR_io_uring_enter, __NR_io_uring_register, io_uring_cqe,
     io_uring_params, io_uring_queue_exit, io_uring_queue_init_params, io_uring_ring, io_uring_sqe,
     uring_buffer_registration_t, uring_buffer_t, uring_load, uring_ring_registration_t, uring_store,
     uring_store16, uring_timespec_t, uring_wait_argument_t,
@@ -449,8 +450,10 @@ cdef void adopt_ring(uring_t *self, io_uring_params *params) noexcept nogil:
     self.sq_entries = self.ring.sq.kring_entries[0]
     self.cq_mask = self.ring.cq.kring_mask[0]
     self.sq_tail = self.ring.sq.ktail[0]
-    for i in range(self.sq_entries):
-        self.ring.sq.array[i] = i
+    # Without the array the ring's slots are used in order, which is what it says here anyway.
+    if not params.flags & URING_SETUP_NO_SQARRAY:
+        for i in range(self.sq_entries):
+            self.ring.sq.array[i] = i
     self.enter_fd = self.ring.ring_fd
     if params.features & URING_FEAT_NO_IOWAIT:
         self.enter_flags |= URING_ENTER_NO_IOWAIT

@@ -95,6 +95,7 @@ cdef enum:
     URING_SETUP_TASKRUN_FLAG = 1 << 9        # 5.19
     URING_SETUP_SINGLE_ISSUER = 1 << 12      # 6.0
     URING_SETUP_DEFER_TASKRUN = 1 << 13      # 6.1
+    URING_SETUP_NO_SQARRAY = 1 << 16         # 6.6; liburing sets it by itself from 2.6 on
     URING_FEAT_NODROP = 1 << 1
     URING_FEAT_FAST_POLL = 1 << 5
     URING_FEAT_EXT_ARG = 1 << 8
