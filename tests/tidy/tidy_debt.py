@@ -37,7 +37,6 @@ DEBT = {
         "dfly/_core/engine/shard.pxd": 3,
         "dfly/_core/engine/transaction.pxd": 2,
         "dfly/_core/engine/transaction.pyx": 1,
-        "dfly/_core/loop/proactor.pxd": 1,
         "dfly/_core/net/connection.pxd": 2,
         "dfly/_core/server.pyx": 14,
         "dfly/_core/store/dash.pxd": 5,

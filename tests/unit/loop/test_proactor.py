@@ -119,7 +119,8 @@ def test_echo_with_random_sizes_and_split_writes(backend, family):
 def test_large_transfers_on_many_connections_at_once(backend):
     with echo_server(backend) as server:
         clients = [server.connect() for _ in range(4)]
-        threads = [threading.Thread(target=round_trip, args=(client, os.urandom(8 << 20))) for client in clients]
+        threads = [threading.Thread(target=round_trip, args=(client, os.urandom(8 << 20)))
+                   for client in clients]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -73,7 +73,8 @@ def test_a_timer_may_start_itself_again_and_the_limit_bounds_a_run():
 
 
 operations = st.lists(
-    st.tuples(st.sampled_from(["start", "stop", "run"]), st.integers(0, 19), st.integers(0, 100)), max_size=200)
+    st.tuples(st.sampled_from(["start", "stop", "run"]), st.integers(0, 19), st.integers(0, 100)),
+    max_size=200)
 
 
 @given(operations)
