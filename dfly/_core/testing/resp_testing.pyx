@@ -82,7 +82,7 @@ cdef int drain(log_t *log, parser_t *parser, const char *data, size_t size, size
 
 
 cdef bint same_log(const log_t *a, const log_t *b) noexcept nogil:
-    return a.count == b.count and memcmp(a.words, b.words, a.count * sizeof(uint64_t)) == 0
+    return a.count == b.count and (a.count == 0 or memcmp(a.words, b.words, a.count * sizeof(uint64_t)) == 0)
 
 
 cdef void run_pieces(log_t *log, parser_t *parser, const char *first, const char *second, size_t size,

@@ -6,6 +6,11 @@ import subprocess
 import time
 
 import pytest
+from hypothesis import settings
+
+# Time per example says nothing on a shared machine or under a sanitizer.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 class Oracle:

@@ -106,7 +106,7 @@ MESSAGES = [PING, b"*2\r\n$4\r\nECHO\r\n$10\r\n0123456789\r\n", b"PING\r\n", b'E
 
 
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=12))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_fragments(redis, fragments):
     data = b"".join(fragments)
     assert replies(data) == redis.exchange(data)
@@ -114,7 +114,7 @@ def test_fragments(redis, fragments):
 
 @given(st.lists(st.sampled_from(MESSAGES), min_size=1, max_size=5), st.integers(0, 200),
        st.sampled_from(b"*$0159-\r\n\0 x'\"\\\xff"))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_one_byte_wrong(redis, messages, place, byte):
     data = bytearray(b"".join(messages))
     data[place % len(data)] = byte
@@ -123,7 +123,7 @@ def test_one_byte_wrong(redis, messages, place, byte):
 
 @given(st.text(" \"'\\xanrtb04zAfF\t\x0b\x0c\r\xff;$*", max_size=24).map(lambda text: text.encode("latin-1")))
 @example(b"\"a\\\"b\" 'c\\'d' e\"f\" \\x41 \"\\x41\\x4g\"")
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_inline_arguments(redis, line):
     data = b'EVAL "return ARGV" 0 ' + line + b"\r\n"
     assert replies(data) == redis.exchange(data)

@@ -127,8 +127,28 @@ def test_doubles_as_redis_writes_them(redis, resp):
     assert reply.take() == oracle_doubles(redis, resp, DOUBLES)
 
 
+def printed(value):
+    return b",%s\r\n" % (b"%.17g" % value)
+
+
+@given(st.one_of(st.floats(-1e16, 1e16), st.floats(-10, 10), st.floats(-1, 1), st.floats(0.0035, 0.0045),
+                 st.decimals(-1000, 1000, places=3).map(float),
+                 st.tuples(st.integers(1, 2**53),
+                           st.integers(0, 80)).map(lambda pair: pair[0] / 2.0 ** pair[1])))
+@settings(max_examples=2000)
+def test_fractions_as_printf_writes_them(value):
+    assert built(3, "double", value) == printed(value)
+
+
+def test_fractions_at_every_power_of_two_and_ten():
+    for power in [2.0 ** i for i in range(-70, 60)] + [10.0 ** i for i in range(-10, 18)]:
+        for near in (power, math.nextafter(power, 0), math.nextafter(power, math.inf), power * 3, power * 1.1,
+                     power / 3):
+            assert built(3, "double", near) == printed(near)
+            assert built(3, "double", -near) == printed(-near)
+
+
 @given(st.lists(st.one_of(st.floats(allow_nan=False), st.integers(-10**19, 10**19).map(float)), max_size=30))
-@settings(deadline=None)
 def test_any_double_as_redis_writes_it(redis, values):
     reply = Reply(3)
     for value in values:
