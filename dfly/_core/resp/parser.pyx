@@ -27,8 +27,9 @@ from dfly._core.sys.base cimport DFLY_ABI_STAMP, ctz64, likely, load64, slice_t,
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
-    # A line longer than this is refused while it is incomplete. Redis looks after every read of
-    # 16 KB, so a longer line passes if its end comes with the read that exceeds the limit.
+    # A longer line is refused as long as it is incomplete. Redis looks after each read, so a longer
+    # one passes if its end comes with the read that exceeds the limit: at 64 to 160 KB that is
+    # chance. Here a read's worth more passes, if it is complete.
     LINE_MAX = 65536
     LINE_MAX_COMPLETE = 65536 + 16384
     ARGV_MIN = 8
