@@ -129,7 +129,7 @@ cdef void proactor_deinit(proactor_t *self) noexcept nogil
 cdef bint proactor_run(proactor_t *self) noexcept nogil
 cdef void proactor_stop(proactor_t *self) noexcept nogil                       # any thread
 cdef void proactor_post(proactor_t *self, message_t *message) noexcept nogil   # any thread; wakes a sleeper
-cdef void proactor_wake(proactor_t *self) noexcept nogil                     # any thread; at least one more tick
+cdef void proactor_wake(proactor_t *self) noexcept nogil   # any thread; at least one more tick
 
 # Arms receiving; 0, or -errno and the descriptor is still the caller's.
 cdef int stream_open(stream_t *self, proactor_t *proactor, int fd) noexcept nogil
