@@ -196,7 +196,7 @@ class ControlPlane:
         return [row["name"], row["arity"], resp.Set(resp.Simple(f) for f in row["flags"]), row["first_key"],
                 row["last_key"], row["key_step"], resp.Set(resp.Simple("@" + c) for c in row["categories"]),
                 resp.Set(FACTS.get(row["name"], {}).get("tips", ())), self.key_specs(row),
-                [self.describe(sub) for sub in row["subcommands"]]]
+                [self.describe(sub) for sub in row["subcommands"]] or resp.Set()]
 
     @staticmethod
     def key_specs(row):
@@ -272,17 +272,20 @@ class ControlPlane:
             return resp.Error("ERR The command has no key arguments")
         if not with_flags:
             return [command[i] for i in positions]
-        return [[command[i], resp.Set(resp.Simple(f) for f in self.access_flags(row, command))] for i in positions]
+        return [[command[i], resp.Set(resp.Simple(f) for f in self.access_flags(row, command, i))]
+                for i in positions]
 
     @staticmethod
-    def access_flags(row, command):
-        """What a command does with its keys; SET and BITFIELD depend on their options."""
+    def access_flags(row, command, position):
+        """What a command does with the key at a position; SET and BITFIELD depend on their options."""
         words = {word.lower() for word in command[2:]}
         if row["name"] == "set":
             return ("RW", "access", "update") if "get" in words else ("OW", "update")
         if row["name"] == "bitfield":
             return ("RW", "access", "update") if words & {"set", "incrby"} else ("RO", "access")
-        return row["key_flags"]
+        specs = [spec for spec in FACTS.get(row["name"], {}).get("key_specs", ())
+                 if spec["begin_search"]["spec"].get("index", 0) <= position]
+        return specs[-1]["flags"] if specs else row["key_flags"]
 
     def latency_doctor(self, args, client):
         return resp.Verbatim("Latency events are not recorded by this version; SLOWLOG shows slow commands.\n")

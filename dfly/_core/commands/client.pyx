@@ -459,13 +459,21 @@ cdef int client_kill(transaction_t *tx) noexcept nogil:
     return TRANSACTION_DONE
 
 
+cdef void reply_wrong_subcommand(call_t *call) noexcept nogil:
+    cdef char text[256]
+    snprintf(text, sizeof(text), "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try CLIENT HELP.",
+             <int>(call.argv[1].size if call.argv[1].size < 128 else 128), call.argv[1].data)
+    sanitize_error(text)
+    reply_error(call.reply, text)
+
+
 cdef void client_unblock(call_t *call) noexcept nogil:
     """No command blocks yet, so nobody can be unblocked: the answer is 0 for every id."""
     cdef int64_t id = 0
-    if call.argc == 4 and not slice_equals(call.argv[3], "timeout") and not slice_equals(call.argv[3], "error"):
+    if call.argc > 4:
+        reply_wrong_subcommand(call)
+    elif call.argc == 4 and not slice_equals(call.argv[3], "timeout") and not slice_equals(call.argv[3], "error"):
         reply_error(call.reply, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-    elif call.argc > 4:
-        reply_syntax_error(call.reply)
     elif not parse_int64(call.argv[2].data, call.argv[2].size, &id):
         reply_error(call.reply, "ERR value is not an integer or out of range")
     else:
@@ -535,14 +543,6 @@ cdef void client_caching(call_t *call) noexcept nogil:
 
 
 # ---- PAUSE -------------------------------------------------------------------------------------
-
-cdef void reply_wrong_subcommand(call_t *call) noexcept nogil:
-    cdef char text[256]
-    snprintf(text, sizeof(text), "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try CLIENT HELP.",
-             <int>(call.argv[1].size if call.argv[1].size < 128 else 128), call.argv[1].data)
-    sanitize_error(text)
-    reply_error(call.reply, text)
-
 
 cdef void client_pause(call_t *call) noexcept nogil:
     cdef server_t *server = executor_of(call.connection).server

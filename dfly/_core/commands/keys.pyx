@@ -96,7 +96,7 @@ cdef void expire_generic(call_t *call, int64_t base_ms, int64_t unit_ms) noexcep
     cdef dash_ref_t ref
     if options < 0 or not call_int_argument(call, 2, &when):
         return
-    if when > 9223372036854775807LL // unit_ms or when < -9223372036854775807LL // unit_ms:
+    if unit_ms > 1 and (when > 9223372036854775807LL // unit_ms or when < -9223372036854775807LL // unit_ms):
         reply_invalid_expire(call)
         return
     when *= unit_ms
