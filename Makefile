@@ -70,9 +70,9 @@ run: system-build build
 
 test: system-test build $(STAMPS)/venv-test
 	@echo "==> tests (both backends; the oracle is redis-server)"
-	@$(BIN)/python -m pytest -q -x --timeout 600 tests $(ARGS)
+	@$(BIN)/python -m pytest -q --timeout 600 tests $(ARGS)
 	@$(BIN)/python -c 'import dfly._core.loop.proactor' && \
-	DFLY_TEST_BACKEND=epoll $(BIN)/python -m pytest -q -x --timeout 600 tests/compat $(ARGS)
+	DFLY_TEST_BACKEND=epoll $(BIN)/python -m pytest -q --timeout 600 tests/compat $(ARGS)
 
 lint: $(STAMPS)/venv-test
 	@$(BIN)/ruff check . && $(BIN)/python -m pytest -q tests/tidy

@@ -366,13 +366,16 @@ class Settings:
         """CONFIG GET: [(name, shown value)] of all settings that match one of the globs."""
         found = {}
         for pattern in patterns:
+            if not set(pattern) & set("*?["):
+                # A plain name is answered as it was spelled.
+                setting = find(pattern)
+                if setting is not None:
+                    found[pattern] = setting.show(self.values[setting.name])
+                continue
             for setting in SETTINGS:
                 for name in (setting.name, *setting.aliases):
                     if not setting.hidden and fnmatch.fnmatchcase(name, pattern.lower()):
                         found[name] = setting.show(self.values[setting.name])
-            setting = find(pattern)
-            if setting is not None and not found.get(pattern.lower()) and "*" not in pattern:
-                found.setdefault(setting.name, setting.show(self.values[setting.name]))
         return list(found.items())
 
     def set_many(self, pairs):
