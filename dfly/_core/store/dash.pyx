@@ -59,7 +59,7 @@ cdef struct segment_t:
     uint32_t due_position        # 1-based place in the due heap, 0: not in it
     uint32_t unused2
     int64_t earliest
-    uint8_t *deadlines           # total * 14 cells, or NULL
+    uint8_t *deadlines           # total * 14 cells: a block of their own, or inside this one; or NULL
     uint8_t *access              # total * 14 cells, or NULL
     uint64_t unused3[2]
 
@@ -148,6 +148,17 @@ cdef void deadline_put(segment_t *segment, size_t cell, int64_t deadline) noexce
     memcpy(segment.deadlines + cell * segment.deadline_width, &value, segment.deadline_width)
 
 
+cdef inline uint8_t *inside_deadlines(segment_t *segment) noexcept nogil:
+    """Where deadlines lie that share the segment's block: behind the entries."""
+    return <uint8_t *>(segment_entries(segment, segment.total) + <size_t>segment.total * DASH_SLOTS)
+
+
+cdef void free_deadlines(segment_t *segment) noexcept nogil:
+    if segment.deadlines != inside_deadlines(segment):
+        mem_free(segment.deadlines)
+        segment.deadlines = NULL
+
+
 cdef void widen_deadlines(segment_t *segment) noexcept nogil:
     """A deadline more than 34 years ahead (or before the base): all of the segment's become absolute."""
     cdef size_t cells = <size_t>segment.total * DASH_SLOTS
@@ -157,7 +168,7 @@ cdef void widen_deadlines(segment_t *segment) noexcept nogil:
     for i in range(cells):
         value = deadline_get(segment, i)
         memcpy(wide + i * WIDE, &value, WIDE)
-    mem_free(segment.deadlines)
+    free_deadlines(segment)
     segment.deadlines = wide
     segment.deadline_width = WIDE
 
@@ -236,10 +247,15 @@ cdef void due_update(dash_t *self, segment_t *segment) noexcept nogil:
 
 # ---- Segments ------------------------------------------------------------------------------------
 
-cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth) noexcept nogil:
+cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth, bint with_deadlines) noexcept nogil:
+    """An empty segment. with_deadlines: room for narrow ones in the same block, where the allocator's
+    sizes have room for them: the block's pages go back to the system at once, a small array's do not."""
     cdef uint32_t total = CLASS_TOTAL[size_class]
     cdef size_t metadata = SEGMENT_HEADER + total * sizeof(bucket_t)
-    cdef segment_t *segment = <segment_t *>mem_alloc(metadata + <size_t>total * DASH_SLOTS * sizeof(entry_t))
+    cdef size_t size = metadata + <size_t>total * DASH_SLOTS * sizeof(entry_t)
+    cdef segment_t *segment
+    with_deadlines = with_deadlines and SPLIT_CLASS < size_class < CLASS_COUNT - 1
+    segment = <segment_t *>mem_alloc(size + (<size_t>total * DASH_SLOTS * NARROW if with_deadlines else 0))
     # Entries need no clearing: busy bits say which exist.
     memset(segment, 0, metadata)
     segment.regular = CLASS_REGULAR[size_class]
@@ -247,6 +263,9 @@ cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth) 
     segment.size_class = <uint8_t>size_class
     segment.local_depth = <uint8_t>local_depth
     segment.earliest = DASH_NO_DEADLINE
+    if with_deadlines:
+        segment.deadlines = inside_deadlines(segment)
+        segment.deadline_width = NARROW
     segment.shrink_below = total * DASH_SLOTS * SHRINK_PERCENT // 100 if size_class > 0 else 0
     if self.access_tracking:
         segment.access = <uint8_t *>mem_zalloc(<size_t>total * DASH_SLOTS * ACCESS_BYTES)
@@ -273,7 +292,7 @@ cdef void segment_release(dash_t *self, segment_t *segment) noexcept nogil:
     due_remove(self, segment)
     self.segment_count -= 1
     self.slot_count -= <uint64_t>segment.total * DASH_SLOTS
-    mem_free(segment.deadlines)
+    free_deadlines(segment)
     mem_free(segment.access)
     return_pages(segment)
     mem_free(segment)
@@ -437,7 +456,7 @@ cdef void point_directory(dash_t *self, segment_t *segment, uint64_t hash) noexc
 
 cdef bint rebuild(dash_t *self, segment_t *old, uint64_t hash, int size_class) noexcept nogil:
     """Replaces a segment by one of another size class; False if the entries did not fit."""
-    cdef segment_t *fresh = segment_new(self, size_class, old.local_depth)
+    cdef segment_t *fresh = segment_new(self, size_class, old.local_depth, old.deadlines != NULL)
     cdef bint fits = transfer(old, fresh, NULL, 0)
     cdef segment_t *larger
     while not fits:
@@ -445,7 +464,7 @@ cdef bint rebuild(dash_t *self, segment_t *old, uint64_t hash, int size_class) n
             put_back(self, old, fresh, hash)
             return False
         # Both halves of the interrupted move go on into a larger one.
-        larger = segment_new(self, fresh.size_class + 1, old.local_depth)
+        larger = segment_new(self, fresh.size_class + 1, old.local_depth, old.deadlines != NULL)
         fits = transfer(fresh, larger, NULL, 0) and transfer(old, larger, NULL, 0)
         if fits:
             segment_release(self, fresh)
@@ -507,8 +526,8 @@ cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
     low_class = class_for(old.count - high_count, FILL_PERCENT, SPLIT_CLASS)
     high_class = class_for(high_count, FILL_PERCENT, SPLIT_CLASS)
     while True:
-        low = segment_new(self, low_class, old.local_depth + 1)
-        high = segment_new(self, high_class, old.local_depth + 1)
+        low = segment_new(self, low_class, old.local_depth + 1, old.deadlines != NULL)
+        high = segment_new(self, high_class, old.local_depth + 1, old.deadlines != NULL)
         if transfer(old, low, high, shift):
             break
         # Crowded in one place: undo, and give both more room.
@@ -552,7 +571,8 @@ cdef void give_space_back(dash_t *self, segment_t *segment, uint64_t hash) noexc
     if (buddy.count + segment.count) * 100 > CLASS_TOTAL[CLASS_COUNT - 1] * DASH_SLOTS * SHRINK_PERCENT:
         return
     size_class = class_for(buddy.count + segment.count, SHRUNK_PERCENT, SPLIT_CLASS)
-    joined = segment_new(self, size_class, segment.local_depth - 1)
+    joined = segment_new(self, size_class, segment.local_depth - 1,
+                         segment.deadlines != NULL or buddy.deadlines != NULL)
     if transfer(segment, joined, NULL, 0) and transfer(buddy, joined, NULL, 0):
         point_directory(self, joined, hash)
         segment_release(self, segment)
@@ -572,7 +592,7 @@ cdef void dash_init(dash_t *self) noexcept nogil:
     cdef segment_t *segment
     memset(self, 0, sizeof(dash_t))
     self.directory = <uint64_t *>mem_alloc(sizeof(uint64_t))
-    segment = segment_new(self, 0, 0)
+    segment = segment_new(self, 0, 0, False)
     self.directory[0] = make_word(segment)
 
 
@@ -833,8 +853,7 @@ cdef bint visit_segment(dash_t *self, segment_t *segment, int64_t now_ms, uint64
     segment.earliest = earliest
     due_update(self, segment)
     if earliest == DASH_NO_DEADLINE:
-        mem_free(segment.deadlines)
-        segment.deadlines = NULL
+        free_deadlines(segment)
     return True
 
 
@@ -1045,7 +1064,7 @@ cdef size_t dash_bytes(dash_t *self) noexcept nogil:
     while i < <uint64_t>1 << self.depth:
         segment = word_segment(self.directory[i])
         total += mem_usable(segment)
-        if segment.deadlines != NULL:
+        if segment.deadlines != NULL and segment.deadlines != inside_deadlines(segment):
             total += mem_usable(segment.deadlines)
         if segment.access != NULL:
             total += mem_usable(segment.access)

@@ -1,18 +1,20 @@
-"""Test door to the dash table and the compact object: values are strings, keys are bytes."""
+"""Test door to the store: dash table (keys and values are bytes), compact object, glob patterns."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
-from dfly._core.store.dash cimport (dash_bytes, dash_check, dash_clear, dash_clear_step, dash_deadline,
-                                    dash_erase, dash_find, dash_init, dash_insert, dash_next_due,
-                                    dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value,
-                                    dash_random, dash_ref_t, dash_sample, dash_scan, dash_set_deadline,
-                                    dash_t, dash_visit_due)
-from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name,
-                                      object_equals_key, object_free, object_key_hash, object_resize,
+from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_bytes, dash_check, dash_clear,
+                                    dash_clear_step, dash_deadline, dash_enable_access_tracking, dash_erase,
+                                    dash_find, dash_init, dash_insert, dash_next_due, dash_prefetch_bucket,
+                                    dash_prefetch_entry, dash_prefetch_value, dash_random, dash_ref_t, dash_sample,
+                                    dash_scan, dash_set_deadline, dash_t, dash_visit_due)
+from dfly._core.store.glob cimport glob_match
+from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name, object_equals_key,
+                                      object_free, object_get_int, object_key_hash, object_resize,
                                       object_set_string, object_set_string_plain, object_size, object_t,
                                       object_view, parse_int64)
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
-from dfly._core.sys.clock cimport monotonic_us
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, slice_t
 from dfly._core.sys.hash cimport random_u64
 
 __abi__ = DFLY_ABI_STAMP
@@ -116,7 +118,7 @@ cdef class DashTable:
     def sample(self, int count, bint only_volatile=False):
         cdef dash_ref_t[64] refs
         cdef uint32_t taken = dash_sample(&self.table, random_u64(), only_volatile, refs, min(count, 64))
-        return [key_bytes(&refs[i]) for i in range(taken)]
+        return [key_bytes(&refs[i]) for i in range(<int>taken)]
 
     def clear_step(self, uint64_t budget):
         done = dash_clear_step(&self.table, budget)
@@ -132,60 +134,112 @@ cdef class DashTable:
                 "splits": self.table.split_count, "grown": self.table.grow_count, "slots": self.table.slot_count,
                 "deadlines": self.table.deadline_count}
 
+    def access(self, bytes key, word=None):
+        """The access word of a key, after setting it if a word is given."""
+        cdef key_t k
+        cdef dash_ref_t ref
+        key_init(&k, key, len(key))
+        if not dash_find(&self.table, &k, &ref):
+            return None
+        if word is not None:
+            dash_access_set(&self.table, &ref, word)
+        return dash_access_get(&ref)
+
+    def enable_access_tracking(self, uint32_t initial):
+        dash_enable_access_tracking(&self.table, initial)
+
+    def version(self, bytes key, raise_to=None):
+        """The version of the key's bucket, after raising it if a version is given."""
+        cdef key_t k
+        cdef dash_ref_t ref
+        key_init(&k, key, len(key))
+        if not dash_find(&self.table, &k, &ref):
+            return None
+        if raise_to is not None:
+            ref.bucket.version = raise_to
+        return ref.bucket.version
+
     def fill(self, uint64_t first, uint64_t count, int value_size=16, int64_t deadline=-1):
-        """Inserts count keys "key:%012d"; returns the longest single insert in microseconds."""
+        """Inserts count keys "key:%012d" with ASCII values.
+
+        Returns the CPU nanoseconds per insert (reading the clock is part of it), of the longest insert
+        that changed segments, and of the longest that did not: the machine's own hiccups, for comparison.
+        """
         cdef char text[32]
         cdef char value[512]
         cdef uint64_t i
         cdef key_t k
         cdef dash_ref_t ref
+        cdef int64_t start
         cdef int64_t before
-        cdef int64_t longest = 0
-        cdef int d
-        cdef uint64_t left
-        for d in range(512):
-            value[d] = <char>(0x80 | d)
+        cdef int64_t now
+        cdef int64_t[2] longest = [0, 0]
+        cdef uint64_t changes = 0
+        cdef int changed
+        DFLY_CHECK(0 <= value_size <= 512, "value_size")
+        memset(value, c'v', 512)
         with nogil:
+            start = before = now = thread_ns()
             for i in range(first, first + count):
                 make_key(text, i)
-                before = monotonic_us()
                 key_init(&k, text, 16)
                 if not dash_find(&self.table, &k, &ref):
                     dash_insert(&self.table, &k, &ref)
                     object_set_string_plain(&ref.entry.value, value, value_size)
                 if deadline >= 0:
                     dash_set_deadline(&self.table, &ref, deadline + <int64_t>(i % 60000))
-                before = monotonic_us() - before
-                if before > longest:
-                    longest = before
-        return longest
+                now = thread_ns()
+                changed = self.table.grow_count + self.table.split_count != changes
+                changes = self.table.grow_count + self.table.split_count
+                if now - before > longest[changed]:
+                    longest[changed] = now - before
+                before = now
+        return (now - start) / max(count, 1), longest[1], longest[0]
 
-    def time_finds(self, uint64_t range_, uint64_t count, int batch=1):
-        """Nanoseconds per find of random present keys; batch > 1 prefetches in three passes."""
-        cdef char[64][32] text
-        cdef key_t[64] keys
+    def time_finds(self, uint64_t first, uint64_t range_, uint64_t count, int batch=1):
+        """CPU nanoseconds per find of random keys numbered first to first + range_, and the share found.
+
+        Making keys and hashing them is not measured. batch > 1 prefetches in three passes.
+        """
+        cdef char[256][32] text
+        cdef key_t[256] keys
         cdef dash_ref_t ref
         cdef uint64_t done = 0
         cdef uint64_t hits = 0
+        cdef uint64_t bytes_read = 0
         cdef int i
-        cdef int64_t start = monotonic_us()
+        cdef int b
+        cdef int64_t elapsed = 0
+        DFLY_CHECK(batch > 0 and 256 % batch == 0, "batch divides 256")
         with nogil:
             while done < count:
-                for i in range(batch):
-                    make_key(text[i], random_u64() % range_)
+                for i in range(256):
+                    make_key(text[i], first + random_u64() % range_)
                     key_init(&keys[i], text[i], 16)
-                if batch > 1:
-                    for i in range(batch):
-                        dash_prefetch_bucket(&self.table, keys[i].hash)
-                    for i in range(batch):
-                        dash_prefetch_entry(&self.table, keys[i].hash)
-                    for i in range(batch):
-                        dash_prefetch_value(&self.table, keys[i].hash)
-                for i in range(batch):
-                    hits += dash_find(&self.table, &keys[i], &ref)
-                done += batch
-        assert hits == done
-        return (monotonic_us() - start) * 1000.0 / done
+                elapsed -= thread_ns()
+                b = 0
+                while b < 256:
+                    if batch > 1:
+                        for i in range(b, b + batch):
+                            dash_prefetch_bucket(&self.table, keys[i].hash)
+                        for i in range(b, b + batch):
+                            dash_prefetch_entry(&self.table, keys[i].hash)
+                        for i in range(b, b + batch):
+                            dash_prefetch_value(&self.table, keys[i].hash)
+                    for i in range(b, b + batch):
+                        if dash_find(&self.table, &keys[i], &ref):
+                            hits += 1
+                            bytes_read += ref.entry.value.hi & 1
+                    b += batch
+                elapsed += thread_ns()
+                done += 256
+        return elapsed / done, hits / done + 0 * bytes_read
+
+
+cdef int64_t thread_ns() noexcept nogil:
+    cdef timespec ts
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts)
+    return <int64_t>ts.tv_sec * 1000000000 + ts.tv_nsec
 
 
 cdef void make_key(char *text, uint64_t number) noexcept nogil:
@@ -239,3 +293,7 @@ def parse_integer(bytes data):
     """The int64 that Redis would read from the text, or None."""
     cdef int64_t value = 0
     return value if parse_int64(data, len(data), &value) else None
+
+
+def glob(bytes pattern, bytes text, bint nocase=False):
+    return glob_match(pattern, len(pattern), text, len(text), nocase)
