@@ -30,15 +30,16 @@ def report_memory(value_size, deadline):
         table.fill(done, keys - done, value_size, deadline)
         done = keys
         costs.append((resident() - before) / (keys - 1000))
-        print(f"  {millions:.1f} M keys: {costs[-1]:6.2f} B RSS, {table.info()['bytes'] / keys:6.2f} B by account")
+        booked = table.info()["bytes"] / keys
+        print(f"  {millions:.1f} M keys: {costs[-1]:6.2f} B RSS, {booked:6.2f} B by account")
     print(f"  mean {sum(costs) / len(costs):.2f} B")
 
 
 def report_speed(keys):
     table = DashTable()
     mean, longest, hiccup = table.fill(0, keys)
-    print(f"{keys} keys: insert {mean:.0f} ns (with the clock); longest that changed segments {longest / 1000:.0f} us, "
-          f"longest other {hiccup / 1000:.0f} us")
+    print(f"{keys} keys: insert {mean:.0f} ns (with the clock); "
+          f"longest that changed segments {longest / 1000:.0f} us, longest other {hiccup / 1000:.0f} us")
     for what, first in (("hit", 0), ("miss", keys)):
         for batch in (1, 32):
             cost, found = min(table.time_finds(first, keys, 1_000_000, batch) for _ in range(3))
@@ -49,7 +50,8 @@ def report_speed(keys):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", type=int, default=10_000_000, help="keys of the large table")
-    parser.add_argument("--memory", nargs=2, type=int, metavar=("VALUE_SIZE", "DEADLINE"), help="one memory run only")
+    parser.add_argument("--memory", nargs=2, type=int, metavar=("VALUE_SIZE", "DEADLINE"),
+                        help="one memory run only")
     options = parser.parse_args()
     if options.memory:
         report_memory(*options.memory)

@@ -23,7 +23,8 @@ from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
 from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_equals_key,
-                                      object_free, object_key_hash, object_tag)
+                                      object_free,
+                                      object_key_hash, object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely
 from dfly._core.sys.clock cimport wall_ms
@@ -32,7 +33,7 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     CLASS_COUNT = 9
-    SPLIT_CLASS = 4              # halves of a split are at least this large; smaller ones are for small tables
+    SPLIT_CLASS = 4              # halves of a split are at least this large; smaller: small tables
     SEGMENT_HEADER = 64
     DEPTH_MAX = 24
     SLOT_MASK = 0x3FFF
@@ -57,7 +58,7 @@ cdef struct segment_t:
     uint32_t count
     uint32_t shrink_below
     uint32_t due_position        # 1-based place in the due heap, 0: not in it
-    uint32_t unused2
+    uint32_t prefix              # its local_depth bits of the hash
     int64_t earliest
     uint8_t *deadlines           # total * 14 cells: a block of their own, or inside this one; or NULL
     uint8_t *access              # total * 14 cells, or NULL
@@ -118,7 +119,8 @@ cdef inline uint32_t previous_bucket(uint32_t bucket, uint32_t regular) noexcept
     return bucket - 1 if bucket > 0 else regular - 1
 
 
-cdef inline void make_ref(dash_ref_t *out, segment_t *segment, uint32_t total, uint32_t bucket, uint32_t slot) noexcept nogil:
+cdef inline void make_ref(dash_ref_t *out, segment_t *segment, uint32_t total, uint32_t bucket,
+                          uint32_t slot) noexcept nogil:
     out.segment = segment
     out.bucket = &segment_buckets(segment)[bucket]
     out.entry = &segment_entries(segment, total)[bucket * DASH_SLOTS + slot]
@@ -151,6 +153,10 @@ cdef void deadline_put(segment_t *segment, size_t cell, int64_t deadline) noexce
 cdef inline uint8_t *inside_deadlines(segment_t *segment) noexcept nogil:
     """Where deadlines lie that share the segment's block: behind the entries."""
     return <uint8_t *>(segment_entries(segment, segment.total) + <size_t>segment.total * DASH_SLOTS)
+
+
+cdef inline bint has_narrow_deadlines(const segment_t *segment) noexcept nogil:
+    return segment.deadlines != NULL and segment.deadline_width == NARROW
 
 
 cdef void free_deadlines(segment_t *segment) noexcept nogil:
@@ -247,7 +253,8 @@ cdef void due_update(dash_t *self, segment_t *segment) noexcept nogil:
 
 # ---- Segments ------------------------------------------------------------------------------------
 
-cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth, bint with_deadlines) noexcept nogil:
+cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth,
+                            bint with_deadlines) noexcept nogil:
     """An empty segment. with_deadlines: room for narrow ones in the same block, where the allocator's
     sizes have room for them: the block's pages go back to the system at once, a small array's do not."""
     cdef uint32_t total = CLASS_TOTAL[size_class]
@@ -345,7 +352,8 @@ cdef extern from *:
     int __builtin_popcount(unsigned int value) noexcept nogil
 
 
-cdef bint displace(segment_t *segment, uint32_t home, uint32_t following, uint32_t *out_bucket, uint32_t *out_slot) noexcept nogil:
+cdef bint displace(segment_t *segment, uint32_t home, uint32_t following, uint32_t *out_bucket,
+                   uint32_t *out_slot) noexcept nogil:
     """Makes room in `following` or `home` by moving one entry to its other bucket."""
     cdef bucket_t *buckets = segment_buckets(segment)
     cdef uint32_t regular = segment.regular
@@ -376,7 +384,8 @@ cdef bint displace(segment_t *segment, uint32_t home, uint32_t following, uint32
     return False
 
 
-cdef bint find_place(segment_t *segment, uint32_t home, uint32_t *out_bucket, uint32_t *out_slot) noexcept nogil:
+cdef bint find_place(segment_t *segment, uint32_t home, uint32_t *out_bucket,
+                     uint32_t *out_slot) noexcept nogil:
     """A free slot for an entry of this home bucket, after moving a neighbour if need be."""
     cdef bucket_t *buckets = segment_buckets(segment)
     cdef uint32_t following = next_bucket(home, segment.regular)
@@ -447,16 +456,18 @@ cdef int class_for(uint32_t count, uint32_t percent, int smallest) noexcept nogi
 cdef void point_directory(dash_t *self, segment_t *segment, uint64_t hash) noexcept nogil:
     """Makes the directory words of the segment's subrange (which contains hash) point to it."""
     cdef uint32_t spread = self.depth - segment.local_depth
-    cdef uint64_t first = directory_index(hash, segment.local_depth) << spread
+    cdef uint64_t prefix = directory_index(hash, segment.local_depth)
+    cdef uint64_t first = prefix << spread
     cdef uint64_t word = make_word(segment)
     cdef uint64_t i
+    segment.prefix = <uint32_t>prefix
     for i in range(first, first + (<uint64_t>1 << spread)):
         self.directory[i] = word
 
 
 cdef bint rebuild(dash_t *self, segment_t *old, uint64_t hash, int size_class) noexcept nogil:
     """Replaces a segment by one of another size class; False if the entries did not fit."""
-    cdef segment_t *fresh = segment_new(self, size_class, old.local_depth, old.deadlines != NULL)
+    cdef segment_t *fresh = segment_new(self, size_class, old.local_depth, has_narrow_deadlines(old))
     cdef bint fits = transfer(old, fresh, NULL, 0)
     cdef segment_t *larger
     while not fits:
@@ -464,7 +475,7 @@ cdef bint rebuild(dash_t *self, segment_t *old, uint64_t hash, int size_class) n
             put_back(self, old, fresh, hash)
             return False
         # Both halves of the interrupted move go on into a larger one.
-        larger = segment_new(self, fresh.size_class + 1, old.local_depth, old.deadlines != NULL)
+        larger = segment_new(self, fresh.size_class + 1, old.local_depth, has_narrow_deadlines(old))
         fits = transfer(fresh, larger, NULL, 0) and transfer(old, larger, NULL, 0)
         if fits:
             segment_release(self, fresh)
@@ -526,8 +537,8 @@ cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
     low_class = class_for(old.count - high_count, FILL_PERCENT, SPLIT_CLASS)
     high_class = class_for(high_count, FILL_PERCENT, SPLIT_CLASS)
     while True:
-        low = segment_new(self, low_class, old.local_depth + 1, old.deadlines != NULL)
-        high = segment_new(self, high_class, old.local_depth + 1, old.deadlines != NULL)
+        low = segment_new(self, low_class, old.local_depth + 1, has_narrow_deadlines(old))
+        high = segment_new(self, high_class, old.local_depth + 1, has_narrow_deadlines(old))
         if transfer(old, low, high, shift):
             break
         # Crowded in one place: undo, and give both more room.
@@ -552,38 +563,52 @@ cdef void make_space(dash_t *self, segment_t *segment, uint64_t hash) noexcept n
     split(self, word_segment(self.directory[directory_index(hash, self.depth)]), hash)
 
 
-cdef void give_space_back(dash_t *self, segment_t *segment, uint64_t hash) noexcept nogil:
-    """After erases: a smaller size class, or one segment instead of two siblings."""
+cdef inline uint64_t first_hash(const segment_t *segment) noexcept nogil:
+    """The smallest hash that belongs to the segment."""
+    return <uint64_t>segment.prefix << (64 - segment.local_depth) if segment.local_depth > 0 else 0
+
+
+cdef segment_t *merge(dash_t *self, segment_t *segment) noexcept nogil:
+    """One segment instead of two siblings, or NULL if they are not both small."""
+    cdef uint64_t hash = first_hash(segment)
+    cdef uint32_t shift = 64 - segment.local_depth
     cdef segment_t *buddy
     cdef segment_t *joined
-    cdef uint64_t buddy_hash
-    cdef int size_class = class_for(segment.count, SHRUNK_PERCENT, SPLIT_CLASS if segment.local_depth > 0 else 0)
-    if size_class < segment.size_class:
-        rebuild(self, segment, hash, size_class)
-        return
+    cdef bint is_high = segment.prefix & 1
+    cdef uint32_t count
     if segment.local_depth == 0:
-        return
-    buddy_hash = hash ^ (<uint64_t>1 << (64 - segment.local_depth))
-    buddy = word_segment(self.directory[directory_index(buddy_hash, self.depth)])
-    if buddy.local_depth != segment.local_depth:
-        return
+        return NULL
+    buddy = word_segment(self.directory[directory_index(hash ^ (<uint64_t>1 << shift), self.depth)])
     # Well below what makes a segment split, so that merging and splitting do not alternate.
-    if (buddy.count + segment.count) * 100 > CLASS_TOTAL[CLASS_COUNT - 1] * DASH_SLOTS * SHRINK_PERCENT:
-        return
-    size_class = class_for(buddy.count + segment.count, SHRUNK_PERCENT, SPLIT_CLASS)
-    joined = segment_new(self, size_class, segment.local_depth - 1,
-                         segment.deadlines != NULL or buddy.deadlines != NULL)
+    count = buddy.count + segment.count
+    if (buddy.local_depth != segment.local_depth
+            or count * 100 > CLASS_TOTAL[CLASS_COUNT - 1] * DASH_SLOTS * SHRINK_PERCENT):
+        return NULL
+    joined = segment_new(self, class_for(count, SHRUNK_PERCENT, SPLIT_CLASS), segment.local_depth - 1,
+                         has_narrow_deadlines(segment) or has_narrow_deadlines(buddy))
     if transfer(segment, joined, NULL, 0) and transfer(buddy, joined, NULL, 0):
         point_directory(self, joined, hash)
         segment_release(self, segment)
         segment_release(self, buddy)
         due_update(self, joined)
-        return
+        return joined
     # Rare: crowded in one place. Apart again, by the bit that tells them apart.
-    DFLY_CHECK(transfer(joined, buddy if (hash >> (64 - segment.local_depth)) & 1 else segment,
-                        segment if (hash >> (64 - segment.local_depth)) & 1 else buddy, 64 - segment.local_depth),
+    DFLY_CHECK(transfer(joined, buddy if is_high else segment, segment if is_high else buddy, shift),
                "dash table: siblings do not fit where they came from")
     segment_release(self, joined)
+    return NULL
+
+
+cdef void give_space_back(dash_t *self, segment_t *segment) noexcept nogil:
+    """After erases: siblings merge as long as they are small, then a smaller size class."""
+    cdef segment_t *joined = merge(self, segment)
+    cdef int size_class
+    while joined != NULL:
+        segment = joined
+        joined = merge(self, segment)
+    size_class = class_for(segment.count, SHRUNK_PERCENT, SPLIT_CLASS if segment.local_depth > 0 else 0)
+    if size_class < segment.size_class:
+        rebuild(self, segment, first_hash(segment), size_class)
 
 
 # ---- Public operations ---------------------------------------------------------------------------
@@ -648,7 +673,8 @@ cdef void dash_clear(dash_t *self) noexcept nogil:
     dash_clear_step(self, <uint64_t>-1)
 
 
-cdef inline bint find_in(bucket_t *bucket, entry_t *entries, uint32_t mask, const key_t *key, uint32_t *slot) noexcept nogil:
+cdef inline bint find_in(bucket_t *bucket, entry_t *entries, uint32_t mask, const key_t *key,
+                         uint32_t *slot) noexcept nogil:
     cdef uint32_t found
     while mask != 0:
         found = <uint32_t>ctz(mask)
@@ -665,7 +691,8 @@ cdef inline bint object_equals_inline(const entry_t *entry, const key_t *key) no
     return object_equals_key(&entry.key, key)
 
 
-cdef bint find_in_stash(segment_t *segment, uint32_t regular, uint32_t total, const key_t *key, dash_ref_t *out) noexcept nogil:
+cdef bint find_in_stash(segment_t *segment, uint32_t regular, uint32_t total, const key_t *key,
+                        dash_ref_t *out) noexcept nogil:
     cdef bucket_t *buckets = segment_buckets(segment)
     cdef entry_t *entries = segment_entries(segment, total)
     cdef uint8_t fingerprint = <uint8_t>key.hash
@@ -749,14 +776,17 @@ cdef void dash_erase(dash_t *self, dash_ref_t *ref) noexcept nogil:
     segment.count -= 1
     self.count -= 1
     if unlikely(segment.count < segment.shrink_below) and not self.is_visiting:
-        give_space_back(self, segment, hash)
+        give_space_back(self, segment)
 
 
 # ---- Prefetch --------------------------------------------------------------------------------
 
 cdef void dash_prefetch_bucket(dash_t *self, uint64_t hash) noexcept nogil:
     cdef uint64_t word = self.directory[directory_index(hash, self.depth)]
-    prefetch(&segment_buckets(word_segment(word))[home_bucket(hash, word_regular(word))])
+    cdef bucket_t *bucket = &segment_buckets(word_segment(word))[home_bucket(hash, word_regular(word))]
+    prefetch(bucket)
+    # The next bucket is looked into as well; every other one lies in another cache line.
+    prefetch(bucket + 1)
 
 
 cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil:
@@ -857,10 +887,10 @@ cdef bint visit_segment(dash_t *self, segment_t *segment, int64_t now_ms, uint64
     return True
 
 
-cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit, void *context) noexcept nogil:
+cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit,
+                             void *context) noexcept nogil:
     cdef uint64_t left = budget
     cdef segment_t *segment
-    cdef uint64_t hash = 0
     cdef bint go_on = True
     while go_on and self.due_count > 0 and self.due[0].earliest <= now_ms and left > 0:
         segment = self.due[0]
@@ -868,19 +898,9 @@ cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash
         self.is_visiting = True
         go_on = visit_segment(self, segment, now_ms, &left, visit, context)
         self.is_visiting = False
-        if segment.count < segment.shrink_below and find_any_hash(segment, &hash):
-            give_space_back(self, segment, hash)
+        if segment.count < segment.shrink_below:
+            give_space_back(self, segment)
     return budget - left
-
-
-cdef bint find_any_hash(segment_t *segment, uint64_t *out) noexcept nogil:
-    cdef bucket_t *buckets = segment_buckets(segment)
-    cdef uint32_t b
-    for b in range(segment.total):
-        if buckets[b].busy != 0:
-            out[0] = object_key_hash(&segment_entries(segment, segment.total)[b * DASH_SLOTS + <uint32_t>ctz(buckets[b].busy)].key)
-            return True
-    return False
 
 
 # ---- Scan, random, sample ----------------------------------------------------------------------
@@ -959,11 +979,11 @@ cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept n
     cdef uint32_t widest = CLASS_TOTAL[CLASS_COUNT - 1] * DASH_SLOTS
     cdef uint32_t spread
     cdef uint32_t cell
-    cdef uint32_t tries
+    cdef uint32_t _tries
     cdef segment_t *segment
     if self.count == 0:
         return False
-    for tries in range(4096):
+    for _tries in range(4096):
         segment = word_segment(self.directory[next_random(&state) >> 1 >> (63 - self.depth)])
         spread = self.depth - segment.local_depth
         if spread > 0 and (next_random(&state) >> 32) & ((<uint64_t>1 << spread) - 1):
@@ -998,15 +1018,16 @@ cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volat
     return taken
 
 
-cdef uint32_t dash_sample(dash_t *self, uint64_t random, bint only_volatile, dash_ref_t *out, uint32_t capacity) noexcept nogil:
+cdef uint32_t dash_sample(dash_t *self, uint64_t random, bint only_volatile, dash_ref_t *out,
+                          uint32_t capacity) noexcept nogil:
     cdef uint64_t state = random | 1
     cdef uint32_t taken = 0
-    cdef uint64_t tries
+    cdef uint64_t _tries
     cdef uint64_t i
     cdef segment_t *segment
     if self.count == 0 or (only_volatile and self.due_count == 0):
         return 0
-    for tries in range(64):
+    for _tries in range(64):
         if only_volatile:
             segment = self.due[(next_random(&state) >> 32) % self.due_count]
         else:
@@ -1072,7 +1093,8 @@ cdef size_t dash_bytes(dash_t *self) noexcept nogil:
     return total
 
 
-cdef void check_segment(segment_t *segment, uint64_t prefix, uint64_t *entries_seen, uint64_t *deadlines_seen) noexcept nogil:
+cdef void check_segment(segment_t *segment, uint64_t prefix, uint64_t *entries_seen,
+                        uint64_t *deadlines_seen) noexcept nogil:
     cdef bucket_t *buckets = segment_buckets(segment)
     cdef entry_t *entries = segment_entries(segment, segment.total)
     cdef uint32_t[80] overflow
@@ -1123,6 +1145,7 @@ cdef bint dash_check(dash_t *self) noexcept nogil:
         spread = <uint64_t>1 << (self.depth - segment.local_depth)
         for k in range(spread):
             DFLY_CHECK(self.directory[i + k] == make_word(segment), "directory")
+        DFLY_CHECK(segment.prefix == i >> (self.depth - segment.local_depth), "prefix")
         check_segment(segment, i >> (self.depth - segment.local_depth), &entries, &deadlines)
         DFLY_CHECK((segment.due_position != 0) == (segment.earliest != DASH_NO_DEADLINE), "due heap membership")
         if segment.due_position != 0:

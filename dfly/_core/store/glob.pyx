@@ -56,7 +56,8 @@ cdef bint match_class(const char *pattern, size_t size, size_t *at, uint8_t c, b
     return found != negated
 
 
-cdef bint glob_match(const char *pattern, size_t pattern_size, const char *text, size_t text_size, bint nocase) noexcept nogil:
+cdef bint glob_match(const char *pattern, size_t pattern_size, const char *text, size_t text_size,
+                     bint nocase) noexcept nogil:
     cdef size_t p = 0
     cdef size_t t = 0
     cdef size_t next_p

@@ -10,8 +10,9 @@ from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_bytes
                                     dash_prefetch_entry, dash_prefetch_value, dash_random, dash_ref_t, dash_sample,
                                     dash_scan, dash_set_deadline, dash_t, dash_visit_due)
 from dfly._core.store.glob cimport glob_match
-from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name, object_equals_key,
-                                      object_free, object_get_int, object_key_hash, object_resize,
+from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name,
+                                      object_equals_key,
+                                      object_free, object_key_hash, object_resize,
                                       object_set_string, object_set_string_plain, object_size, object_t,
                                       object_view, parse_int64)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, slice_t

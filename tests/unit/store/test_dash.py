@@ -147,9 +147,85 @@ def test_random_is_nearly_uniform():
     assert max(counts.values()) < 40 * 2.2
 
 
-@pytest.mark.parametrize("keys", [1_000_000, 1_300_000])
+@pytest.mark.parametrize("keys", [250_000, 300_000])
 def test_bytes_per_entry(keys):
     """32 bytes of an entry and its share of metadata and free slots."""
     table = DashTable()
     table.fill(0, keys, value_size=15)
     assert table.info()["bytes"] / keys < 46
+
+
+def test_half_of_the_memory_comes_back_with_half_of_the_keys():
+    table = DashTable()
+    table.fill(0, 100_000)
+    full = table.info()["bytes"]
+    for i in range(0, 100_000, 2):
+        assert table.erase(b"key:%012d" % i)
+    table.check()
+    assert table.info()["bytes"] < 0.75 * full
+    for i in range(1, 100_000, 2):
+        assert table.get(b"key:%012d" % i) == b"v" * 16
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_deadlines_cost_little_and_move_with_their_entries(far):
+    deadline = 2**50 if far else 2 * 10**12
+    plain, table = DashTable(), DashTable()
+    plain.fill(0, 60_000)
+    table.fill(0, 60_000, deadline=deadline)
+    table.check()
+    assert (table.info()["bytes"] - plain.info()["bytes"]) / 60_000 < (12 if far else 8.6)
+    for i in range(0, 60_000, 7):
+        assert table.deadline(b"key:%012d" % i) == deadline + i
+    assert table.next_due() <= deadline
+    gone = table.visit_due(deadline + 60_000, 10**9)
+    assert len(gone) == 60_000 and len(table) == 0
+    table.check()
+    assert table.info()["bytes"] < 10_000
+
+
+def test_a_deadline_that_is_left_alone_is_offered_again_later():
+    table = DashTable()
+    table.set(b"a", b"1")
+    table.set_deadline(b"a", 2 * 10**12)
+    assert table.visit_due(2 * 10**12 - 1, 10) == []
+    assert table.visit_due(2 * 10**12, 10, erase=False) == [b"a"]
+    assert table.next_due() == 2 * 10**12 + 1
+    assert table.visit_due(2 * 10**12 + 1, 10) == [b"a"]
+    assert table.next_due() == -1
+
+
+def test_access_words_follow_their_entries():
+    table = DashTable()
+    for i in range(500):
+        table.set(name(i), b"v")
+    table.enable_access_tracking(77)
+    assert {table.access(name(i)) for i in range(500)} == {77}
+    for i in range(20000):
+        table.set(name(i), b"v")
+        table.access(name(i), i * 700 & 0xFFFFFF)
+    table.check()
+    assert all(table.access(name(i)) == i * 700 & 0xFFFFFF for i in range(20000))
+    for i in range(15000):
+        table.erase(name(i))
+    table.check()
+    assert all(table.access(name(i)) == i * 700 & 0xFFFFFF for i in range(15000, 20000))
+
+
+def test_a_bucket_is_never_newer_than_an_entry_that_moved_into_it():
+    """Snapshots skip buckets at or above their cut: no entry that is not saved may get into one."""
+    table = DashTable()
+    for i in range(3000):
+        table.set(name(i), b"v")
+    saved = {name(i) for i in range(0, 3000, 60)}
+    for key in saved:
+        table.version(key, 9)
+    unsaved = {name(i) for i in range(3000) if table.version(name(i)) == 0}
+    assert unsaved
+    for i in range(3000, 12000):
+        table.set(name(i), b"v")
+    assert all(table.version(key) == 0 for key in unsaved)
+    for i in range(3000, 12000):
+        table.erase(name(i))
+    table.check()
+    assert all(table.version(key) == 0 for key in unsaved)

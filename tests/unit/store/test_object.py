@@ -30,7 +30,8 @@ def test_integers(value):
     assert (object_round_trip(text)[2] == "int") == (expected is not None)
 
 
-@pytest.mark.parametrize("text", [b"", b"-", b"-0", b"+1", b" 1", b"1 ", b"01", b"1.0", b"0x1", b"--1", b"1" * 21])
+@pytest.mark.parametrize("text", [b"", b"-", b"-0", b"+1", b" 1", b"1 ", b"01", b"1.0", b"0x1", b"--1",
+                                  b"1" * 21])
 def test_not_integers(text):
     assert parse_integer(text) is None
 
