@@ -35,7 +35,7 @@ cdef enum:
     OPTION_UNAUTHENTICATED = 1
     OPTION_SHRINK = 2            # give memory back behind every command
     OPTION_SMALL_BULKS = 4       # a proto-max-bulk-len of 1 MB, the least there is
-    OPTION_LONG_RUNS = 0x70      # the byte 0x01 stands for a long run of the one behind it: costly, so rare
+    OPTION_LONG_RUNS = 0xF8      # the byte 0x01 stands for a long run of the one behind it: costly, so rare
     RUN_LENGTH = 16384
     RUNS_MAX = 6
     LINE_MAX = 65536

@@ -32,7 +32,10 @@ def write_corpus():
     seeds.mkdir(parents=True, exist_ok=True)
     (OUT / "corpus").mkdir(exist_ok=True)
     for i, data in enumerate(SEEDS):
-        for j, header in enumerate([b"\x00\x00\x00", b"\x70\x02\x00\x07\x40", b"\x07\x01\x10\x03"]):
+        headers = [b"\x00\x00\x00", b"\x07\x01\x10\x03"]
+        if b"\x01" in data:
+            headers.append(b"\xf8\x02\x00\x07\x40")
+        for j, header in enumerate(headers):
             (seeds / f"{i:02}-{j}").write_bytes(header + data)
     lines = ["\"" + "".join(f"\\x{byte:02x}" for byte in word) + "\"" for word in DICTIONARY]
     (OUT / "dictionary").write_text("\n".join(lines) + "\n")
