@@ -1,4 +1,4 @@
-"""What clients read of commands by machine: since, complexity, arguments, tips for proxies, key specifications.
+"""What clients read of commands by machine: since, complexity, arguments, tips, key specifications.
 
 command_facts.json states what Redis' command table defines; tests/compat compares it with a real server.
 """

@@ -45,7 +45,7 @@ def commands(duel):
     return shared
 
 
-@pytest.mark.xfail(strict=True, reason="DEBUG PROTOCOL, latency events, and some of DEBUG's error texts are missing")
+@pytest.mark.xfail(strict=True, reason="DEBUG PROTOCOL, latency events, some DEBUG errors are missing")
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_scripts(start_pair, protocol):
     run_scripts(start_pair(), "server", protocol)
