@@ -261,7 +261,7 @@ cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth,
     cdef size_t metadata = SEGMENT_HEADER + total * sizeof(bucket_t)
     cdef size_t size = metadata + <size_t>total * DASH_SLOTS * sizeof(entry_t)
     cdef segment_t *segment
-    with_deadlines = with_deadlines and SPLIT_CLASS < size_class < CLASS_COUNT - 1
+    with_deadlines = with_deadlines and SPLIT_CLASS + 1 < size_class < CLASS_COUNT - 1
     segment = <segment_t *>mem_alloc(size + (<size_t>total * DASH_SLOTS * NARROW if with_deadlines else 0))
     # Entries need no clearing: busy bits say which exist.
     memset(segment, 0, metadata)
