@@ -71,7 +71,7 @@ run: system-build build
 # A test that depends on timing on a busy machine gets two more tries; a wrong reply fails all three.
 test: system-test build $(STAMPS)/venv-test
 	@echo "==> tests (both backends; the oracle is redis-server)"
-	@$(BIN)/python -m pytest -q --timeout 600 --reruns 2 tests $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q --timeout 600 --reruns 2 tests $(ARGS)
 	@$(BIN)/python -c 'import dfly._core.loop.proactor' && \
 	DFLY_TEST_BACKEND=epoll $(BIN)/python -m pytest -q --timeout 600 --reruns 2 tests/compat $(ARGS)
 

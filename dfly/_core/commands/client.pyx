@@ -343,6 +343,22 @@ cdef uint32_t cut_lines(transaction_t *tx, line_t *out) noexcept nogil:
     return count
 
 
+cdef void order_as_asked(line_t *lines, uint32_t count, const client_filter_t *filter) noexcept nogil:
+    """CLIENT LIST ID shows clients in the order of the ids."""
+    cdef uint32_t placed = 0
+    cdef uint32_t i
+    cdef uint32_t k
+    cdef line_t swapped
+    for i in range(filter.id_count):
+        for k in range(placed, count):
+            if lines[k].id == filter.ids[i]:
+                swapped = lines[placed]
+                lines[placed] = lines[k]
+                lines[k] = swapped
+                placed += 1
+                break
+
+
 cdef int client_list(transaction_t *tx) noexcept nogil:
     cdef line_t *lines
     cdef uint32_t count
@@ -359,6 +375,7 @@ cdef int client_list(transaction_t *tx) noexcept nogil:
     lines = <line_t *>net_alloc((count + 1) * sizeof(line_t))
     cut_lines(tx, lines)
     qsort(lines, count, sizeof(line_t), compare_lines)
+    order_as_asked(lines, count, <client_filter_t *>tx.state)
     for i in range(count):
         total += lines[i].size
     text = <char *>net_alloc(total + 1)

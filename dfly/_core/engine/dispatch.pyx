@@ -62,7 +62,7 @@ cdef enum:
     ARGUMENTS_MIN = 1024
     NO_CALL = 0xFFFFFFFF
     SCRATCH_KEEP = 1048576       # the scratch builder gives memory beyond this back
-    OUTPUT_STOP = 268435456      # unsent reply bytes of one connection, above which it is not read any more
+    OUTPUT_STOP = 33554432       # unsent reply bytes of one connection, above which it is not read any more
     REPLY_SILENT = 224           # CONNECTION_REPLY_OFF | _SKIP_NEXT | _SKIP
 
 cdef extern from "unistd.h" nogil:

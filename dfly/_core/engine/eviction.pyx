@@ -38,7 +38,7 @@ cdef int64_t memory_in_use(shard_t *shard) noexcept nogil:
 
 cdef int64_t memory_used_total() noexcept nogil:
     cdef int64_t net = mem_total(ACCOUNT_NET) - net_baseline
-    return mem_total(ACCOUNT_DATA) + (net if net > 0 else 0)
+    return mem_total(ACCOUNT_DATA) + (net >> 20 << 20 if net > 0 else 0)
 
 
 cdef inline bint only_volatile(int64_t policy) noexcept nogil:
