@@ -28,6 +28,7 @@ cdef struct accept_message_t:
     message_t message
     int fd
     uint32_t flags
+    uint64_t id                  # given on acceptance, so that ids follow the order of connecting
 
 cdef extern from *:
     """
@@ -77,7 +78,7 @@ cdef void open_here(message_t *message, void *context) noexcept nogil:
     cdef net_thread_t *net = <net_thread_t *>(<proactor_t *>context).context
     cdef executor_t *executor = <executor_t *>net.context
     cdef server_t *server = executor.server
-    connection_open(net, &server.service, accepted.fd, atomic_add(&server.next_client_id, 1), accepted.flags)
+    connection_open(net, &server.service, accepted.fd, accepted.id, accepted.flags)
     net_free(accepted)
 
 
@@ -102,6 +103,7 @@ cdef void on_accept(listener_t *listener, int fd) noexcept nogil:
     accepted = <accept_message_t *>net_zalloc(sizeof(accept_message_t))
     accepted.fd = fd
     accepted.flags = flags
+    accepted.id = atomic_add(&server.next_client_id, 1)
     accepted.message.run = open_here
     target = server.executors[(atomic_add(&server.listener_next, 1) - 1) % server.thread_count]
     if target == self.executor:
