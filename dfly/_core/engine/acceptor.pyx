@@ -4,7 +4,7 @@ A descriptor travels to its thread in an accept_message_t (heap; freed by the re
 written and closed here, with Redis' words, before a connection exists.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport fprintf, stderr
 from libc.string cimport memcmp, memset, strlen, strerror
 
