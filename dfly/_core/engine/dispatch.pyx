@@ -752,6 +752,12 @@ cdef inline bint must_wait(const connection_t *connection) noexcept nogil:
     return connection.is_busy or connection.is_client_paused or connection.is_paused_for_output
 
 
+cdef inline bint over_hard_limit(executor_t *self, connection_t *connection) noexcept nogil:
+    """client-output-buffer-limit normal: closed at once; the soft limit is the cron's."""
+    cdef int64_t limit = self.server.settings.output_limits[0].hard_bytes
+    return limit != 0 and connection_output_bytes(connection) > <size_t>limit
+
+
 cdef size_t process_window(executor_t *self, connection_t *connection, const char *data, size_t size) noexcept nogil:
     """Executes what is complete in the window; returns the bytes it is done with."""
     cdef size_t offset = 0
@@ -786,6 +792,10 @@ cdef size_t process_window(executor_t *self, connection_t *connection, const cha
         if result == PARSE_ERROR:
             connection_prepare_output(connection)
             fail_protocol(self, connection)
+            return size
+        if unlikely(over_hard_limit(self, connection)):
+            self.stats.output_limit_closes += 1
+            connection_close(connection)
             return size
         if result == PARSE_NEED_MORE:
             break
