@@ -5,7 +5,7 @@ allocated. Floating point: Redis computes in the machine's long double and print
 trailing zeros, which clients see byte for byte; so do we, through the C library.
 """
 
-from libc.errno cimport EINVAL, ERANGE, errno
+from libc cimport errno as c_errno
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memchr, memcpy
@@ -43,12 +43,12 @@ cdef bint parse_long_double(const char *data, size_t size, long double *out) noe
         return False
     memcpy(text, data, size)
     text[size] = 0
-    errno = 0
+    c_errno.errno = 0
     value = strtold(text, &end)
-    if <size_t>(end - text) != size or errno == EINVAL or isnan_long(value):
+    if <size_t>(end - text) != size or c_errno.errno == c_errno.EINVAL or isnan_long(value):
         return False
     # Out of range: an overflow to infinity or an underflow to zero.
-    if errno == ERANGE and (isinf_long(value) or value == 0):
+    if c_errno.errno == c_errno.ERANGE and (isinf_long(value) or value == 0):
         return False
     out[0] = value
     return True
