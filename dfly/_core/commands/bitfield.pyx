@@ -128,8 +128,10 @@ cdef int64_t add_signed(const field_t *field, int64_t value, int64_t delta, bint
     cdef int64_t highest = INT64_MAX >> (64 - field.width)
     cdef int64_t lowest = -highest - 1
     cdef int64_t total = <int64_t>(<uint64_t>value + <uint64_t>delta)
-    cdef bint above = total > highest
-    cdef bint below = total < lowest
+    cdef int64_t headroom = <int64_t>(<uint64_t>highest - <uint64_t>value)
+    # Redis' room above a value of SET far below the field's range wraps around: it saturates at the top.
+    cdef bint above = total > highest or (field.width < 64 and delta > headroom)
+    cdef bint below = not above and total < lowest
     if ((value ^ total) & (delta ^ total)) < 0:
         # The sum left 64 bits, so its sign is the wrong one.
         above = value >= 0

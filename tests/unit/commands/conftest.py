@@ -26,7 +26,7 @@ class Oracle:
         self.client.command("PUBLISH", self.MARK, "")
         events = []
         while True:
-            _, _, channel, key = plain(self.listener.receive().tree)
+            _, _, channel, key = plain(self.listener.read().tree)
             if channel == self.MARK:
                 return reply.raw, events
             events.append((channel.split(b":", 1)[1].decode(), key))
