@@ -128,6 +128,9 @@ class Duel:
                 self.mismatch(protocol, mode, commands, index, expected_reply.raw, actual_reply.raw)
                 return
         for step in sorted(expected[1].keys() | actual[1].keys(), key=repr):
+            if self.oracle.kind == "valkey" and step[1:3] == (b"OBJECT", b"ENCODING"):
+                # Valkey embeds by the size of key and value together; encodings follow Redis 7.0.
+                continue
             left, right = expected[1].get(step), actual[1].get(step)
             if left is None or right is None or not replies_agree(step[1:], left, right):
                 walked = [*commands, [b"(walk)", *step]]

@@ -9,13 +9,13 @@ every token is free. It records what the door notifies, in order.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from dfly._core.commands.bit_words cimport (bit_operation_t, bits_combine, bits_count, bits_find, bits_read_field,
-                                            bits_write_field)
+from dfly._core.commands.bit_words cimport (bit_operation_t, bits_combine, bits_count, bits_find,
+                                            bits_read_field, bits_write_field)
 from dfly._core.commands.numbers cimport LONG_DOUBLE_TEXT_MAX, format_long_double, parse_long_double
-from dfly._core.engine.command cimport KIND_KEY, KIND_TRANSACTION, call_t, command_spec_t, find_command
+from dfly._core.engine.command cimport KIND_KEY, KIND_TRANSACTION, call_t, find_command
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.engine.shard cimport (database_t, shard_acquire, shard_database, shard_free, shard_new, shard_of,
-                                      shard_release, shard_t)
+from dfly._core.engine.shard cimport (database_t, shard_acquire, shard_database, shard_free, shard_new,
+                                      shard_of, shard_release, shard_t)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run, transaction_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport connection_t
@@ -32,8 +32,8 @@ __abi__ = DFLY_ABI_STAMP
 registration.register_all()
 
 
-cdef void record_event(shard_t *shard, database_t *database, const char *key, size_t key_size, int event_class,
-                       const char *event, void *context) noexcept nogil:
+cdef void record_event(shard_t *shard, database_t *database, const char *key, size_t key_size,
+                       int event_class, const char *event, void *context) noexcept nogil:
     cdef char head[64]
     cdef int size = snprintf(head, sizeof(head), "%d %s %zu ", event_class, event, key_size)
     reply_raw(<reply_t *>context, head, size)

@@ -10,7 +10,9 @@ from dfly._core.testing.commands_testing import combine_bits, count_bits, find_b
 
 AND, OR, XOR, NOT = range(4)
 # Long runs of equal bytes make the word loops turn; their edges come from random ones.
-runs = st.builds(lambda byte, size: bytes([byte]) * size, st.sampled_from([0, 0, 255, 255, 1, 128]), st.integers(0, 90))
+runs = st.builds(
+    lambda byte, size: bytes([byte]) * size, st.sampled_from([0, 0, 255, 255, 1, 128]), st.integers(0, 90)
+)
 data = st.lists(st.one_of(runs, st.binary(max_size=3)), min_size=1, max_size=4).map(b"".join)
 some_data = data.filter(len)
 

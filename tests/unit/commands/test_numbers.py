@@ -30,8 +30,8 @@ def test_format(text, expected):
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b" 1", b"1 ", b"\t1", b"1x", b"1\x00", b"nan", b"-nan", b"abc", b"1e5000", b"-1e5000", b"1e-5000", b"--1",
-     b"1e", b"0" * 5120],
+    [b"", b" 1", b"1 ", b"\t1", b"1x", b"1\x00", b"nan", b"-nan", b"abc", b"1e5000", b"-1e5000", b"1e-5000",
+     b"--1", b"1e", b"0" * 5120],
 )  # fmt: skip
 def test_refused(text):
     assert long_double_text(text) is None
