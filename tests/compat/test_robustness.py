@@ -164,8 +164,9 @@ def test_pipeline_of_a_client_that_does_not_read(start):
     wait_for_clients(server, 1)
 
 
-def test_output_buffer_limit_closes(start_pair):
-    """A reply beyond the hard limit closes its connection, as Redis does; within it, it is served."""
+@pytest.mark.parametrize("greedy_commands", [encode("MGET", *["large"] * 40), encode("GET", "large") * 40])
+def test_output_buffer_limit_closes(start_pair, greedy_commands):
+    """Replies beyond the hard limit close the connection, as in Redis; within it, it is served."""
     for server in start_pair(client_output_buffer_limit="normal 1mb 0 0").servers():
         with server.connect() as admin:
             admin.command("SET", "large", "x" * 500_000)
@@ -174,7 +175,7 @@ def test_output_buffer_limit_closes(start_pair):
         with server.connect() as greedy:
             greedy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             try:
-                greedy.send(encode("MGET", *["large"] * 40))
+                greedy.send(greedy_commands)
                 time.sleep(0.5)
                 received, closed = greedy.read_until_silent(2.0)
             except (ConnectionLost, OSError):
