@@ -11,10 +11,10 @@ they are used, so that the cache misses of one window overlap.
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from dfly._core.commands.strings cimport overwrite_key
+from dfly._core.commands.strings cimport overwrite_key, reply_value
 from dfly._core.engine.command cimport (ACL_STRING, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
                                         COMMAND_WRITE, KEY_ACCESS, KEY_INSERT, KEY_OW, KEY_RO, KEY_UPDATE,
-                                        command_spec_t, register_commands, transaction_row)
+                                        call_t, command_spec_t, register_commands, transaction_row)
 from dfly._core.engine.database cimport NOTIFY_STRING, find_read, find_write, update_end
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport (TRANSACTION_DONE, hop_on_keys, transaction_scope,
@@ -113,6 +113,16 @@ cdef void mget_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
         if tx.state != NULL:
             add_fragment(tx, i, reply, start)
         i += 1
+
+
+cdef void mget_one_command(call_t *call) noexcept nogil:
+    """MGET of a single key: the dispatcher treats it as a command with one key."""
+    cdef dash_ref_t ref
+    reply_array(call.reply, 1)
+    if find_read(&call.scope, &call.key, &ref) and object_is_string(&ref.entry.value):
+        reply_value(call.reply, &ref.entry.value)
+    else:
+        reply_null(call.reply)
 
 
 cdef int mget_step(transaction_t *tx) noexcept nogil:
@@ -261,6 +271,7 @@ def register():
     cdef uint64_t grow = COMMAND_WRITE | COMMAND_DENYOOM
     rows[0] = transaction_row("mget", -2, COMMAND_READONLY | COMMAND_FAST, ACL_STRING, 1, -1, 1,
                               KEY_RO | KEY_ACCESS, mget_step)
+    rows[0].handler = mget_one_command
     rows[1] = transaction_row("mset", -3, grow, ACL_STRING, 1, -1, 2, KEY_OW | KEY_UPDATE, mset_step)
     rows[2] = transaction_row("msetnx", -3, grow, ACL_STRING, 1, -1, 2, KEY_OW | KEY_INSERT, msetnx_step)
     register_commands(rows, ROW_COUNT)

@@ -111,7 +111,8 @@ cdef class Shards:
             self.proactor.now_ms = wall_ms()
             reply_reset(&self.events)
             reply_reset(&self.reply)
-            if call.spec.kind == KIND_KEY:
+            has_one_key = call.spec.handler != NULL and call.argc == <uint32_t>call.spec.first_key + 1
+            if call.spec.kind == KIND_KEY or (call.spec.kind == KIND_TRANSACTION and has_one_key):
                 self._run_on_shard(&call)
             elif call.spec.kind == KIND_TRANSACTION:
                 self._run_transaction(&call)
