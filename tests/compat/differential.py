@@ -172,7 +172,10 @@ class Duel:
                 for index, command in enumerate(commands):
                     done.append(connections[index % len(connections)].command(*command))
             encodings = self.oracle.kind != "valkey"  # Valkey's strings are "embstr" by other lengths
-            return done, walk_databases(connections[0], encodings) if walk else {}
+            if not walk:
+                return done, {}
+            possible_keys = {argument for command in commands for argument in command[1:]}
+            return done, walk_databases(connections[0], possible_keys, encodings)
         except (ConnectionLost, ReplyTimeout, ProtocolViolation) as error:
             script = "\n".join(f"    {show(command)}" for command in commands)
             server.process.poll()
@@ -235,11 +238,15 @@ def raw_of(reply):
     return b"(nothing)" if reply is None else reply.raw
 
 
-def walk_databases(connection, encodings=True):
-    """Everything that is stored: {(database, command...): reply}."""
+def walk_databases(connection, possible_keys, encodings):
+    """Everything that is stored: {(database, command...): reply}.
+
+    Redis counts keys that are due until it comes across them; asking for all that may exist settles that.
+    """
     found = {}
     for database in WALKED_DATABASES:
         connection.command("SELECT", database)
+        connection.command("EXISTS", b"", *possible_keys)
         keys = sorted(connection.command("KEYS", "*").value)
         found[(database, b"KEYS", b"*")] = Reply(b"".join(b"%d:%b " % (len(key), key) for key in keys))
         types = connection.pipeline([("TYPE", key) for key in keys])

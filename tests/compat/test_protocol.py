@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from .arguments import examples, keys, modes, protocols, values
@@ -253,6 +253,7 @@ changes = st.tuples(
 @example(parts=[b"*1\r\n$4\r\nPING\r\n"], changes=[("delete", 12, 0)], cuts=[], protocol=2)
 def test_damaged_streams(duel, parts, changes, cuts, protocol):
     data = damage(b"".join(parts), changes)
+    assume(b"hello" not in data.lower())  # as a command it would tell the version
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     chunks = [data[left:right] for left, right in zip(edges, edges[1:], strict=False)]
     duel.compare_bytes(data, protocol, chunks)
