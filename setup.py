@@ -32,10 +32,20 @@ def version():
 def abi_stamp():
     """Hash of every header of the build; struct layouts cannot differ between equal stamps."""
     digest = hashlib.sha256(BUILD.encode())
+    digest.update(repr(find_mimalloc()).encode())
     for path in sorted([*CORE.rglob("*.pxd"), *CORE.rglob("*.h")]):
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def stamp_file(stamp):
+    """A file that changes when the stamp does: every module depends on it, so none stays behind."""
+    path = ROOT / "build" / "abi_stamp"
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists() or path.read_text() != stamp:
+        path.write_text(stamp)
+    return str(path.relative_to(ROOT))
 
 
 def find_mimalloc():
@@ -77,7 +87,7 @@ def extensions():
     compile_flags, link_flags = flags()
     stamp = abi_stamp()
     mimalloc = find_mimalloc()
-    headers = sorted(str(p.relative_to(ROOT)) for p in CORE.rglob("*.h"))
+    headers = [stamp_file(stamp), *sorted(str(p.relative_to(ROOT)) for p in CORE.rglob("*.h"))]
     for path in sorted(CORE.rglob("*.pyx")):
         name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
         module_flags = [*compile_flags, f'-DDFLY_ABI_STAMP="{stamp}"']

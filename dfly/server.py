@@ -152,7 +152,9 @@ class Process:
 
     def start(self):
         """Opens sockets, starts threads; returns when clients are served."""
+        from dfly._core import check_abi
         from dfly._core.server import Server
+        check_abi()
         settings = self.settings
         with contextlib.suppress(OSError):
             os.chdir(settings["dir"])

@@ -86,6 +86,22 @@ def test_half_closed_peer_gets_its_replies(healthy):
         assert connection.read_until_closed() == b""
 
 
+def test_half_closed_peer_that_reads_late(start):
+    """More replies than the server holds for one connection, and commands that other threads answer."""
+    server = start()
+    if server.kind != "dfly":
+        pytest.skip("Redis drops what the socket does not take at the moment of the half close")
+    with server.connect(timeout=60) as connection:
+        connection.command("SET", "half", "x" * 100_000)
+        connection.send((encode("GET", "half") + encode("MGET", "half", "a", "b", "c")) * 300 + encode("INFO", "cpu"))
+        connection.socket.shutdown(socket.SHUT_WR)
+        time.sleep(0.3)
+        received = connection.read_until_closed()
+    one = len(b"$100000\r\n") + 100_002
+    assert len(received[: 300 * (2 * one + 4 + 15)]) == 300 * (2 * one + 4 + 15)
+    assert b"used_cpu_sys" in received[300 * (2 * one + 4 + 15) :]
+
+
 def test_resetting_peers(healthy):
     """Connections reset with commands in flight, half-sent commands and unread replies."""
     with healthy.connect() as connection:

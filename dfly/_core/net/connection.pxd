@@ -51,6 +51,7 @@ cdef struct connection_t:
     bint is_busy                 # a batch waits for other threads: input is kept
     bint is_closed               # the stream is gone; kept only for `references`
     bint is_paused_for_output
+    bint is_peer_done            # half-closed: closes once all that arrived is answered
     bint is_processing           # on_input is running: bytes that arrive meanwhile are kept
     uint32_t references
     uint64_t id

@@ -102,8 +102,9 @@ cdef void net_thread_flush(net_thread_t *self) noexcept nogil:
 
 
 cdef void close_if_finished(connection_t *self) noexcept nogil:
-    if (self.flags & CONNECTION_CLOSE_AFTER_REPLY and not self.is_busy and self.output.size == 0
-            and not self.stream.is_sending):
+    cdef bint waits = self.is_client_paused or self.is_paused_for_output
+    if ((self.flags & CONNECTION_CLOSE_AFTER_REPLY or self.is_peer_done and not waits)
+            and not self.is_busy and self.output.size == 0 and not self.stream.is_sending):
         stream_close(&self.stream, 0)
 
 
@@ -113,18 +114,19 @@ cdef void on_sent(stream_t *stream, size_t sent) noexcept nogil:
     if self.output.size > 0:
         connection_queue_flush(self)
         return
-    close_if_finished(self)
     if self.is_paused_for_output and not self.stream.is_closing:
         self.is_paused_for_output = False
         stream_resume_reading(&self.stream)
         self.service.on_input(self, NULL, 0)
+    close_if_finished(self)
 
 
 cdef void on_data(stream_t *stream, const char *data, size_t size) noexcept nogil:
     cdef connection_t *self = <connection_t *>stream
     if size == 0:
-        # The peer has finished sending: what it asked for is still answered.
-        connection_close_after_reply(self)
+        # The peer has finished sending: what it asked for, and what is kept of it, is still answered.
+        self.is_peer_done = True
+        connection_queue_flush(self)
         return
     self.bytes_in += size
     self.thread.net_input_bytes += size

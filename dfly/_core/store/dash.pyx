@@ -789,33 +789,32 @@ cdef void dash_prefetch_bucket(dash_t *self, uint64_t hash) noexcept nogil:
     prefetch(bucket + 1)
 
 
-cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil:
+cdef inline uint32_t probable_slots(dash_t *self, uint64_t hash, entry_t **out_entries) noexcept nogil:
+    """Slots whose fingerprint fits, in the home bucket or, if none does there, in the next one."""
     cdef uint64_t word = self.directory[directory_index(hash, self.depth)]
-    cdef uint32_t home = home_bucket(hash, word_regular(word))
-    cdef bucket_t *bucket = &segment_buckets(word_segment(word))[home]
-    cdef entry_t *entries = segment_entries(word_segment(word), word_total(word)) + home * DASH_SLOTS
+    cdef segment_t *segment = word_segment(word)
+    cdef uint32_t b = home_bucket(hash, word_regular(word))
+    cdef bucket_t *bucket = &segment_buckets(segment)[b]
     cdef uint32_t mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
     if mask == 0:
-        home = next_bucket(home, word_regular(word))
-        bucket = &segment_buckets(word_segment(word))[home]
-        entries = segment_entries(word_segment(word), word_total(word)) + home * DASH_SLOTS
+        b = next_bucket(b, word_regular(word))
+        bucket = &segment_buckets(segment)[b]
         mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
+    out_entries[0] = segment_entries(segment, word_total(word)) + b * DASH_SLOTS
+    return mask
+
+
+cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil:
+    cdef entry_t *entries = NULL
+    cdef uint32_t mask = probable_slots(self, hash, &entries)
     while mask != 0:
         prefetch(entries + ctz(mask))
         mask &= mask - 1
 
 
 cdef void dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil:
-    cdef uint64_t word = self.directory[directory_index(hash, self.depth)]
-    cdef uint32_t home = home_bucket(hash, word_regular(word))
-    cdef bucket_t *bucket = &segment_buckets(word_segment(word))[home]
-    cdef entry_t *entry = segment_entries(word_segment(word), word_total(word)) + home * DASH_SLOTS
-    cdef uint32_t mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
-    if mask == 0:
-        home = next_bucket(home, word_regular(word))
-        bucket = &segment_buckets(word_segment(word))[home]
-        entry = segment_entries(word_segment(word), word_total(word)) + home * DASH_SLOTS
-        mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
+    cdef entry_t *entry = NULL
+    cdef uint32_t mask = probable_slots(self, hash, &entry)
     if mask != 0:
         entry += ctz(mask)
         if object_tag(&entry.value) & OBJECT_TAG_MASK == OBJECT_HEAP:
