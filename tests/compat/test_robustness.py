@@ -93,7 +93,8 @@ def test_half_closed_peer_that_reads_late(start):
         pytest.skip("Redis drops what the socket does not take at the moment of the half close")
     with server.connect(timeout=60) as connection:
         connection.command("SET", "half", "x" * 100_000)
-        connection.send((encode("GET", "half") + encode("MGET", "half", "a", "b", "c")) * 300 + encode("INFO", "cpu"))
+        requests = encode("GET", "half") + encode("MGET", "half", "a", "b", "c")
+        connection.send(requests * 300 + encode("INFO", "cpu"))
         connection.socket.shutdown(socket.SHUT_WR)
         time.sleep(0.3)
         received = connection.read_until_closed()
