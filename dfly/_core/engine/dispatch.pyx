@@ -25,22 +25,26 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
-from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_MAX, COMMAND_NO_AUTH,
+from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_MAX,
+                                        COMMAND_NO_AUTH, COMMAND_NO_MULTI,
                                         COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_WRITE,
                                         KIND_CONNECTION, KIND_CONTAINER, KIND_CONTROL, KIND_KEY,
                                         KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NO_AUTH, REFUSAL_NONE,
                                         REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t,
                                         find_command, find_subcommand, sanitize_error, transaction_t)
 from dfly._core.engine.eviction cimport make_room
-from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, executor_t, monitor_feed,
-                                             server_t, slowlog_add)
+from dfly._core.engine.execute cimport account_call, check_slow, run_on_shard
+from dfly._core.engine.multi cimport multi_abort, multi_discard, multi_queue, multi_t
+from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, control_submit,
+                                             executor_t, monitor_feed, server_t, slowlog_add)
 from dfly._core.engine.shard cimport (shard_database, shard_of, shard_release, shard_submit, shard_t,
                                       shard_try_acquire)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run
-from dfly._core.loop.mailbox cimport mailbox_push, message_t
+from dfly._core.engine.watch cimport unwatch_all
+from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
 from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLOSE_AFTER_REPLY,
-                                        CONNECTION_NO_TOUCH, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
+                                        CONNECTION_MULTI, CONNECTION_NO_TOUCH, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
                                         CONNECTION_REPLY_SKIP_NEXT, connection_close,
                                         connection_close_after_reply, connection_consume_input,
                                         connection_keep_input, connection_output_bytes,
@@ -48,11 +52,12 @@ from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLO
                                         connection_retain, connection_t, service_t)
 from dfly._core.resp.parser cimport (PARSE_EMPTY, PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, parser_next,
                                      parser_reset, parser_t, parser_trim)
-from dfly._core.resp.reply cimport reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_t
+from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_simple,
+                                    reply_t)
 from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value
 from dfly._core.store.object cimport key_init
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, cycle_ticks, likely, slice_t, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, cycle_ticks, likely, slice_t, unlikely
 from dfly._core.sys.clock cimport ticks_per_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -64,9 +69,6 @@ cdef enum:
     SCRATCH_KEEP = 1048576       # the scratch builder gives memory beyond this back
     OUTPUT_STOP = 33554432       # unsent reply bytes of one connection, above which it is not read any more
     REPLY_SILENT = 224           # CONNECTION_REPLY_OFF | _SKIP_NEXT | _SKIP
-
-cdef extern from "unistd.h" nogil:
-    ssize_t write(int fd, const void *data, size_t size) noexcept
 
 cdef struct batch_message_t:
     # The calls of one run for one shard whose token was taken. Owned by its pending_run_t.
@@ -95,41 +97,7 @@ cdef struct pending_run_t:
     batch_message_t *messages
 
 
-# ---- Execution of one call -----------------------------------------------------------------
-
-cdef inline void account_call(executor_t *self, call_t *call, uint64_t errors_before) noexcept nogil:
-    cdef command_stats_t *stats = &self.command_stats[call.spec.index]
-    stats.calls += 1
-    stats.ticks += call.ticks
-    if unlikely(call.reply.error_count != errors_before):
-        stats.failed += 1
-        self.stats.errors += 1
-    self.stats.commands += 1
-
-
-cdef void check_slow(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
-    cdef int64_t limit = self.server.settings.slowlog_log_slower_than_us
-    cdef int64_t duration_us = <int64_t>(<double>call.ticks / ticks_per_us())
-    # AUTH and HELLO carry passwords.
-    if duration_us >= limit and not call.spec.flags & (COMMAND_SKIP_SLOWLOG | COMMAND_NO_AUTH):
-        slowlog_add(self, connection, call.argv, call.argc, duration_us)
-
-
-cdef inline void run_on_shard(call_t *call, shard_t *shard, uint32_t database_index, int64_t now_ms,
-                              bint keep_access, reply_t *reply) noexcept nogil:
-    """One single-key command under the shard's token."""
-    call.scope.shard = shard
-    call.scope.database = shard_database(shard, database_index)
-    call.scope.now_ms = now_ms
-    call.scope.keep_access = keep_access
-    call.reply = reply
-    if unlikely(shard.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
-        if not make_room(&call.scope):
-            shard.stats.oom_rejections += 1
-            reply_error(reply, "OOM command not allowed when used memory > 'maxmemory'.")
-            return
-    call.spec.handler(call)
-
+# ---- What is not executed ------------------------------------------------------------------
 
 cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply_t *reply) noexcept nogil:
     """Redis' words for a command that is not executed."""
@@ -152,6 +120,9 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
         size = <int>(name.size if name.size < 128 else 128)
         snprintf(text, sizeof(text), "ERR unknown command '%.*s', with args beginning with: %s",
                  size, name.data, arguments)
+    elif call.refusal == REFUSAL_ARITY and call.spec.prepare != NULL:
+        snprintf(text, sizeof(text), "EXECABORT Transaction discarded because of: "
+                 "wrong number of arguments for '%s' command", call.spec.name)
     elif call.refusal == REFUSAL_ARITY:
         snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call.spec.name)
     elif call.refusal == REFUSAL_SUBCOMMAND:
@@ -550,6 +521,8 @@ cdef void finish_run(executor_t *self, pending_run_t *run) noexcept nogil:
         connection_prepare_output(connection)
         for i in range(run.count):
             reply_raw(&connection.output, run.slots[i].source.data + run.slots[i].offset, run.slots[i].size)
+    else:
+        connection_left(connection)
     while run.messages != NULL:
         batch = run.messages
         run.messages = batch.next
@@ -573,6 +546,8 @@ cdef void transaction_finished(transaction_t *transaction) noexcept nogil:
     connection.is_busy = False
     if not connection.is_closed:
         take_transaction_reply(self, connection, transaction)
+    else:
+        connection_left(connection)
     transaction_free(transaction)
     dispatch_resume(connection)
     connection_release(connection)
@@ -600,13 +575,12 @@ cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *
     """True when it is complete and its reply appended; False: the connection waits."""
     cdef transaction_t *transaction
     cdef server_t *server = self.server
-    cdef uint64_t one = 1
     if unlikely(server.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
         if not room_for_transaction(self, connection):
             self.shard.stats.oom_rejections += 1
             reply_error(&connection.output, "OOM command not allowed when used memory > 'maxmemory'.")
             return True
-    transaction = transaction_new(call, &self.proactor, server.shards, server.thread_count,
+    transaction = transaction_new(call, NULL, &self.proactor, server.shards, server.thread_count,
                                   server.proactors, server.thread_count)
     transaction.on_done = transaction_finished
     if call.spec.kind == KIND_TRANSACTION and transaction_run(transaction):
@@ -616,8 +590,7 @@ cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *
     connection.is_busy = True
     connection_retain(connection)
     if call.spec.kind == KIND_CONTROL:
-        mailbox_push(&server.control, &transaction.done_message)
-        write(server.control_fd, &one, 8)
+        control_submit(server, transaction)
     return False
 
 
@@ -656,7 +629,11 @@ cdef bint must_pause(executor_t *self, const call_t *call) noexcept nogil:
         return False
     if call.spec.kind == KIND_CONNECTION or call.spec.kind == KIND_CONTROL:
         return False
-    return server.pause_mode == PAUSE_ALL or call.spec.flags & COMMAND_WRITE != 0
+    if server.pause_mode == PAUSE_ALL or call.spec.flags & COMMAND_WRITE != 0:
+        return True
+    # An EXEC waits if what is queued writes.
+    return (call.spec.prepare != NULL and call.connection.multi != NULL
+            and (<multi_t *>call.connection.multi).flags & COMMAND_WRITE != 0)
 
 
 cdef void pause_connection(executor_t *self, connection_t *connection) noexcept nogil:
@@ -667,6 +644,35 @@ cdef void pause_connection(executor_t *self, connection_t *connection) noexcept 
         connection_retain(connection)
 
 
+cdef inline bint is_queued(const connection_t *connection, const call_t *call) noexcept nogil:
+    return connection.flags & CONNECTION_MULTI != 0 and not (
+        call.refusal == REFUSAL_NONE and call.spec.flags & COMMAND_IMMEDIATE)
+
+
+cdef bint queue_call(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    """Between MULTI and EXEC; False: the command is executed all the same."""
+    if not is_queued(connection, call):
+        return False
+    if call.refusal != REFUSAL_NONE:
+        refuse(self, connection, call, &connection.output)
+        if call.spec != NULL and call.spec.prepare != NULL:
+            # EXEC with arguments ends the transaction.
+            connection_left(connection)
+        else:
+            multi_abort(connection)
+    elif call.spec.flags & COMMAND_NO_MULTI:
+        reply_error(&connection.output, "ERR Command not allowed inside a transaction")
+        multi_abort(connection)
+    elif self.server.settings.maxmemory != 0 and not room_for_transaction(self, connection):
+        # Reads too: a queue may grow without end.
+        reply_error(&connection.output, "OOM command not allowed when used memory > 'maxmemory'.")
+        multi_abort(connection)
+    else:
+        multi_queue(connection, call)
+        reply_simple(&connection.output, "QUEUED")
+    return True
+
+
 cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
     """Executes calls in order; returns how many are done (a waiting one counts as done)."""
     cdef uint32_t i = 0
@@ -674,12 +680,14 @@ cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *call
     cdef call_t *call
     while i < count:
         call = &calls[i]
-        if unlikely(connection.flags & (CONNECTION_CLOSE_AFTER_REPLY | REPLY_SILENT) != 0):
-            if connection.flags & CONNECTION_CLOSE_AFTER_REPLY:
-                return count
+        if unlikely(connection.flags & CONNECTION_CLOSE_AFTER_REPLY != 0):
+            return count
         if unlikely(self.server.pause_mode != PAUSE_OFF) and must_pause(self, call):
             pause_connection(self, connection)
             return i
+        if unlikely(connection.flags & CONNECTION_MULTI != 0) and queue_call(self, connection, call):
+            i += 1
+            continue
         end = i + 1
         if likely(call.refusal == REFUSAL_NONE and call.kind == KIND_KEY):
             if likely(self.server.pause_mode == PAUSE_OFF and connection.flags & REPLY_SILENT == 0):
@@ -703,12 +711,16 @@ cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *call
 cdef uint32_t run_monitored(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
     """Somebody watches: one command at a time, shown after it ran (SELECT shows its new database)."""
     cdef uint32_t i
+    cdef bint queued
     cdef call_t *call
     for i in range(count):
         call = &calls[i]
+        queued = is_queued(connection, call)
         if run_batch(self, connection, call, 1) == 0:
             return i
-        if call.refusal == REFUSAL_NONE and not call.spec.flags & (COMMAND_SKIP_MONITOR | COMMAND_ADMIN):
+        # What is queued shows when EXEC runs it.
+        if (call.refusal == REFUSAL_NONE and not queued
+                and not call.spec.flags & (COMMAND_SKIP_MONITOR | COMMAND_ADMIN)):
             # Arguments of AUTH and HELLO are passwords.
             monitor_feed(self, connection, call.argv, 1 if call.spec.flags & COMMAND_NO_AUTH else call.argc)
         if connection.is_busy or connection.flags & REPLY_SILENT:
@@ -856,8 +868,22 @@ cdef void dispatch_resume(connection_t *connection) noexcept nogil:
     connection_queue_flush(connection)
 
 
+cdef void connection_left(connection_t *connection) noexcept nogil:
+    """It is closed and nothing of it is in flight: it leaves what it was part of."""
+    multi_discard(connection)
+    unwatch_all(connection, (<executor_t *>connection.thread.context).server.shards)
+
+
+cdef void on_close(connection_t *connection) noexcept nogil:
+    atomic_sub(&(<executor_t *>connection.thread.context).server.connected_clients, 1)
+    # An EXEC in flight still needs its watch: what waits calls connection_left when it is done.
+    if not connection.is_busy:
+        connection_left(connection)
+
+
 cdef void dispatch_service(service_t *out) noexcept nogil:
     out.on_input = on_input
+    out.on_close = on_close
 
 
 cdef void dispatch_init(executor_t *self) noexcept nogil:
