@@ -235,7 +235,8 @@ def test_mset_is_seen_whole_or_not_at_all(start, threads):
                 lines = []
                 for _ in range(30):
                     value = str(chance.random())
-                    lines.append(["MSET", *[word for name in chance.sample(names, 10) for word in (name, value)]])
+                    shuffled = chance.sample(names, 10)
+                    lines.append(["MSET", *[word for name in shuffled for word in (name, value)]])
                 connection.pipeline(lines)
 
     def reader(index, chance, until):
@@ -259,8 +260,8 @@ def test_watch_makes_increments_safe(start, threads):
                 key = chance.choice(["c1", "c2"])
                 connection.command("WATCH", key)
                 value = int(connection.command("GET", key).value or 0)
-                replies = connection.pipeline([["MULTI"], ["SET", key, str(value + 1)], ["INCR", "total"], ["EXEC"]])
-                if replies[-1].value is not None:
+                lines = [["MULTI"], ["SET", key, str(value + 1)], ["INCR", "total"], ["EXEC"]]
+                if connection.pipeline(lines)[-1].value is not None:
                     done[index] += 1
 
     workers(4, counter, seconds=3)
