@@ -19,7 +19,7 @@ Kinds say where a handler runs:
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from dfly._core.engine.shard cimport grant_t, scope_t, shard_t
+from dfly._core.engine.shard cimport grant_t, scope_t, shard_t, token_set_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport connection_t
@@ -195,6 +195,8 @@ cdef struct transaction_t:
     uint32_t *lock_shards        # the shards it is atomic over, ascending
     uint32_t lock_count
     uint32_t locked              # how many of them it holds, from the first
+    token_set_t *held            # what the thread's batch holds: from the one before, for the one after
+    bint uses_held               # its tokens are the batch's
     bint is_inside               # a command of an EXEC, which holds its tokens for it
     bint is_released             # gave its tokens back before its end
     grant_t grant                # the token it waits for

@@ -38,7 +38,7 @@ from dfly._core.engine.multi cimport multi_abort, multi_discard, multi_queue, mu
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, control_submit,
                                              executor_t, monitor_feed, server_t, slowlog_add)
 from dfly._core.engine.shard cimport (shard_database, shard_of, shard_release, shard_submit, shard_t,
-                                      shard_try_acquire)
+                                      shard_try_acquire, tokens_release)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run
 from dfly._core.engine.watch cimport unwatch_all
 from dfly._core.loop.mailbox cimport message_t
@@ -549,7 +549,9 @@ cdef void transaction_finished(transaction_t *transaction) noexcept nogil:
     else:
         connection_left(connection)
     transaction_free(transaction)
+    # What follows in the connection's input may use the same tokens.
     dispatch_resume(connection)
+    tokens_release(&self.held, self.server.shards)
     connection_release(connection)
 
 
@@ -583,6 +585,7 @@ cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *
     transaction = transaction_new(call, NULL, &self.proactor, server.shards, server.thread_count,
                                   server.proactors, server.thread_count)
     transaction.on_done = transaction_finished
+    transaction.held = &self.held
     if call.spec.kind == KIND_TRANSACTION and transaction_run(transaction):
         take_transaction_reply(self, connection, transaction)
         transaction_free(transaction)
@@ -598,6 +601,7 @@ cdef bint room_for_transaction(executor_t *self, connection_t *connection) noexc
     """Evicts from this thread's shard if it must; several shards' worth is left to their own writers."""
     cdef call_t *call = &self.calls[0]
     cdef bint has_room = True
+    tokens_release(&self.held, self.server.shards)
     if shard_try_acquire(self.shard):
         call.scope.shard = self.shard
         call.scope.database = shard_database(self.shard, connection.database_index)
@@ -675,6 +679,15 @@ cdef bint queue_call(executor_t *self, connection_t *connection, call_t *call) n
 
 cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
     """Executes calls in order; returns how many are done (a waiting one counts as done)."""
+    cdef uint32_t done
+    done = run_calls(self, connection, calls, count)
+    if unlikely(self.held.count != 0):
+        tokens_release(&self.held, self.server.shards)
+    return done
+
+
+cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *calls,
+                        uint32_t count) noexcept nogil:
     cdef uint32_t i = 0
     cdef uint32_t end
     cdef call_t *call
@@ -693,6 +706,8 @@ cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *call
             if likely(self.server.pause_mode == PAUSE_OFF and connection.flags & REPLY_SILENT == 0):
                 while end < count and calls[end].refusal == REFUSAL_NONE and calls[end].kind == KIND_KEY:
                     end += 1
+            if unlikely(self.held.count != 0):
+                tokens_release(&self.held, self.server.shards)
             if not run_keys(self, connection, call, end - i):
                 return end
         elif call.refusal != REFUSAL_NONE:
@@ -888,6 +903,7 @@ cdef void dispatch_service(service_t *out) noexcept nogil:
 
 cdef void dispatch_init(executor_t *self) noexcept nogil:
     self.calls = <call_t *>net_zalloc(BATCH_MAX * sizeof(call_t))
+    self.held.shards = <uint32_t *>net_zalloc(self.server.thread_count * sizeof(uint32_t))
     self.arguments_capacity = ARGUMENTS_MIN
     self.arguments = <slice_t *>net_alloc(ARGUMENTS_MIN * sizeof(slice_t))
     self.command_stats = <command_stats_t *>net_zalloc(COMMAND_MAX * sizeof(command_stats_t))
@@ -899,5 +915,6 @@ cdef void dispatch_deinit(executor_t *self) noexcept nogil:
     reply_deinit(&self.scratch)
     reply_deinit(&self.discarded)
     net_free(self.calls)
+    net_free(self.held.shards)
     net_free(self.arguments)
     net_free(self.command_stats)

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.command cimport call_t, transaction_t
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.engine.shard cimport shard_t
+from dfly._core.engine.shard cimport shard_t, token_set_t
 from dfly._core.loop.mailbox cimport mailbox_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.loop.timer cimport timer_t
@@ -62,6 +62,7 @@ cdef struct executor_t:
     executor_stats_t stats
     command_stats_t *command_stats       # by command_spec_t.index
     # The batch being executed.
+    token_set_t held             # tokens its transactions have left for the next one
     call_t *calls
     slice_t *arguments
     uint32_t arguments_capacity

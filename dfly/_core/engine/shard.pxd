@@ -82,6 +82,11 @@ cdef struct grant_t:
     proactor_t *home             # where on_granted runs, with the proactor as context
     message_run_t on_granted
 
+cdef struct token_set_t:
+    # Tokens that a thread keeps from one transaction of a batch to the next.
+    uint32_t *shards             # ascending; capacity: the number of shards
+    uint32_t count
+
 cdef struct scope_t:
     # Where an operation runs.
     shard_t *shard
@@ -104,6 +109,7 @@ cdef bint shard_try_lock(shard_t *self) noexcept nogil
 # True: ours now. False: grant.on_granted will run on grant.home's thread, and then it is ours.
 cdef bint shard_lock(shard_t *self, grant_t *grant) noexcept nogil
 cdef void shard_unlock(shard_t *self) noexcept nogil         # runs what came into the inbox meanwhile
+cdef void tokens_release(token_set_t *self, shard_t **shards) noexcept nogil
 cdef void shard_open_books(shard_t *self) noexcept nogil     # allocations of this thread count for this shard
 cdef void shard_close_books(shard_t *self) noexcept nogil
 

@@ -162,6 +162,13 @@ cdef bint shard_lock(shard_t *self, grant_t *grant) noexcept nogil:
     return False
 
 
+cdef void tokens_release(token_set_t *self, shard_t **shards) noexcept nogil:
+    # Descending: who waits for the first of them will find the others free.
+    while self.count > 0:
+        self.count -= 1
+        shard_unlock(shards[self.shards[self.count]])
+
+
 cdef bint policy_tracks_access(int64_t policy) noexcept nogil:
     return (policy == POLICY_ALLKEYS_LRU or policy == POLICY_ALLKEYS_LFU
             or policy == POLICY_VOLATILE_LRU or policy == POLICY_VOLATILE_LFU)

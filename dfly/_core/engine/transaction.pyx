@@ -14,7 +14,8 @@ from dfly._core.engine.command cimport (COMMAND_GLOBAL, HOP_ALL, HOP_KEYS, HOP_O
                                         TRANSACTION_HOP, TRANSACTION_WAIT, TRANSACTION_YIELD, call_t,
                                         command_key_positions, hop_message_t, hop_target_t, key_result_t)
 from dfly._core.engine.shard cimport (scope_t, shard_close_books, shard_database, shard_lock, shard_of,
-                                      shard_open_books, shard_submit, shard_t, shard_unlock)
+                                      shard_open_books, shard_submit, shard_t, shard_unlock, token_set_t,
+                                      tokens_release)
 from dfly._core.loop.mailbox cimport message_run_t, message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
 from dfly._core.net.connection cimport CONNECTION_NO_TOUCH
@@ -172,8 +173,28 @@ cdef inline bint holds_tokens(const transaction_t *self) noexcept nogil:
     return self.is_inside or (self.lock_count > 0 and not self.is_released)
 
 
+cdef bint is_held(const transaction_t *self) noexcept nogil:
+    """Does the batch hold every token it needs?"""
+    cdef const token_set_t *held = self.held
+    cdef uint32_t at = 0
+    cdef uint32_t i
+    for i in range(self.lock_count):
+        while at < held.count and held.shards[at] < self.lock_shards[i]:
+            at += 1
+        if at == held.count or held.shards[at] != self.lock_shards[i]:
+            return False
+    return True
+
+
 cdef bint take_tokens(transaction_t *self) noexcept nogil:
     """True when it holds all of them; False: granted goes on later."""
+    if self.held != NULL and self.held.count > 0 and self.locked < self.lock_count:
+        if is_held(self):
+            self.uses_held = True
+            self.locked = self.lock_count
+            return True
+        # In ascending order only: the batch's tokens go back before others are taken.
+        tokens_release(self.held, self.shards)
     while self.locked < self.lock_count:
         self.grant.home = self.origin
         self.grant.on_granted = granted
@@ -192,13 +213,39 @@ cdef void granted(message_t *message, void *context) noexcept nogil:
 
 
 cdef void transaction_release(transaction_t *self) noexcept nogil:
-    cdef uint32_t i
     if self.is_inside or self.is_released:
         return
     self.is_released = True
-    for i in range(self.locked):
-        shard_unlock(self.shards[self.lock_shards[i]])
-    self.locked = 0
+    if self.uses_held:
+        tokens_release(self.held, self.shards)
+        self.locked = 0
+    while self.locked > 0:
+        self.locked -= 1
+        shard_unlock(self.shards[self.lock_shards[self.locked]])
+
+
+cdef void finish_tokens(transaction_t *self) noexcept nogil:
+    """At its end: its tokens stay for the next transaction of its batch; the dispatcher gives them back."""
+    if self.is_inside or self.is_released:
+        return
+    if self.uses_held:
+        self.is_released = True
+    elif self.held != NULL and self.held.count == 0 and self.locked > 0:
+        self.is_released = True
+        self.held.count = self.locked
+        memcpy(self.held.shards, self.lock_shards, self.locked * sizeof(uint32_t))
+    else:
+        transaction_release(self)
+
+
+cdef void leave_batch(transaction_t *self) noexcept nogil:
+    """It waits: the batch ends without it, and what it used of the batch's tokens becomes its own."""
+    if self.uses_held:
+        self.uses_held = False
+        self.lock_count = self.held.count
+        self.locked = self.held.count
+        memcpy(self.lock_shards, self.held.shards, self.held.count * sizeof(uint32_t))
+        self.held.count = 0
 
 
 cdef inline void run_in_place(transaction_t *self, uint32_t index) noexcept nogil:
@@ -340,13 +387,20 @@ cdef bint hand_out(transaction_t *self) noexcept nogil:
 
 
 cdef bint transaction_run(transaction_t *self) noexcept nogil:
+    if run_steps(self):
+        finish_tokens(self)
+        return True
+    leave_batch(self)
+    return False
+
+
+cdef bint run_steps(transaction_t *self) noexcept nogil:
     cdef int result
     if not self.is_inside and not self.is_released and not take_tokens(self):
         return False
     while True:
         result = self.step(self)
         if result == TRANSACTION_DONE:
-            transaction_release(self)
             return True
         if result == TRANSACTION_WAIT:
             return False
