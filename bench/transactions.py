@@ -62,7 +62,7 @@ def exec_on_one_shard(key, chance):
     return transaction([key()] * 5)
 
 
-def exec_on_several_shards(key, chance):
+def exec_on_random_keys(key, chance):
     return transaction([key() for _ in range(5)])
 
 
@@ -72,7 +72,7 @@ CASES = (
     Case("MSET of 10 keys, pipeline 16, 2 shard threads", 2, 16, mset, 0.90),
     Case("MGET of 10 keys, pipeline 16, 2 shard threads", 2, 16, mget, 0.90),
     Case("MULTI, 5 commands on one shard, EXEC, pipeline 8, 2 shard threads", 2, 8, exec_on_one_shard, 0.90),
-    Case("MULTI, 5 commands on random keys, EXEC, pipeline 8, 2 shard threads", 2, 8, exec_on_several_shards, 2.0),
+    Case("MULTI, 5 commands on random keys, EXEC, pipeline 8, 2 shard threads", 2, 8, exec_on_random_keys, 2.0),
 )
 
 
