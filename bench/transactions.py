@@ -72,7 +72,7 @@ CASES = (
     Case("MSET of 10 keys, pipeline 16, 2 shard threads", 2, 16, mset, 0.90),
     Case("MGET of 10 keys, pipeline 16, 2 shard threads", 2, 16, mget, 0.90),
     Case("MULTI, 5 commands on one shard, EXEC, pipeline 8, 2 shard threads", 2, 8, exec_on_one_shard, 0.90),
-    Case("MULTI, 5 commands on random keys, EXEC, pipeline 8, 2 shard threads", 2, 8, exec_on_random_keys, 2.0),
+    Case("MULTI, 5 commands on any keys, EXEC, pipeline 8, 2 shard threads", 2, 8, exec_on_random_keys, 2.0),
 )
 
 
