@@ -27,8 +27,8 @@ from dfly._core.engine.transaction cimport (TRANSACTION_DONE, hop_on_keys, hop_o
                                             transaction_t)
 from dfly._core.resp.reply cimport reply_error, reply_int, reply_t
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.object cimport (OBJECT_SCRATCH, object_is_string, object_resize, object_size, object_t,
-                                      object_view, parse_int64)
+from dfly._core.store.object cimport (OBJECT_SCRATCH, object_free, object_is_string, object_resize,
+                                      object_size, object_t, object_view, parse_int64)
 from dfly._core.sys.alloc cimport net_alloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
@@ -272,6 +272,7 @@ cdef void store_combination(scope_t *scope, transaction_t *tx, const slice_t *st
     out = object_resize(&result, size)
     bits_combine(<bit_operation_t>tx.numbers[OPERATION], strings + 1, tx.key_count - 1, out, size)
     overwrite_key(scope, &tx.keys[0], &ref)
+    object_free(&ref.entry.value)
     ref.entry.value = result
     update_end(scope, &tx.keys[0], NOTIFY_STRING, "set")
 

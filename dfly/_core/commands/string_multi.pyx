@@ -22,7 +22,7 @@ from dfly._core.engine.transaction cimport (TRANSACTION_DONE, hop_on_keys, trans
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_error, reply_grow, reply_int, reply_null,
                                     reply_ok, reply_raw, reply_t)
 from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t
-from dfly._core.store.object cimport OBJECT_SCRATCH, object_is_string, object_set_string, object_view
+from dfly._core.store.object cimport OBJECT_SCRATCH, object_is_string, object_replace_string, object_view
 from dfly._core.sys.alloc cimport net_alloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
@@ -157,7 +157,7 @@ cdef void mset_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     while next_key(tx, &scope, &i):
         value = tx.argv[tx.key_positions[i] + 1]
         overwrite_key(&scope, &tx.keys[i], &ref)
-        object_set_string(&ref.entry.value, value.data, value.size)
+        object_replace_string(&ref.entry.value, value.data, value.size)
         update_end(&scope, &tx.keys[i], NOTIFY_STRING, "set")
         i += 1
 

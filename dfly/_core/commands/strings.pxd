@@ -6,7 +6,7 @@ from dfly._core.engine.database cimport find_write, insert_key, set_deadline, up
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport reply_bulk, reply_t
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t
-from dfly._core.store.object cimport OBJECT_SCRATCH, key_t, object_free, object_t, object_view
+from dfly._core.store.object cimport OBJECT_SCRATCH, key_t, object_t, object_view
 from dfly._core.sys.base cimport slice_t, unlikely
 
 cdef enum:
@@ -23,11 +23,10 @@ cdef inline void drop_deadline(scope_t *scope, dash_ref_t *ref) noexcept nogil:
 
 
 cdef inline void overwrite_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
-    """Leaves ref at the key, new or old, without deadline and with a value that the caller must set
-    before update_end."""
+    """Leaves ref at the key, new or old, without deadline and with a value that the caller must replace
+    before update_end (object_replace_string; of a new key an empty string)."""
     if find_write(scope, key, ref):
         update_begin(scope, ref)
-        object_free(&ref.entry.value)
         drop_deadline(scope, ref)
     else:
         insert_key(scope, key, ref)

@@ -25,8 +25,9 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_STRING, delete_k
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport (reply_bulk, reply_error, reply_int, reply_null, reply_ok, reply_t)
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t
-from dfly._core.store.object cimport (OBJECT_SCRATCH, object_free, object_is_string, object_resize,
-                                      object_set_string, object_size, object_t, object_view, parse_int64)
+from dfly._core.store.object cimport (OBJECT_SCRATCH, object_free, object_is_string, object_replace_string,
+                                      object_resize, object_set_string, object_size, object_t, object_view,
+                                      parse_int64)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
@@ -206,10 +207,9 @@ cdef void set_with_options(call_t *call) noexcept nogil:
         return
     if found:
         update_begin(&call.scope, &ref)
-        object_free(&ref.entry.value)
     else:
         insert_key(&call.scope, &call.key, &ref)
-    object_set_string(&ref.entry.value, call.argv[2].data, call.argv[2].size)
+    object_replace_string(&ref.entry.value, call.argv[2].data, call.argv[2].size)
     if deadline != DASH_NO_DEADLINE:
         set_deadline(&call.scope, &ref, deadline)
     elif not options.flags & SET_KEEPTTL:
@@ -227,7 +227,7 @@ cdef void set_command(call_t *call) noexcept nogil:
         set_with_options(call)
         return
     overwrite_key(&call.scope, &call.key, &ref)
-    object_set_string(&ref.entry.value, call.argv[2].data, call.argv[2].size)
+    object_replace_string(&ref.entry.value, call.argv[2].data, call.argv[2].size)
     update_end(&call.scope, &call.key, NOTIFY_STRING, "set")
     reply_ok(call.reply)
 
@@ -250,7 +250,7 @@ cdef void set_expiring(call_t *call, uint32_t unit_flag) noexcept nogil:
     if not expiry_deadline(call, call.argv[2], unit_flag, &deadline):
         return
     overwrite_key(&call.scope, &call.key, &ref)
-    object_set_string(&ref.entry.value, call.argv[3].data, call.argv[3].size)
+    object_replace_string(&ref.entry.value, call.argv[3].data, call.argv[3].size)
     set_deadline(&call.scope, &ref, deadline)
     update_end(&call.scope, &call.key, NOTIFY_STRING, "set")
     notify(&call.scope, &call.key, NOTIFY_GENERIC, "expire")

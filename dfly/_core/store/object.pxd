@@ -72,6 +72,8 @@ cdef bint object_get_int(const object_t *self, int64_t *out) noexcept nogil   # 
 cdef char *object_resize(object_t *self, size_t new_size) noexcept nogil
 cdef void object_dup(const object_t *self, object_t *out) noexcept nogil
 cdef void object_free(object_t *self) noexcept nogil
+# Frees what it holds and becomes this string (may choose int); data must not lie in itself.
+cdef void object_replace_string(object_t *self, const char *data, size_t size) noexcept nogil
 cdef object_type_t object_type(const object_t *self) noexcept nogil
 cdef const char *object_encoding_name(const object_t *self) noexcept nogil    # "int" "embstr" "raw" ...
 cdef const char *type_name(object_type_t type) noexcept nogil                 # "string" "list" ...

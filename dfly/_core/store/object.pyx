@@ -88,6 +88,11 @@ cdef inline bint load_short(object_t *out, const char *data, size_t size) noexce
     return size <= OBJECT_PACKED_MAX and pack_ascii(out, data, size)
 
 
+cdef inline size_t block_size(size_t size) noexcept nogil:
+    """Bytes of the block of a string that has not been edited: what allocators round to anyway."""
+    return (size + 15) & ~<size_t>15
+
+
 cdef inline void set_heap(object_t *out, void *block, size_t size, uint64_t raw) noexcept nogil:
     out.lo = <uint64_t>block
     out.hi = <uint64_t><uint32_t>size | ((<uint64_t>OBJECT_HEAP | raw) << 56)
@@ -139,7 +144,7 @@ cdef void object_set_string_plain(object_t *out, const char *data, size_t size) 
     cdef char *block
     if load_short(out, data, size):
         return
-    block = <char *>mem_alloc(size)
+    block = <char *>mem_alloc(block_size(size))
     memcpy(block, data, size)
     set_heap(out, block, size, 0)
 
@@ -151,6 +156,17 @@ cdef void object_set_string(object_t *out, const char *data, size_t size) noexce
         object_set_int(out, value)
         return
     object_set_string_plain(out, data, size)
+
+
+cdef void object_replace_string(object_t *self, const char *data, size_t size) noexcept nogil:
+    # The block serves again if a new one would have its size: no cache miss in the allocator's lists.
+    # One that was edited in place (OBJECT_RAW) has another size.
+    if object_tag(self) == OBJECT_HEAP and size > 20 and block_size(size) == block_size(<uint32_t>self.hi):
+        memcpy(<char *>self.lo, data, size)
+        set_heap(self, <char *>self.lo, size, 0)
+        return
+    object_free(self)
+    object_set_string(self, data, size)
 
 
 cdef slice_t object_view(const object_t *self, char *scratch) noexcept nogil:
@@ -223,7 +239,7 @@ cdef void object_dup(const object_t *self, object_t *out) noexcept nogil:
     out[0] = self[0]
     if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:
         size = <uint32_t>self.hi
-        block = <char *>mem_alloc(size if size > 0 else 1)
+        block = <char *>mem_alloc(block_size(size if size > 0 else 1))
         memcpy(block, <const void *>self.lo, size)
         out.lo = <uint64_t>block
 
