@@ -170,12 +170,14 @@ class Info:
             "current_eviction_exceeded_time": 0, "keyspace_hits": stats["hits"], "keyspace_misses": stats["misses"],
         }
         fields.update(dict.fromkeys((
-            "pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks",
+            "latest_fork_usec", "total_forks",
             "migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses",
             "active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time",
             "current_active_defrag_time", "tracking_total_keys", "tracking_total_items", "tracking_total_prefixes",
             "unexpected_error_replies"), 0))
         fields.update({
+            "pubsub_channels": stats["pubsub_channels"], "pubsub_patterns": stats["pubsub_patterns"],
+            "pubsubshard_channels": stats["pubsubshard_channels"],
             "total_error_replies": stats["errors"], "dump_payload_sanitizations": 0,
             "total_reads_processed": stats["completions"], "total_writes_processed": stats["batches"],
             "io_threaded_reads_processed": 0, "io_threaded_writes_processed": 0, "reply_buffer_shrinks": 0,

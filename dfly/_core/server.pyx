@@ -32,6 +32,8 @@ from dfly._core.engine.dispatch cimport dispatch_init, dispatch_service
 from dfly._core.engine.eviction cimport eviction_set_baseline, memory_used_total
 from dfly._core.engine.server_state cimport executor_t, server_t
 from dfly._core.engine.settings cimport password_t
+from dfly._core.engine.pubsub cimport (TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD_CHANNEL, pubsub_deinit,
+                                       pubsub_init, pubsub_topics)
 from dfly._core.engine.shard cimport shard_new, shard_t
 from dfly._core.engine.transaction cimport transaction_complete
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
@@ -146,6 +148,7 @@ cdef class Server:
             self.server.executors[i].shard = self.server.shards[i]
             self.server.proactors[i] = &self.server.executors[i].proactor
             dispatch_init(self.server.executors[i])
+        pubsub_init(self.server)
 
     cdef void _set_defaults(self):
         """Redis' defaults, so that a bare Server works in tests."""
@@ -408,6 +411,9 @@ cdef class Server:
             "lazyfreed_objects", "connections_received", "net_input_bytes", "net_output_bytes", "ticks", "sleeps",
             "wakeups_sent", "wakeups_received", "completions", "messages", "receive_buffer_shortages",
             "submission_overflows"), 0)
+        total["pubsub_channels"] = pubsub_topics(self.server, TOPIC_CHANNEL)
+        total["pubsub_patterns"] = pubsub_topics(self.server, TOPIC_PATTERN)
+        total["pubsubshard_channels"] = pubsub_topics(self.server, TOPIC_SHARD_CHANNEL)
         lag = 0
         for t in range(self.server.thread_count):
             executor = self.server.executors[t]

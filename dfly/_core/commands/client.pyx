@@ -17,6 +17,7 @@ from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS
                                         transaction_t)
 from dfly._core.engine.cron cimport release_paused
 from dfly._core.engine.multi cimport multi_t
+from dfly._core.engine.pubsub cimport TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD_CHANNEL, pubsub_count
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, PAUSE_WRITE, executor_of, executor_t,
                                              server_t)
 from dfly._core.engine.transaction cimport hop_on_threads
@@ -183,14 +184,16 @@ cdef int format_client(connection_t *connection, const char *command, char *line
     format_flags(connection, flags)
     size = snprintf(
         line, LINE_MAX,
-        "id=%llu addr=%s laddr=%s fd=%d name=%.128s age=%lld idle=%lld flags=%s db=%u sub=0 psub=0 ssub=0 "
+        "id=%llu addr=%s laddr=%s fd=%d name=%.128s age=%lld idle=%lld flags=%s db=%u sub=%u psub=%u ssub=%u "
         "multi=%d qbuf=%llu qbuf-free=%llu argv-mem=%llu multi-mem=%llu rbs=%llu rbp=%llu obl=%llu oll=%d "
         "omem=%llu tot-mem=%llu events=%s cmd=%s user=default redir=-1 resp=%d lib-name=%.64s lib-ver=%.64s",
         <unsigned long long>connection.id, connection.peer_address, connection.local_address,
         connection.stream.fd, text_or_empty(connection.name),
         <long long>((now_ms - connection.created_ms) // 1000),
         <long long>((now_ms - connection.last_interaction_ms) // 1000), flags,
-        <unsigned int>connection.database_index, <int>queue.count if queue != NULL else -1,
+        <unsigned int>connection.database_index, <unsigned int>pubsub_count(connection, TOPIC_CHANNEL),
+        <unsigned int>pubsub_count(connection, TOPIC_PATTERN),
+        <unsigned int>pubsub_count(connection, TOPIC_SHARD_CHANNEL), <int>queue.count if queue != NULL else -1,
         <unsigned long long>connection.input_size,
         <unsigned long long>(connection.input_capacity - connection.input_size),
         <unsigned long long>(connection.parser.argv_capacity * sizeof(slice_t)),

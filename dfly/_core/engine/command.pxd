@@ -50,6 +50,7 @@ cdef enum command_flag_t:
     COMMAND_ONLY_RESP3_MAP = 524288
     # Not shown by COMMAND:
     COMMAND_GLOBAL = 1048576         # atomic over all shards (FLUSHALL, SWAPDB)
+    COMMAND_WHILE_SUBSCRIBED = 4194304   # allowed to a RESP2 client with subscriptions
     COMMAND_IMMEDIATE = 2097152      # executed inside MULTI too, not queued (EXEC, DISCARD, WATCH)
 
 # ACL categories, Redis' names. Those that follow from flags (@read, @write, @fast, @slow, @admin,

@@ -24,7 +24,7 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef inline void announce(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
     cdef shard_t *shard = scope.shard
-    if unlikely(shard.on_mutation != NULL):
+    if unlikely(shard.settings.notify_keyspace_events != 0):
         shard.on_mutation(shard, scope.database, key.data, key.size, event_class, event, shard.mutation_context)
 
 
@@ -59,8 +59,7 @@ cdef bint expire_if_due(scope_t *scope, const key_t *key, dash_ref_t *ref) noexc
 cdef bint find_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
     if not dash_find(&scope.database.table, key, ref) or expire_if_due(scope, key, ref):
         scope.shard.stats.misses += 1
-        if unlikely(scope.shard.on_mutation != NULL):
-            announce(scope, key, NOTIFY_KEY_MISS, "keymiss")
+        announce(scope, key, NOTIFY_KEY_MISS, "keymiss")
         return False
     scope.shard.stats.hits += 1
     access_touch(scope, ref)
@@ -82,8 +81,7 @@ cdef void insert_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept
     dash_insert(&scope.database.table, key, ref)
     access_start(scope, ref)
     ref.bucket.version = scope.shard.version
-    if unlikely(scope.shard.on_mutation != NULL):
-        announce(scope, key, NOTIFY_NEW, "new")
+    announce(scope, key, NOTIFY_NEW, "new")
 
 
 cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil:
@@ -105,19 +103,20 @@ cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *
 
 cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class, const char *event) noexcept nogil:
     update_begin(scope, ref)
-    object_free(&ref.entry.value)
-    dash_erase(&scope.database.table, ref)
+    # Before the entry goes: the key may be the entry's own bytes (expiry, eviction).
     count_mutation(scope, key)
     if event != NULL:
         announce(scope, key, event_class, event)
+    object_free(&ref.entry.value)
+    dash_erase(&scope.database.table, ref)
 
 
 cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil:
     update_begin(scope, ref)
     (<object_t *>out_object)[0] = ref.entry.value
     memset(&ref.entry.value, 0, sizeof(object_t))
-    dash_erase(&scope.database.table, ref)
     count_mutation(scope, key)
+    dash_erase(&scope.database.table, ref)
 
 
 cdef int64_t get_deadline(dash_ref_t *ref) noexcept nogil:

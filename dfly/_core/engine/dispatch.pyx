@@ -26,15 +26,16 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
 from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_MAX,
-                                        COMMAND_NO_AUTH, COMMAND_NO_MULTI,
-                                        COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_WRITE,
+                                        COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_SKIP_MONITOR,
+                                        COMMAND_SKIP_SLOWLOG, COMMAND_WHILE_SUBSCRIBED, COMMAND_WRITE,
                                         KIND_CONNECTION, KIND_CONTAINER, KIND_CONTROL, KIND_KEY,
-                                        KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NO_AUTH, REFUSAL_NONE,
+                                        KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NONE, REFUSAL_NO_AUTH,
                                         REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t,
                                         find_command, find_subcommand, sanitize_error, transaction_t)
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.execute cimport account_call, check_slow, run_on_shard
 from dfly._core.engine.multi cimport multi_abort, multi_discard, multi_queue, multi_t
+from dfly._core.engine.pubsub cimport pubsub_leave
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, control_submit,
                                              executor_t, monitor_feed, server_t, slowlog_add)
 from dfly._core.engine.shard cimport (shard_database, shard_of, shard_release, shard_submit, shard_t,
@@ -44,12 +45,13 @@ from dfly._core.engine.watch cimport unwatch_all
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
 from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLOSE_AFTER_REPLY,
-                                        CONNECTION_MULTI, CONNECTION_NO_TOUCH, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
+                                        CONNECTION_MULTI, CONNECTION_NO_TOUCH, CONNECTION_PUBSUB,
+                                        CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
                                         CONNECTION_REPLY_SKIP_NEXT, connection_close,
                                         connection_close_after_reply, connection_consume_input,
                                         connection_keep_input, connection_output_bytes,
-                                        connection_prepare_output, connection_queue_flush, connection_release,
-                                        connection_retain, connection_t, service_t)
+                                        connection_prepare_output, connection_queue_flush,
+                                        connection_release, connection_retain, connection_t, service_t)
 from dfly._core.resp.parser cimport (PARSE_EMPTY, PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, parser_next,
                                      parser_reset, parser_t, parser_trim)
 from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_simple,
@@ -648,6 +650,21 @@ cdef void pause_connection(executor_t *self, connection_t *connection) noexcept 
         connection_retain(connection)
 
 
+cdef bint refuse_subscribed(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    """RESP2 has no pushes: a client with subscriptions may do little else."""
+    cdef char text[256]
+    if connection.resp == 3 or call.refusal != REFUSAL_NONE or call.spec.flags & COMMAND_WHILE_SUBSCRIBED:
+        return False
+    snprintf(text, sizeof(text), "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / "
+             "RESET are allowed in this context", call.spec.name)
+    self.command_stats[call.spec.index].rejected += 1
+    self.stats.errors += 1
+    reply_error(&connection.output, text)
+    if connection.flags & CONNECTION_MULTI:
+        multi_abort(connection)
+    return True
+
+
 cdef inline bint is_queued(const connection_t *connection, const call_t *call) noexcept nogil:
     return connection.flags & CONNECTION_MULTI != 0 and not (
         call.refusal == REFUSAL_NONE and call.spec.flags & COMMAND_IMMEDIATE)
@@ -695,6 +712,9 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
         call = &calls[i]
         if unlikely(connection.flags & CONNECTION_CLOSE_AFTER_REPLY != 0):
             return count
+        if unlikely(connection.flags & CONNECTION_PUBSUB != 0) and refuse_subscribed(self, connection, call):
+            i += 1
+            continue
         if unlikely(self.server.pause_mode != PAUSE_OFF) and must_pause(self, call):
             pause_connection(self, connection)
             return i
@@ -891,6 +911,7 @@ cdef void connection_left(connection_t *connection) noexcept nogil:
 
 cdef void on_close(connection_t *connection) noexcept nogil:
     atomic_sub(&(<executor_t *>connection.thread.context).server.connected_clients, 1)
+    pubsub_leave(connection)
     # An EXEC in flight still needs its watch: what waits calls connection_left when it is done.
     if not connection.is_busy:
         connection_left(connection)

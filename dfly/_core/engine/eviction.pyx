@@ -97,7 +97,6 @@ cdef bint evict_one(scope_t *scope) noexcept nogil:
                 best_scope = here
     if not found:
         return False
-    # The hook that announces the key runs after the entry is gone: its bytes are taken out first.
     stored = best.entry.key
     text = object_view(&stored, scratch)
     key_init(&key, text.data, text.size)

@@ -4,15 +4,13 @@ Lazy expiry (a read finds a dead key) is in engine/database; this is the timer's
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 from dfly._core.engine.database cimport NOTIFY_EXPIRED, delete_key, get_deadline
 from dfly._core.engine.shard cimport reclaim_t, scope_t, shard_t
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear_step, dash_next_due, dash_ref_t, dash_t,
                                     dash_visit_due)
-from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_SCRATCH, key_init, key_t, object_tag, object_t,
-                                      object_view)
-from dfly._core.sys.alloc cimport mem_alloc, mem_free
+from dfly._core.store.object cimport OBJECT_SCRATCH, key_init, key_t, object_t, object_view
+from dfly._core.sys.alloc cimport mem_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -23,21 +21,14 @@ cdef bint expire_visit(dash_t *table, dash_ref_t *ref, void *context) noexcept n
     cdef char scratch[OBJECT_SCRATCH]
     cdef object_t stored = ref.entry.key
     cdef slice_t text = object_view(&stored, scratch)
-    cdef char *copy = NULL
     cdef key_t key
     cdef int64_t lag = scope.now_ms - get_deadline(ref)
     if lag > scope.shard.stats.expire_lag_ms_max:
         scope.shard.stats.expire_lag_ms_max = lag
-    if scope.shard.on_mutation != NULL and object_tag(&stored) == OBJECT_HEAP:
-        # The listener sees the key after the entry has freed it.
-        copy = <char *>mem_alloc(text.size)
-        memcpy(copy, text.data, text.size)
-        text.data = copy
     key_init(&key, text.data, text.size)
     scope.shard.stats.expired_keys += 1
     scope.database.expired += 1
     delete_key(scope, &key, ref, NOTIFY_EXPIRED, "expired")
-    mem_free(copy)
     return True
 
 

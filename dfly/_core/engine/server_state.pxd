@@ -68,6 +68,7 @@ cdef struct executor_t:
     uint32_t arguments_capacity
     reply_t scratch              # replies of a batch over several shards
     reply_t discarded            # replies nobody wants (CLIENT REPLY OFF)
+    void *pubsub                 # engine/pubsub: subscriptions of this thread's connections
     # Slow log and monitors of this thread.
     slow_entry_t *slow_entries
     uint32_t slow_count
@@ -84,6 +85,7 @@ cdef struct server_t:
     shard_t **shards             # one per thread
     executor_t **executors
     proactor_t **proactors
+    void *pubsub                 # engine/pubsub: who is subscribed on which thread
     service_t service
     uint64_t next_client_id
     uint64_t connected_clients

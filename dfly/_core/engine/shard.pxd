@@ -73,7 +73,7 @@ cdef struct shard_t:
     listener_table_t watched     # WATCH
     pre_update_hook_t pre_update
     void *pre_update_context
-    mutation_hook_t on_mutation
+    mutation_hook_t on_mutation      # while notify-keyspace-events is not empty
     void *mutation_context
 
 cdef struct grant_t:

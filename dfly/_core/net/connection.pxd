@@ -68,6 +68,7 @@ cdef struct connection_t:
     size_t sending_done
     void *pending                # engine/dispatch: the batch in flight
     void *multi                  # engine/multi: the queue, while CONNECTION_MULTI is set
+    void *subscriptions          # engine/pubsub: NULL, none
     void *watcher                # engine/watch: NULL, nothing is watched
     connection_t *next_paused    # CLIENT PAUSE list
     bint is_client_paused
