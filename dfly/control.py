@@ -131,7 +131,7 @@ class ControlPlane:
             "latency|graph": lambda a, c: resp.Error(f"ERR No samples available for event '{a[2]}'"),
             "latency|histogram": lambda a, c: resp.Error("ERR LATENCY HISTOGRAM is not supported yet"),
             "latency|doctor": self.latency_doctor, "latency|help": lambda a, c: help_lines(LATENCY_HELP),
-            "memory|help": lambda a, c: help_lines(MEMORY_HELP),
+            "memory|help": lambda a, c: help_lines(MEMORY_HELP), "debug": self.do_debug,
         }
 
     def handle(self, request):
@@ -151,6 +151,15 @@ class ControlPlane:
 
     def do_info(self, args, client):
         return resp.Verbatim(self.info.render(args[1:]))
+
+    def do_debug(self, args, client):
+        """DEBUG LOG and CHANGE-REPL-ID; the others are compiled."""
+        if args[1].lower() == "log":
+            log.warning("DEBUG LOG: %s", args[2])
+        else:
+            log.warning("Changing replication IDs after receiving DEBUG change-repl-id")
+            self.info.change_replication_id()
+        return resp.Simple("OK")
 
     def do_lolwut(self, args, client):
         return resp.Verbatim(f"   __ ____\n  / _|__ /   many legs, one shared-nothing body\n\ndfly ver. {__version__}\n")

@@ -45,7 +45,11 @@ class Info:
         self.startup_used = server.stats()["used_memory"]
         self.rates = {"commands": 0, "net_input_bytes": 0, "net_output_bytes": 0}
         self.sampled = (time.monotonic(), server.stats())
-        self.peak_rss = 0
+        self.change_replication_id()
+
+    def change_replication_id(self):
+        """A new name for the history of this data: 40 hex digits."""
+        self.replication_id = os.urandom(20).hex()
 
     def sample(self):
         """Called about once a second: operations and bytes per second."""
@@ -194,7 +198,7 @@ class Info:
     def section_replication(self):
         return {
             "role": "master", "connected_slaves": 0, "master_failover_state": "no-failover",
-            "master_replid": self.server.run_id, "master_replid2": "0" * 40, "master_repl_offset": 0,
+            "master_replid": self.replication_id, "master_replid2": "0" * 40, "master_repl_offset": 0,
             "second_repl_offset": -1, "repl_backlog_active": 0, "repl_backlog_size": 1048576,
             "repl_backlog_first_byte_offset": 0, "repl_backlog_histlen": 0}
 

@@ -12,6 +12,7 @@ have ended. A control request is a transaction_t that belongs to Python until re
 import os
 import select
 import threading
+import time
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -35,7 +36,7 @@ from dfly._core.engine.settings cimport password_t
 from dfly._core.engine.shard cimport shard_new, shard_t
 from dfly._core.engine.transaction cimport transaction_complete
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
-from dfly._core.loop.proactor cimport (proactor_init, proactor_options_t, proactor_post, proactor_run,
+from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_options_t, proactor_post, proactor_run,
                                        proactor_stop, proactor_t)
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_t,
                                         net_thread_flush, net_thread_init, net_thread_t)
@@ -43,7 +44,8 @@ from dfly._core.resp.reply cimport reply_raw
 from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.alloc cimport (ACCOUNT_DATA, ACCOUNT_NET, mem_allocator_name, mem_total, net_free,
                                    net_zalloc)
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, slice_t
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load, atomic_load_relaxed, atomic_store, atomic_sub,
+                                  slice_t)
 from dfly._core.sys.clock cimport ticks_per_us, wall_ms
 
 from dfly import command_docs
@@ -57,6 +59,7 @@ registration.register_all()
 POLICIES = ("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
             "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
 CLIENT_CLASSES = ("normal", "replica", "pubsub")
+STOP_LISTENING_S = 1.0           # how long stop_listening waits for the accepting thread
 
 
 cdef void flush_hook(proactor_t *proactor) noexcept nogil:
@@ -113,8 +116,7 @@ cdef class Server:
     """The running data plane. `settings` maps Redis setting names to Python values."""
 
     cdef server_t *server
-    cdef acceptor_t *acceptors[16]
-    cdef uint32_t acceptor_count
+    cdef dict listening          # the caller's descriptor -> (address of the acceptor_t, our descriptor)
     cdef list threads
     cdef list start_errors
     cdef object ready
@@ -129,6 +131,7 @@ cdef class Server:
         self.server.settings.databases = settings.get("databases", 16)
         self.backend = 2 if force_epoll else (1 if force_io_uring else 0)
         self.threads = []
+        self.listening = {}
         self.start_errors = []
         self.server.started_ms = wall_ms()
         run_id = os.urandom(20).hex().encode()
@@ -281,27 +284,40 @@ cdef class Server:
     def listen(self, int fd, bint unix_socket=False, bint admin=False, bint is_protected=False):
         """Accepts clients from a listening descriptor; call before start's threads are released or after.
 
-        The descriptor stays the caller's to close, after stop().
+        The descriptor stays the caller's: the loop has a duplicate.
         """
         cdef acceptor_t *acceptor = <acceptor_t *>net_zalloc(sizeof(acceptor_t))
         cdef uint32_t flags = 0
         cdef listen_message_t *message
-        if self.acceptor_count >= 16:
-            raise ValueError("at most 16 listening addresses")
         if unix_socket:
             flags |= CONNECTION_UNIX_SOCKET
         if admin:
             flags |= CONNECTION_ADMIN
-        self.acceptors[self.acceptor_count] = acceptor
-        self.acceptor_count += 1
+        own = os.dup(fd)
+        self.listening[fd] = (<size_t>acceptor, own)
         message = <listen_message_t *>net_zalloc(sizeof(listen_message_t))
         message.message.run = open_listener
         message.acceptor = acceptor
         message.server = self.server
-        message.fd = fd
+        message.fd = own
         message.flags = flags
         message.is_protected = is_protected
         proactor_post(self.server.proactors[0], &message.message)
+
+    def stop_listening(self, int fd):
+        """Accepts no more clients from a descriptor that listen() was given; returns when that is so."""
+        cdef unlisten_message_t *message = <unlisten_message_t *>net_zalloc(sizeof(unlisten_message_t))
+        address, _ = self.listening.pop(fd)
+        # The acceptor's memory stays: the loop may still hold it.
+        message.acceptor = <acceptor_t *><size_t>address
+        message.message.run = close_listener
+        proactor_post(self.server.proactors[0], &message.message)
+        limit = time.monotonic() + STOP_LISTENING_S
+        while not atomic_load(&message.done):
+            if time.monotonic() > limit:
+                return           # the thread is busy for long: the message stays its own
+            time.sleep(0.0002)
+        net_free(message)
 
     def wait_control(self, double timeout_s):
         """Waits for control requests; returns a list of ControlRequest, empty on time-out or signal."""
@@ -331,6 +347,9 @@ cdef class Server:
         self.go.set()
         for thread in self.threads:
             thread.join()
+        for _, own in self.listening.values():
+            os.close(own)
+        self.listening = {}
 
     @property
     def allocator(self):
@@ -544,3 +563,15 @@ cdef void open_listener(message_t *message, void *context) noexcept nogil:
     acceptor_open(wanted.acceptor, wanted.server, wanted.server.executors[0], wanted.fd, wanted.flags)
     wanted.acceptor.is_protected = wanted.is_protected
     net_free(wanted)
+
+
+cdef struct unlisten_message_t:
+    message_t message
+    acceptor_t *acceptor
+    uint64_t done                # set when the loop accepts no more; then Python frees the message
+
+
+cdef void close_listener(message_t *message, void *context) noexcept nogil:
+    cdef unlisten_message_t *wanted = <unlisten_message_t *>message
+    listener_close(&wanted.acceptor.listener)
+    atomic_store(&wanted.done, 1)

@@ -1,6 +1,7 @@
 """Server commands: what a server says about itself and its commands, configuration, logs, debugging aids."""
 
 import re
+import socket
 import time
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from .differences import flags_unordered
 from .differential import show
 from .scripts import load, run_scripts
+from .servers import free_port
 from .wire import encode, pairs_of, plain
 
 OK = b"+OK\r\n"
@@ -51,7 +53,7 @@ def test_scripts(start_pair, protocol):
     run_scripts(start_pair(), "server", protocol)
 
 
-@pytest.mark.xfail(strict=True, reason="DEBUG PROTOCOL and HELP, LATENCY HISTOGRAM, a few error texts")
+@pytest.mark.xfail(strict=True, reason="LATENCY HISTOGRAM")
 @pytest.mark.parametrize("script", load("server_gaps"), ids=lambda script: show(script[0]))
 def test_gaps(duel, script):
     duel.run(script)
@@ -409,6 +411,34 @@ def test_config_set_is_seen_by_get(start):
         assert connection.command("CONFIG", "GET", "slowlog-max-le?").value == [b"slowlog-max-len", b"77"]
 
 
+def connects(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_config_set_port(start_pair):
+    """The server listens on the new port and no more on the old one; who is connected stays so."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        told = []
+        for server in start_pair().servers():
+            first, second = server.port, free_port()
+            with server.connect() as connection:
+                told.append([])
+                for port in (taken.getsockname()[1], second, first, second, second, 0, first):
+                    reply = connection.command("CONFIG", "SET", "port", port, "slowlog-max-len", port + 1)
+                    now = int(connection.command("CONFIG", "GET", "port").value[1])
+                    length = int(connection.command("CONFIG", "GET", "slowlog-max-len").value[1])
+                    listening = [connects(first), connects(second)]
+                    told[-1].append((reply.raw, length == port + 1, now == port, listening))
+                    assert listening == [now == first, now == second]
+        assert told[0] == told[1]
+
+
 # --- logs and aids ---
 
 
@@ -570,6 +600,35 @@ def test_debug_object(duel):
                 assert match, server.kind
                 told.append(match[2])
         assert told[0] == told[1]
+
+
+def test_digest_is_the_same_whatever_the_order_and_the_threads(start):
+    lines = [("SET", f"key:{index}", index * index) for index in range(300)]
+    digests = set()
+    for order, threads in ((1, 1), (-1, 3)):
+        server = start("dfly", proactor_threads=threads)
+        with server.connect() as connection:
+            connection.pipeline([("SELECT", 4), *lines[::order]])
+            digests.add(connection.command("DEBUG", "DIGEST").value)
+    assert len(digests) == 1 and re.fullmatch(rb"[0-9a-f]{40}", digests.pop())
+
+
+def test_debug_log_is_written(start_pair):
+    for server in start_pair().servers():
+        with server.connect() as connection:
+            assert connection.command("DEBUG", "LOG", "two words") == OK
+            assert re.search(r"# DEBUG LOG: two words\n", server.log_tail())
+
+
+def test_debug_change_repl_id(start_pair):
+    for server in start_pair().servers():
+        with server.connect() as connection:
+            ids = []
+            for _round in range(2):
+                fields = info_sections(connection.command("INFO", "replication"))["Replication"]
+                ids.append(fields["master_replid"])
+                assert connection.command("DEBUG", "CHANGE-REPL-ID") == OK
+            assert ids[0] != ids[1] and all(re.fullmatch("[0-9a-f]{40}", each) for each in ids)
 
 
 def test_debug_sleep_stops_the_server(start):

@@ -149,6 +149,7 @@ cdef enum transaction_result_t:
     TRANSACTION_DONE = 0
     TRANSACTION_HOP = 1
     TRANSACTION_YIELD = 2        # call the step again in the next tick: others get their turn
+    TRANSACTION_WAIT = 3         # somebody else has it, and calls transaction_complete
 
 ctypedef void (*hop_t)(transaction_t *transaction, shard_t *shard) noexcept nogil
 ctypedef void (*thread_hop_t)(transaction_t *transaction, proactor_t *proactor) noexcept nogil
@@ -224,6 +225,8 @@ cdef void reply_wrong_type(reply_t *reply) noexcept nogil
 cdef void reply_syntax_error(reply_t *reply) noexcept nogil
 cdef void reply_not_integer(reply_t *reply) noexcept nogil
 cdef void reply_unknown_subcommand(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil
+# "unknown subcommand or wrong number of arguments": commands that look at their subcommands themselves.
+cdef void reply_subcommand_syntax(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil
 cdef void sanitize_error(char *text) noexcept nogil                              # CR and LF become spaces
 
 

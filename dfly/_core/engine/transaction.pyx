@@ -9,8 +9,8 @@ thread only. Everything another thread reaches lies on the heap.
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from dfly._core.engine.command cimport (TRANSACTION_YIELD, call_t, command_key_positions, hop_message_t,
-                                        key_result_t)
+from dfly._core.engine.command cimport (TRANSACTION_WAIT, TRANSACTION_YIELD, call_t, command_key_positions,
+                                        hop_message_t, key_result_t)
 from dfly._core.engine.shard cimport scope_t, shard_database, shard_of, shard_submit, shard_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
@@ -220,6 +220,8 @@ cdef bint transaction_run(transaction_t *self) noexcept nogil:
         result = self.step(self)
         if result == TRANSACTION_DONE:
             return True
+        if result == TRANSACTION_WAIT:
+            return False
         if result == TRANSACTION_YIELD:
             self.done_message.run = resume_on_origin
             proactor_post(self.origin, &self.done_message)
