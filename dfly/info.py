@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 
+from dfly.latency import Latency
 from dfly.version import REDIS_VERSION, __version__
 
 DEFAULT_SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules",
@@ -42,6 +43,7 @@ class Info:
         self.server = server
         self.settings = settings
         self.backend = backend
+        self.latency = Latency(server, settings)
         self.startup_used = server.stats()["used_memory"]
         self.rates = {"commands": 0, "net_input_bytes": 0, "net_output_bytes": 0}
         self.sampled = (time.monotonic(), server.stats())
@@ -223,7 +225,7 @@ class Info:
         return {"errorstat_ERR": f"count={errors}"} if errors else {}
 
     def section_latencystats(self):
-        return {}
+        return self.latency.percentiles()
 
     def section_cluster(self):
         return {"cluster_enabled": 0}

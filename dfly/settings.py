@@ -80,6 +80,22 @@ def show_notify(mask):
     return text + "".join(f for f in "KEmn" if mask & NOTIFY_FLAGS[f])
 
 
+def parse_percentiles(text):
+    """'50 99 99.9' as a tuple of numbers."""
+    try:
+        values = tuple(float(word) for word in text.split())
+    except ValueError:
+        raise ConfigError("Invalid latency-tracking-info-percentiles parameters") from None
+    if not all(0 <= value <= 100 for value in values):
+        raise ConfigError("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")
+    return values
+
+
+def show_percentile(value):
+    """Six decimals at most, without zeros at the end, as Redis shows it."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
 OUTPUT_CLASSES = {"normal": "normal", "slave": "replica", "replica": "replica", "pubsub": "pubsub"}
 
 
@@ -143,6 +159,8 @@ class Setting:
             return text.lower()
         if self.kind == "notify":
             return parse_notify(text)
+        if self.kind == "percentiles":
+            return parse_percentiles(text)
         if self.kind == "output-limits":
             return parse_output_limits(text, current)
         return text
@@ -155,6 +173,8 @@ class Setting:
             return f"{value:o}"
         if self.kind == "notify":
             return show_notify(value)
+        if self.kind == "percentiles":
+            return " ".join(map(show_percentile, value))
         if self.kind == "output-limits":
             return show_output_limits(value)
         return str(value)
@@ -213,6 +233,8 @@ SETTINGS = [
     number("slowlog-log-slower-than", 10000, "microseconds; -1 is off", low=-1, high=2**63 - 1),
     number("slowlog-max-len", 128, "entries kept", high=2**63 - 1),
     number("latency-monitor-threshold", 0, "milliseconds; 0 is off", high=2**63 - 1),
+    Setting("latency-tracking", "bool", True, "keep a histogram of durations for each command"),
+    Setting("latency-tracking-info-percentiles", "percentiles", (50.0, 99.0, 99.9), "those of INFO latencystats"),
     Setting("loglevel", "enum", "notice", "debug, verbose, notice or warning",
             choices=("debug", "verbose", "notice", "warning")),
     Setting("logfile", "text", "", "log file; empty is standard output", mutable=False),
@@ -441,6 +463,8 @@ class Settings:
 
     def _quoted(self, setting):
         text = setting.show(self.values[setting.name])
+        if setting.kind == "percentiles" and not text:
+            return '""'
         if setting.kind in ("text", "notify") and (not text or any(c in text for c in "\"'\\#$ ")) \
                 and setting.name != "bind":
             return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

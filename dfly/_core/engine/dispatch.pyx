@@ -23,17 +23,21 @@ freed when its last answer is in.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy, strlen
 
-from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_MAX, COMMAND_NO_AUTH,
-                                        COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_WRITE,
+from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_MAX,
+                                        COMMAND_NO_AUTH, COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_WRITE,
                                         KIND_CONNECTION, KIND_CONTAINER, KIND_CONTROL, KIND_KEY,
                                         KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NO_AUTH, REFUSAL_NONE,
                                         REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t,
                                         find_command, find_subcommand, sanitize_error, transaction_t)
+from dfly._core.engine.error_stats cimport error_stats_add, error_stats_scan
 from dfly._core.engine.eviction cimport make_room
+from dfly._core.engine.latency cimport (LATENCY_COMMAND, LATENCY_FAST_COMMAND, latency_add, latency_is_event,
+                                        latency_record)
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, executor_t, monitor_feed,
                                              server_t, slowlog_add)
+from dfly._core.engine.settings cimport settings_t
 from dfly._core.engine.shard cimport (shard_database, shard_of, shard_release, shard_submit, shard_t,
                                       shard_try_acquire)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run
@@ -68,6 +72,8 @@ cdef enum:
 cdef extern from "unistd.h" nogil:
     ssize_t write(int fd, const void *data, size_t size) noexcept
 
+cdef const char *OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'."
+
 cdef struct batch_message_t:
     # The calls of one run for one shard whose token was taken. Owned by its pending_run_t.
     message_t message            # to the shard's inbox, then back to the origin's mailbox
@@ -99,12 +105,41 @@ cdef struct pending_run_t:
 
 cdef inline void account_call(executor_t *self, call_t *call, uint64_t errors_before) noexcept nogil:
     cdef command_stats_t *stats = &self.command_stats[call.spec.index]
+    if unlikely(call.reply.error_count != errors_before):
+        if count_failure(self, call.spec, call.reply.data + call.reply_offset, call.reply_size):
+            return
     stats.calls += 1
     stats.ticks += call.ticks
-    if unlikely(call.reply.error_count != errors_before):
-        stats.failed += 1
-        self.stats.errors += 1
     self.stats.commands += 1
+    account_latency(self, stats, call.spec, call.ticks)
+
+
+cdef inline void account_latency(executor_t *self, command_stats_t *stats, const command_spec_t *spec,
+                                 uint64_t ticks) noexcept nogil:
+    cdef settings_t *settings = &self.server.settings
+    if likely(settings.latency_tracking != 0):
+        latency_record(&stats.latency, ticks)
+    if unlikely(latency_is_event(settings, ticks)):
+        latency_add(&self.latency, settings,
+                    LATENCY_FAST_COMMAND if spec.flags & COMMAND_FAST else LATENCY_COMMAND, ticks)
+
+
+cdef bint count_failure(executor_t *self, const command_spec_t *spec, const char *data,
+                        size_t size) noexcept nogil:
+    """Counts the errors in a reply; True if it says that the command was not executed (OOM)."""
+    cdef command_stats_t *stats = &self.command_stats[spec.index]
+    cdef bint was_rejected = spec.flags & COMMAND_DENYOOM != 0 and size > 4 and memcmp(data, b"-OOM", 4) == 0
+    self.stats.errors += error_stats_scan(&self.error_stats, data, size)
+    if was_rejected:
+        stats.rejected += 1
+    else:
+        stats.failed += 1
+    return was_rejected
+
+
+cdef void count_error(executor_t *self, const char *text) noexcept nogil:
+    self.stats.errors += 1
+    error_stats_add(&self.error_stats, text, strlen(text))
 
 
 cdef void check_slow(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
@@ -126,7 +161,7 @@ cdef inline void run_on_shard(call_t *call, shard_t *shard, uint32_t database_in
     if unlikely(shard.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
         if not make_room(&call.scope):
             shard.stats.oom_rejections += 1
-            reply_error(reply, "OOM command not allowed when used memory > 'maxmemory'.")
+            reply_error(reply, OUT_OF_MEMORY)
             return
     call.spec.handler(call)
 
@@ -141,7 +176,6 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
     cdef slice_t name = call.argv[0]
     if call.spec != NULL:
         self.command_stats[call.spec.index].rejected += 1
-    self.stats.errors += 1
     if call.refusal == REFUSAL_UNKNOWN:
         arguments[0] = 0
         i = 1
@@ -164,6 +198,7 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
     else:
         snprintf(text, sizeof(text), "LOADING dfly is loading the dataset in memory")
     sanitize_error(text)
+    count_error(self, text)
     reply_error(reply, text)
 
 
@@ -587,8 +622,8 @@ cdef void take_transaction_reply(executor_t *self, connection_t *connection, tra
     stats.ticks += ticks
     self.stats.commands += 1
     if transaction.reply.error_count != 0:
-        stats.failed += 1
-        self.stats.errors += 1
+        count_failure(self, transaction.spec, transaction.reply.data, transaction.reply.size)
+    account_latency(self, stats, transaction.spec, ticks)
     if limit >= 0 and duration_us >= limit and not transaction.spec.flags & COMMAND_SKIP_SLOWLOG:
         slowlog_add(self, connection, transaction.argv, transaction.argc, duration_us)
     connection_prepare_output(connection)
@@ -604,7 +639,9 @@ cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *
     if unlikely(server.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
         if not room_for_transaction(self, connection):
             self.shard.stats.oom_rejections += 1
-            reply_error(&connection.output, "OOM command not allowed when used memory > 'maxmemory'.")
+            self.command_stats[call.spec.index].rejected += 1
+            count_error(self, OUT_OF_MEMORY)
+            reply_error(&connection.output, OUT_OF_MEMORY)
             return True
     transaction = transaction_new(call, &self.proactor, server.shards, server.thread_count,
                                   server.proactors, server.thread_count)
@@ -640,10 +677,12 @@ cdef void run_connection_command(executor_t *self, connection_t *connection, cal
     cdef uint64_t before = cycle_ticks()
     cdef uint64_t errors = connection.output.error_count
     call.reply = &connection.output
+    call.reply_offset = connection.output.size
     call.scope.now_ms = self.proactor.now_ms
     call.spec.handler(call)
     connection.output.resp = connection.resp
     call.ticks = cycle_ticks() - before
+    call.reply_size = connection.output.size - call.reply_offset
     account_call(self, call, errors)
     if self.server.settings.slowlog_log_slower_than_us >= 0:
         check_slow(self, connection, call)
@@ -664,6 +703,7 @@ cdef void pause_connection(executor_t *self, connection_t *connection) noexcept 
         connection.is_client_paused = True
         connection.next_paused = self.paused
         self.paused = connection
+        self.paused_count += 1
         connection_retain(connection)
 
 
@@ -744,6 +784,7 @@ cdef void fail_protocol(executor_t *self, connection_t *connection) noexcept nog
     cdef char text[160]
     snprintf(text, sizeof(text), "ERR %s", connection.parser.error)
     sanitize_error(text)
+    count_error(self, text)
     reply_error(&connection.output, text)
     connection_close_after_reply(connection)
 
@@ -870,6 +911,10 @@ cdef void dispatch_init(executor_t *self) noexcept nogil:
 
 
 cdef void dispatch_deinit(executor_t *self) noexcept nogil:
+    cdef uint32_t i
+    for i in range(COMMAND_MAX):
+        net_free(self.command_stats[i].latency)
+    net_free(self.latency)
     reply_deinit(&self.scratch)
     reply_deinit(&self.discarded)
     net_free(self.calls)
