@@ -31,10 +31,11 @@ Dave, I have observed latency spikes in this Redis instance. You don't mind talk
 """
 ADVICE_HEAD = "\nI have a few advices for you:\n\n"
 
-SLOWLOG_OFF = ("- The Slow Log is off or keeps no entries. Set slowlog-log-slower-than and slowlog-max-len to see which "
-               "commands are slow: 'CONFIG SET slowlog-log-slower-than {micros}'.\n")
-SLOWLOG_TUNING = ("- The Slow Log only records commands slower than the latency monitor's threshold. "
-                  "'CONFIG SET slowlog-log-slower-than {micros}' makes it record all that the monitor sees.\n")
+SLOWLOG_OFF = ("- There are latency issues with potentially slow commands you are using. Try to enable the Slow Log "
+               "Redis feature using the command 'CONFIG SET slowlog-log-slower-than {micros}'. If the Slow log is "
+               "disabled Redis is not able to log slow commands execution for you.\n")
+SLOWLOG_TUNING = ("- Your current Slow Log configuration only logs events that are slower than your configured latency "
+                  "monitor threshold. Please use 'CONFIG SET slowlog-log-slower-than {micros}'.\n")
 SLOWLOG_INSPECT = ("- Check your Slow Log to understand what are the commands you are running which are too slow to "
                    "execute. Please check https://redis.io/commands/slowlog for more information.\n")
 SCHEDULER = ("- Commands that should be fast are slow: the machine may be overloaded, or other processes may take "

@@ -74,11 +74,6 @@ cdef void on_open(connection_t *connection) noexcept nogil:
     pass
 
 
-cdef void on_close(connection_t *connection) noexcept nogil:
-    cdef executor_t *executor = <executor_t *>connection.thread.context
-    atomic_sub(&executor.server.connected_clients, 1)
-
-
 cdef class ControlRequest:
     """A command that Python must answer: name, args (bytes), and who asked."""
 
@@ -144,7 +139,6 @@ cdef class Server:
         self.server.control_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         dispatch_service(&self.server.service)
         self.server.service.on_open = on_open
-        self.server.service.on_close = on_close
         self._set_defaults()
         for name, value in settings.items():
             self.apply(name, value)

@@ -16,11 +16,12 @@ from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS
                                         reply_syntax_error, sanitize_error, slice_equals, transaction_row,
                                         transaction_t)
 from dfly._core.engine.cron cimport release_paused
+from dfly._core.engine.multi cimport multi_t
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, PAUSE_WRITE, executor_of, executor_t,
                                              server_t)
 from dfly._core.engine.transaction cimport hop_on_threads
 from dfly._core.loop.proactor cimport proactor_t
-from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_MONITOR, CONNECTION_NO_EVICT,
+from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_MONITOR, CONNECTION_MULTI, CONNECTION_NO_EVICT,
                                         CONNECTION_NO_TOUCH, CONNECTION_PUBSUB, CONNECTION_REPLY_OFF,
                                         CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT,
                                         CONNECTION_UNIX_SOCKET, connection_close,
@@ -138,6 +139,9 @@ cdef int format_flags(const connection_t *connection, char *out) noexcept nogil:
     if connection.flags & CONNECTION_PUBSUB:
         out[size] = c'P'
         size += 1
+    if connection.flags & CONNECTION_MULTI:
+        out[size] = c'x'
+        size += 1
     if connection.is_busy:
         out[size] = c'b'
         size += 1
@@ -172,6 +176,7 @@ cdef int format_client(connection_t *connection, const char *command, char *line
     cdef int64_t now_ms = connection.thread.proactor.now_ms
     cdef int size
     cdef size_t output = connection.output.size
+    cdef const multi_t *queue = <const multi_t *>connection.multi
     cdef const char *events = "r"
     if connection.stream.is_sending:
         events = "rw"
@@ -179,15 +184,17 @@ cdef int format_client(connection_t *connection, const char *command, char *line
     size = snprintf(
         line, LINE_MAX,
         "id=%llu addr=%s laddr=%s fd=%d name=%.128s age=%lld idle=%lld flags=%s db=%u sub=0 psub=0 ssub=0 "
-        "multi=-1 qbuf=%llu qbuf-free=%llu argv-mem=%llu multi-mem=0 rbs=%llu rbp=%llu obl=%llu oll=%d "
+        "multi=%d qbuf=%llu qbuf-free=%llu argv-mem=%llu multi-mem=%llu rbs=%llu rbp=%llu obl=%llu oll=%d "
         "omem=%llu tot-mem=%llu events=%s cmd=%s user=default redir=-1 resp=%d lib-name=%.64s lib-ver=%.64s",
         <unsigned long long>connection.id, connection.peer_address, connection.local_address,
         connection.stream.fd, text_or_empty(connection.name),
         <long long>((now_ms - connection.created_ms) // 1000),
         <long long>((now_ms - connection.last_interaction_ms) // 1000), flags,
-        <unsigned int>connection.database_index, <unsigned long long>connection.input_size,
+        <unsigned int>connection.database_index, <int>queue.count if queue != NULL else -1,
+        <unsigned long long>connection.input_size,
         <unsigned long long>(connection.input_capacity - connection.input_size),
         <unsigned long long>(connection.parser.argv_capacity * sizeof(slice_t)),
+        <unsigned long long>queue.bytes if queue != NULL else 0,
         <unsigned long long>connection.output.capacity, <unsigned long long>connection.output.capacity,
         <unsigned long long>0, <int>(1 if output > 0 else 0), <unsigned long long>output,
         <unsigned long long>connection_memory(connection),

@@ -10,11 +10,13 @@ from libc.stdio cimport snprintf
 
 from dfly._core.commands.client cimport client_row, set_client_name
 from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ALLOW_BUSY,
-                                        COMMAND_FAST, COMMAND_LOADING, COMMAND_NO_AUTH, COMMAND_NOSCRIPT,
+                                        COMMAND_FAST, COMMAND_IMMEDIATE, COMMAND_LOADING, COMMAND_NO_AUTH, COMMAND_NOSCRIPT,
                                         COMMAND_STALE, call_t, command_spec_t, connection_row,
                                         reply_syntax_error, register_commands, sanitize_error, slice_equals)
+from dfly._core.engine.multi cimport multi_discard
 from dfly._core.engine.server_state cimport executor_of, server_t
 from dfly._core.engine.settings cimport password_t
+from dfly._core.engine.watch cimport unwatch_all
 from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_MONITOR, CONNECTION_NO_EVICT,
                                         CONNECTION_NO_TOUCH, CONNECTION_PUBSUB, CONNECTION_REPLY_OFF,
                                         CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT, connection_close,
@@ -193,6 +195,8 @@ cdef void reset_command(call_t *call) noexcept nogil:
                                     | CONNECTION_REPLY_SKIP | CONNECTION_REPLY_SKIP_NEXT)
     if server.settings.has_password:
         connection.flags &= ~<uint32_t>CONNECTION_AUTHENTICATED
+    multi_discard(connection)
+    unwatch_all(connection, server.shards)
     connection.database_index = 0
     connection.resp = 2
     call.reply.resp = 2
@@ -216,8 +220,8 @@ def register():
                              select_command)
     ROWS[3] = connection_row("auth", -2, COMMON, ACL_CONNECTION, auth_command)
     ROWS[4] = connection_row("hello", -1, COMMON, ACL_CONNECTION, hello_command)
-    ROWS[5] = connection_row("quit", -1, COMMON, ACL_CONNECTION, quit_command)
-    ROWS[6] = connection_row("reset", 1, COMMON, ACL_CONNECTION, reset_command)
+    ROWS[5] = connection_row("quit", -1, COMMON | COMMAND_IMMEDIATE, ACL_CONNECTION, quit_command)
+    ROWS[6] = connection_row("reset", 1, COMMON | COMMAND_IMMEDIATE, ACL_CONNECTION, reset_command)
     ROWS[7] = client_row()
     ROWS[8] = connection_row("lastsave", 1, COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST, ACL_ADMIN | ACL_DANGEROUS,
                              lastsave_command)

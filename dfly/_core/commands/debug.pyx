@@ -4,7 +4,7 @@ One command with one row, as in Redis: debug_command looks at the subcommand and
 hands over to that subcommand's own step. DEBUG LOG and CHANGE-REPL-ID are answered by Python.
 
 DIGEST is Redis' digest (the SHA-1 of every entry, combined by exclusive or, so that neither order nor the
-number of shards matters): equal data have equal digests here and there. It holds each shard for one walk.
+number of shards matters): equal data have equal digests here and there. It holds all shards for the walk.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -19,10 +19,10 @@ from dfly._core.engine.command cimport (ACL_ADMIN, ACL_DANGEROUS, COMMAND_ADMIN,
                                         reply_not_integer, reply_subcommand_syntax, reply_syntax_error,
                                         slice_equals, transaction_row, transaction_step_t, transaction_t)
 from dfly._core.engine.database cimport NOTIFY_GENERIC, find_peek, get_deadline, insert_key, update_end
-from dfly._core.engine.server_state cimport executor_of, server_t
+from dfly._core.engine.server_state cimport control_submit, executor_of
 from dfly._core.engine.shard cimport scope_t, shard_of, shard_t
-from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_shard, transaction_scope
-from dfly._core.loop.mailbox cimport mailbox_push
+from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_shard, transaction_lock_all,
+                                            transaction_scope)
 from dfly._core.resp.reply cimport (reply_array, reply_big_number, reply_bool, reply_bulk_text, reply_error,
                                     reply_header, reply_int, reply_map, reply_null,
                                     reply_ok, reply_push, reply_raw, reply_set, reply_simple, reply_t,
@@ -40,7 +40,6 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef extern from "unistd.h" nogil:
     int usleep(unsigned int microseconds) noexcept
-    ssize_t write(int fd, const void *data, size_t size) noexcept
 
 cdef struct subcommand_t:
     const char *name             # lower case
@@ -126,10 +125,7 @@ cdef int debug_stringmatch(transaction_t *tx) noexcept nogil:
 
 cdef int debug_by_python(transaction_t *tx) noexcept nogil:
     """Hands the transaction to the control plane, which completes it."""
-    cdef server_t *server = executor_of(tx.connection).server
-    cdef uint64_t one = 1
-    mailbox_push(&server.control, &tx.done_message)
-    write(server.control_fd, &one, 8)
+    control_submit(executor_of(tx.connection).server, tx)
     return TRANSACTION_WAIT
 
 
@@ -492,6 +488,11 @@ cdef int debug_command(transaction_t *tx) noexcept nogil:
     return TRANSACTION_DONE
 
 
+cdef void debug_prepare(transaction_t *tx) noexcept nogil:
+    if slice_equals(tx.argv[1], "digest") or slice_equals(tx.argv[1], "digest-value"):
+        transaction_lock_all(tx)
+
+
 cdef subcommand_t subcommand(const char *name, uint32_t least, uint32_t most, transaction_step_t step):
     cdef subcommand_t row
     row.name = name
@@ -521,4 +522,5 @@ def register():
     TABLE[15] = subcommand("stringmatch-len", 4, 4, debug_stringmatch)
     ROWS[0] = transaction_row("debug", -2, COMMAND_ADMIN | COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE,
                               ACL_ADMIN | ACL_DANGEROUS, 0, 0, 0, 0, debug_command)
+    ROWS[0].prepare = debug_prepare
     register_commands(ROWS, 1)

@@ -7,7 +7,7 @@ SCAN walk in slices and let others run between them.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAST, COMMAND_READONLY,
+from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAST, COMMAND_GLOBAL, COMMAND_READONLY,
                                         COMMAND_WRITE, COMMAND_DENYOOM, KEY_ACCESS, KEY_DELETE, KEY_RM,
                                         KEY_RO, KEY_RW, TRANSACTION_DONE, TRANSACTION_YIELD, call_t,
                                         command_spec_t, register_commands, reply_not_integer,
@@ -17,7 +17,8 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_read, 
                                          take_value, update_end)
 from dfly._core.engine.expiry cimport reclaim_step
 from dfly._core.engine.shard cimport scope_t, shard_database, shard_t
-from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_scope
+from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_release,
+                                            transaction_scope)
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error, reply_int,
                                     reply_null, reply_ok, reply_raw, reply_t)
 from dfly._core.store.dash cimport (DASH_CURSOR_BITS, DASH_NO_DEADLINE, dash_deadline, dash_random,
@@ -571,6 +572,8 @@ cdef int flush_generic(transaction_t *tx, int64_t which) noexcept nogil:
         tx.stage = 1
         return hop_on_all_shards(tx, flush_hop)
     if tx.stage == 1 and not tx.numbers[IN_BACKGROUND]:
+        # All is empty, at one point in time; giving the memory back need not keep anybody waiting.
+        transaction_release(tx)
         tx.stage = 2
         tx.numbers[RECLAIMING] = 0
         return hop_on_all_shards(tx, reclaim_hop)
@@ -639,7 +642,8 @@ def register():
     ROWS[8] = transaction_row("scan", -2, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, scan_step)
     ROWS[9] = transaction_row("randomkey", 1, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, randomkey_step)
     ROWS[10] = transaction_row("dbsize", 1, fast_read, ACL_KEYSPACE, 0, 0, 0, 0, dbsize_step)
-    ROWS[11] = transaction_row("flushdb", -1, write, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushdb_step)
-    ROWS[12] = transaction_row("flushall", -1, write, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushall_step)
-    ROWS[13] = transaction_row("swapdb", 3, write | COMMAND_FAST, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, swapdb_step)
+    ROWS[11] = transaction_row("flushdb", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushdb_step)
+    ROWS[12] = transaction_row("flushall", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushall_step)
+    ROWS[13] = transaction_row("swapdb", 3, write | COMMAND_FAST | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS,
+                               0, 0, 0, 0, swapdb_step)
     register_commands(ROWS, ROW_COUNT)

@@ -3,11 +3,12 @@
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 from dfly._core.commands import (admin, bitfield, bits, connection, debug, keys, keyspace, lcs, numbers,
-                                 string_multi, strings)
+                                 string_multi, strings, transactions)
 
 __abi__ = DFLY_ABI_STAMP
 
-FAMILIES = (connection, keys, keyspace, strings, numbers, string_multi, bits, bitfield, lcs, admin, debug)
+FAMILIES = (connection, keys, keyspace, strings, numbers, string_multi, bits, bitfield, lcs, admin,
+            transactions, debug)
 
 registered = False
 

@@ -19,7 +19,7 @@ Kinds say where a handler runs:
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.shard cimport grant_t, scope_t, shard_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport connection_t
@@ -48,6 +48,9 @@ cdef enum command_flag_t:
     COMMAND_MAY_REPLICATE = 131072
     COMMAND_NO_MANDATORY_KEYS = 262144
     COMMAND_ONLY_RESP3_MAP = 524288
+    # Not shown by COMMAND:
+    COMMAND_GLOBAL = 1048576         # atomic over all shards (FLUSHALL, SWAPDB)
+    COMMAND_IMMEDIATE = 2097152      # executed inside MULTI too, not queued (EXEC, DISCARD, WATCH)
 
 # ACL categories, Redis' names. Those that follow from flags (@read, @write, @fast, @slow, @admin,
 # @dangerous, @pubsub, @blocking) are derived; rows name the group and what is special.
@@ -95,6 +98,7 @@ cdef enum command_kind_t:
     KIND_CONTAINER = 5               # has subcommands only; the subcommand's row decides
 
 ctypedef void (*command_handler_t)(call_t *call) noexcept nogil
+ctypedef void (*transaction_prepare_t)(transaction_t *transaction) noexcept nogil
 ctypedef int (*transaction_step_t)(transaction_t *transaction) noexcept nogil
 # Writes the positions of keys in argv to out (capacity argc) and returns their number, -1: syntax error.
 ctypedef int (*get_keys_t)(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil
@@ -111,6 +115,7 @@ cdef struct command_spec_t:
     int32_t kind
     command_handler_t handler
     transaction_step_t step
+    transaction_prepare_t prepare    # asks for more shards than those of its keys; NULL: none
     get_keys_t get_keys
     command_spec_t *subcommands      # KIND_CONTAINER, or a command that also has subcommands
     uint32_t subcommand_count
@@ -149,7 +154,13 @@ cdef enum transaction_result_t:
     TRANSACTION_DONE = 0
     TRANSACTION_HOP = 1
     TRANSACTION_YIELD = 2        # call the step again in the next tick: others get their turn
-    TRANSACTION_WAIT = 3         # somebody else has it, and calls transaction_complete
+    TRANSACTION_WAIT = 3         # call the step again when transaction_resume is called
+
+cdef enum hop_target_t:
+    HOP_KEYS = 0                 # the shards of the transaction's keys
+    HOP_ALL = 1
+    HOP_ONE = 2                  # hop_shard
+    HOP_THREADS = 3
 
 ctypedef void (*hop_t)(transaction_t *transaction, shard_t *shard) noexcept nogil
 ctypedef void (*thread_hop_t)(transaction_t *transaction, proactor_t *proactor) noexcept nogil
@@ -173,13 +184,20 @@ cdef struct transaction_t:
     proactor_t *origin
     connection_t *connection
     command_spec_t *spec
-    slice_t *argv                # copies, owned
+    slice_t *argv                # the batch's, or copies (owns_arguments) once it waits
     uint32_t argc
-    key_t *keys                  # by command_key_positions
+    bint owns_arguments
+    key_t *keys                  # by command_key_positions; with the next four in the transaction's own block
     uint32_t *key_shards
     uint32_t *key_positions      # in argv
     uint32_t key_count
     key_result_t *results        # one per key
+    uint32_t *lock_shards        # the shards it is atomic over, ascending
+    uint32_t lock_count
+    uint32_t locked              # how many of them it holds, from the first
+    bint is_inside               # a command of an EXEC, which holds its tokens for it
+    bint is_released             # gave its tokens back before its end
+    grant_t grant                # the token it waits for
     uint32_t database_index
     int64_t now_ms
     bint keep_access
@@ -187,6 +205,8 @@ cdef struct transaction_t:
     transaction_step_t step
     hop_t hop
     thread_hop_t thread_hop
+    hop_target_t target
+    uint32_t hop_shard
     hop_message_t *messages      # one per shard or thread
     uint32_t message_count
     shard_t **shards
@@ -199,7 +219,7 @@ cdef struct transaction_t:
     int64_t numbers[8]           # small state of a command
     uint64_t started_ticks
     transaction_done_t on_done   # set by the dispatcher
-    transaction_t *next
+    transaction_t *outer         # the EXEC it is part of
 
 cdef enum:
     COMMAND_MAX = 1024

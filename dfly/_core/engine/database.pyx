@@ -10,6 +10,8 @@ from libc.string cimport memset
 
 from dfly._core.engine.access cimport access_start, access_touch
 from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latency_stop
+from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, listeners_of, listeners_signal,
+                                          listeners_visit)
 from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_database, shard_t,
                                       policy_tracks_access)
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_enable_access_tracking, dash_erase,
@@ -27,7 +29,15 @@ cdef inline void announce(scope_t *scope, const key_t *key, int event_class, con
         shard.on_mutation(shard, scope.database, key.data, key.size, event_class, event, shard.mutation_context)
 
 
-cdef inline void count_mutation(scope_t *scope) noexcept nogil:
+cdef void signal_watchers(scope_t *scope, const key_t *key) noexcept nogil:
+    cdef listened_key_t *found = listeners_of(&scope.shard.watched, scope.database.index, key)
+    if found != NULL:
+        listeners_signal(found)
+
+
+cdef inline void count_mutation(scope_t *scope, const key_t *key) noexcept nogil:
+    if unlikely(scope.shard.watched.count != 0):
+        signal_watchers(scope, key)
     scope.shard.version += 1
     scope.shard.stats.mutations += 1
     scope.database.mutations += 1
@@ -88,7 +98,7 @@ cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil:
 
 
 cdef void update_end(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
-    count_mutation(scope)
+    count_mutation(scope, key)
     if event != NULL:
         announce(scope, key, event_class, event)
 
@@ -101,7 +111,7 @@ cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int even
     update_begin(scope, ref)
     object_free(&ref.entry.value)
     dash_erase(&scope.database.table, ref)
-    count_mutation(scope)
+    count_mutation(scope, key)
     if event != NULL:
         announce(scope, key, event_class, event)
 
@@ -111,7 +121,7 @@ cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *ou
     (<object_t *>out_object)[0] = ref.entry.value
     memset(&ref.entry.value, 0, sizeof(object_t))
     dash_erase(&scope.database.table, ref)
-    count_mutation(scope)
+    count_mutation(scope, key)
 
 
 cdef int64_t get_deadline(dash_ref_t *ref) noexcept nogil:
@@ -124,11 +134,20 @@ cdef void set_deadline(scope_t *scope, dash_ref_t *ref, int64_t deadline_ms) noe
     dash_set_deadline(&scope.database.table, ref, deadline_ms)
 
 
+cdef void signal_if_exists(listened_key_t *listened, void *context) noexcept nogil:
+    cdef dash_ref_t ref
+    cdef key_t key
+    listened_key_of(listened, &key)
+    if dash_find(<dash_t *>context, &key, &ref):
+        listeners_signal(listened)
+
+
 cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     cdef database_t *database = shard.databases[index]
     cdef reclaim_t *dropped
     if database == NULL:
         return
+    listeners_visit(&shard.watched, index, signal_if_exists, &database.table)
     dropped = <reclaim_t *>mem_zalloc(sizeof(reclaim_t))
     dropped.table = database.table
     dropped.next = shard.reclaim
@@ -144,6 +163,10 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
 cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil:
     cdef database_t *first = shard_database(shard, a)
     cdef database_t *second = shard_database(shard, b)
+    listeners_visit(&shard.watched, a, signal_if_exists, &first.table)
+    listeners_visit(&shard.watched, a, signal_if_exists, &second.table)
+    listeners_visit(&shard.watched, b, signal_if_exists, &first.table)
+    listeners_visit(&shard.watched, b, signal_if_exists, &second.table)
     shard.databases[a] = second
     shard.databases[b] = first
     second.index = a

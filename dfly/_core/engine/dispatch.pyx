@@ -23,28 +23,29 @@ freed when its last answer is in.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcmp, memcpy, strlen
+from libc.string cimport memcpy
 
-from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_MAX,
-                                        COMMAND_NO_AUTH, COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_WRITE,
+from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_MAX,
+                                        COMMAND_NO_AUTH, COMMAND_NO_MULTI,
+                                        COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG, COMMAND_WRITE,
                                         KIND_CONNECTION, KIND_CONTAINER, KIND_CONTROL, KIND_KEY,
                                         KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NO_AUTH, REFUSAL_NONE,
                                         REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t,
                                         find_command, find_subcommand, sanitize_error, transaction_t)
-from dfly._core.engine.error_stats cimport error_stats_add, error_stats_scan
 from dfly._core.engine.eviction cimport make_room
-from dfly._core.engine.latency cimport (LATENCY_COMMAND, LATENCY_FAST_COMMAND, latency_add, latency_is_event,
-                                        latency_record)
-from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, executor_t, monitor_feed,
-                                             server_t, slowlog_add)
-from dfly._core.engine.settings cimport settings_t
+from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow,
+                                        count_error, count_failure, run_on_shard)
+from dfly._core.engine.multi cimport multi_abort, multi_discard, multi_queue, multi_t
+from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, control_submit,
+                                             executor_t, monitor_feed, server_t, slowlog_add)
 from dfly._core.engine.shard cimport (shard_database, shard_of, shard_release, shard_submit, shard_t,
                                       shard_try_acquire)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run
-from dfly._core.loop.mailbox cimport mailbox_push, message_t
+from dfly._core.engine.watch cimport unwatch_all
+from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
 from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLOSE_AFTER_REPLY,
-                                        CONNECTION_NO_TOUCH, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
+                                        CONNECTION_MULTI, CONNECTION_NO_TOUCH, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
                                         CONNECTION_REPLY_SKIP_NEXT, connection_close,
                                         connection_close_after_reply, connection_consume_input,
                                         connection_keep_input, connection_output_bytes,
@@ -52,11 +53,12 @@ from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLO
                                         connection_retain, connection_t, service_t)
 from dfly._core.resp.parser cimport (PARSE_EMPTY, PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, parser_next,
                                      parser_reset, parser_t, parser_trim)
-from dfly._core.resp.reply cimport reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_t
+from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_simple,
+                                    reply_t)
 from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value
 from dfly._core.store.object cimport key_init
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, cycle_ticks, likely, slice_t, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, cycle_ticks, likely, slice_t, unlikely
 from dfly._core.sys.clock cimport ticks_per_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -68,11 +70,6 @@ cdef enum:
     SCRATCH_KEEP = 1048576       # the scratch builder gives memory beyond this back
     OUTPUT_STOP = 33554432       # unsent reply bytes of one connection, above which it is not read any more
     REPLY_SILENT = 224           # CONNECTION_REPLY_OFF | _SKIP_NEXT | _SKIP
-
-cdef extern from "unistd.h" nogil:
-    ssize_t write(int fd, const void *data, size_t size) noexcept
-
-cdef const char *OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'."
 
 cdef struct batch_message_t:
     # The calls of one run for one shard whose token was taken. Owned by its pending_run_t.
@@ -101,69 +98,10 @@ cdef struct pending_run_t:
     batch_message_t *messages
 
 
-# ---- Execution of one call -----------------------------------------------------------------
+# ---- What is not executed ------------------------------------------------------------------
 
-cdef inline void account_call(executor_t *self, call_t *call, uint64_t errors_before) noexcept nogil:
-    cdef command_stats_t *stats = &self.command_stats[call.spec.index]
-    if unlikely(call.reply.error_count != errors_before):
-        if count_failure(self, call.spec, call.reply.data + call.reply_offset, call.reply_size):
-            return
-    stats.calls += 1
-    stats.ticks += call.ticks
-    self.stats.commands += 1
-    account_latency(self, stats, call.spec, call.ticks)
-
-
-cdef inline void account_latency(executor_t *self, command_stats_t *stats, const command_spec_t *spec,
-                                 uint64_t ticks) noexcept nogil:
-    cdef settings_t *settings = &self.server.settings
-    if likely(settings.latency_tracking != 0):
-        latency_record(&stats.latency, ticks)
-    if unlikely(latency_is_event(settings, ticks)):
-        latency_add(&self.latency, settings,
-                    LATENCY_FAST_COMMAND if spec.flags & COMMAND_FAST else LATENCY_COMMAND, ticks)
-
-
-cdef bint count_failure(executor_t *self, const command_spec_t *spec, const char *data,
-                        size_t size) noexcept nogil:
-    """Counts the errors in a reply; True if it says that the command was not executed (OOM)."""
-    cdef command_stats_t *stats = &self.command_stats[spec.index]
-    cdef bint was_rejected = spec.flags & COMMAND_DENYOOM != 0 and size > 4 and memcmp(data, b"-OOM", 4) == 0
-    self.stats.errors += error_stats_scan(&self.error_stats, data, size)
-    if was_rejected:
-        stats.rejected += 1
-    else:
-        stats.failed += 1
-    return was_rejected
-
-
-cdef void count_error(executor_t *self, const char *text) noexcept nogil:
-    self.stats.errors += 1
-    error_stats_add(&self.error_stats, text, strlen(text))
-
-
-cdef void check_slow(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
-    cdef int64_t limit = self.server.settings.slowlog_log_slower_than_us
-    cdef int64_t duration_us = <int64_t>(<double>call.ticks / ticks_per_us())
-    # AUTH and HELLO carry passwords.
-    if duration_us >= limit and not call.spec.flags & (COMMAND_SKIP_SLOWLOG | COMMAND_NO_AUTH):
-        slowlog_add(self, connection, call.argv, call.argc, duration_us)
-
-
-cdef inline void run_on_shard(call_t *call, shard_t *shard, uint32_t database_index, int64_t now_ms,
-                              bint keep_access, reply_t *reply) noexcept nogil:
-    """One single-key command under the shard's token."""
-    call.scope.shard = shard
-    call.scope.database = shard_database(shard, database_index)
-    call.scope.now_ms = now_ms
-    call.scope.keep_access = keep_access
-    call.reply = reply
-    if unlikely(shard.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
-        if not make_room(&call.scope):
-            shard.stats.oom_rejections += 1
-            reply_error(reply, OUT_OF_MEMORY)
-            return
-    call.spec.handler(call)
+cdef inline bint is_exec(const command_spec_t *spec) noexcept nogil:
+    return spec.prepare != NULL and spec.flags & COMMAND_IMMEDIATE != 0
 
 
 cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply_t *reply) noexcept nogil:
@@ -186,6 +124,9 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
         size = <int>(name.size if name.size < 128 else 128)
         snprintf(text, sizeof(text), "ERR unknown command '%.*s', with args beginning with: %s",
                  size, name.data, arguments)
+    elif call.refusal == REFUSAL_ARITY and is_exec(call.spec):
+        snprintf(text, sizeof(text), "EXECABORT Transaction discarded because of: "
+                 "wrong number of arguments for '%s' command", call.spec.name)
     elif call.refusal == REFUSAL_ARITY:
         snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call.spec.name)
     elif call.refusal == REFUSAL_SUBCOMMAND:
@@ -200,6 +141,13 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
     sanitize_error(text)
     count_error(self, text)
     reply_error(reply, text)
+
+
+cdef void reject(executor_t *self, connection_t *connection, call_t *call, const char *text) noexcept nogil:
+    """Not executed for a reason that was found only now."""
+    self.command_stats[call.spec.index].rejected += 1
+    count_error(self, text)
+    reply_error(&connection.output, text)
 
 
 cdef size_t upper_name(const char *name, char *out) noexcept nogil:
@@ -585,6 +533,8 @@ cdef void finish_run(executor_t *self, pending_run_t *run) noexcept nogil:
         connection_prepare_output(connection)
         for i in range(run.count):
             reply_raw(&connection.output, run.slots[i].source.data + run.slots[i].offset, run.slots[i].size)
+    else:
+        connection_left(connection)
     while run.messages != NULL:
         batch = run.messages
         run.messages = batch.next
@@ -608,6 +558,8 @@ cdef void transaction_finished(transaction_t *transaction) noexcept nogil:
     connection.is_busy = False
     if not connection.is_closed:
         take_transaction_reply(self, connection, transaction)
+    else:
+        connection_left(connection)
     transaction_free(transaction)
     dispatch_resume(connection)
     connection_release(connection)
@@ -635,15 +587,12 @@ cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *
     """True when it is complete and its reply appended; False: the connection waits."""
     cdef transaction_t *transaction
     cdef server_t *server = self.server
-    cdef uint64_t one = 1
     if unlikely(server.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
         if not room_for_transaction(self, connection):
             self.shard.stats.oom_rejections += 1
-            self.command_stats[call.spec.index].rejected += 1
-            count_error(self, OUT_OF_MEMORY)
-            reply_error(&connection.output, OUT_OF_MEMORY)
+            reject(self, connection, call, OUT_OF_MEMORY)
             return True
-    transaction = transaction_new(call, &self.proactor, server.shards, server.thread_count,
+    transaction = transaction_new(call, NULL, &self.proactor, server.shards, server.thread_count,
                                   server.proactors, server.thread_count)
     transaction.on_done = transaction_finished
     if call.spec.kind == KIND_TRANSACTION and transaction_run(transaction):
@@ -653,8 +602,7 @@ cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *
     connection.is_busy = True
     connection_retain(connection)
     if call.spec.kind == KIND_CONTROL:
-        mailbox_push(&server.control, &transaction.done_message)
-        write(server.control_fd, &one, 8)
+        control_submit(server, transaction)
     return False
 
 
@@ -695,7 +643,11 @@ cdef bint must_pause(executor_t *self, const call_t *call) noexcept nogil:
         return False
     if call.spec.kind == KIND_CONNECTION or call.spec.kind == KIND_CONTROL:
         return False
-    return server.pause_mode == PAUSE_ALL or call.spec.flags & COMMAND_WRITE != 0
+    if server.pause_mode == PAUSE_ALL or call.spec.flags & COMMAND_WRITE != 0:
+        return True
+    # An EXEC waits if what is queued writes.
+    return (is_exec(call.spec) and call.connection.multi != NULL
+            and (<multi_t *>call.connection.multi).flags & COMMAND_WRITE != 0)
 
 
 cdef void pause_connection(executor_t *self, connection_t *connection) noexcept nogil:
@@ -707,6 +659,35 @@ cdef void pause_connection(executor_t *self, connection_t *connection) noexcept 
         connection_retain(connection)
 
 
+cdef inline bint is_queued(const connection_t *connection, const call_t *call) noexcept nogil:
+    return connection.flags & CONNECTION_MULTI != 0 and not (
+        call.refusal == REFUSAL_NONE and call.spec.flags & COMMAND_IMMEDIATE)
+
+
+cdef bint queue_call(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    """Between MULTI and EXEC; False: the command is executed all the same."""
+    if not is_queued(connection, call):
+        return False
+    if call.refusal != REFUSAL_NONE:
+        refuse(self, connection, call, &connection.output)
+        if call.spec != NULL and is_exec(call.spec):
+            # EXEC with arguments ends the transaction.
+            connection_left(connection)
+        else:
+            multi_abort(connection)
+    elif call.spec.flags & COMMAND_NO_MULTI:
+        reject(self, connection, call, "ERR Command not allowed inside a transaction")
+        multi_abort(connection)
+    elif self.server.settings.maxmemory != 0 and not room_for_transaction(self, connection):
+        # Reads too: a queue may grow without end.
+        reject(self, connection, call, OUT_OF_MEMORY)
+        multi_abort(connection)
+    else:
+        multi_queue(connection, call)
+        reply_simple(&connection.output, "QUEUED")
+    return True
+
+
 cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
     """Executes calls in order; returns how many are done (a waiting one counts as done)."""
     cdef uint32_t i = 0
@@ -714,12 +695,14 @@ cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *call
     cdef call_t *call
     while i < count:
         call = &calls[i]
-        if unlikely(connection.flags & (CONNECTION_CLOSE_AFTER_REPLY | REPLY_SILENT) != 0):
-            if connection.flags & CONNECTION_CLOSE_AFTER_REPLY:
-                return count
+        if unlikely(connection.flags & CONNECTION_CLOSE_AFTER_REPLY != 0):
+            return count
         if unlikely(self.server.pause_mode != PAUSE_OFF) and must_pause(self, call):
             pause_connection(self, connection)
             return i
+        if unlikely(connection.flags & CONNECTION_MULTI != 0) and queue_call(self, connection, call):
+            i += 1
+            continue
         end = i + 1
         if likely(call.refusal == REFUSAL_NONE and call.kind == KIND_KEY):
             if likely(self.server.pause_mode == PAUSE_OFF and connection.flags & REPLY_SILENT == 0):
@@ -743,12 +726,16 @@ cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *call
 cdef uint32_t run_monitored(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
     """Somebody watches: one command at a time, shown after it ran (SELECT shows its new database)."""
     cdef uint32_t i
+    cdef bint queued
     cdef call_t *call
     for i in range(count):
         call = &calls[i]
+        queued = is_queued(connection, call)
         if run_batch(self, connection, call, 1) == 0:
             return i
-        if call.refusal == REFUSAL_NONE and not call.spec.flags & (COMMAND_SKIP_MONITOR | COMMAND_ADMIN):
+        # What is queued shows when EXEC runs it.
+        if (call.refusal == REFUSAL_NONE and not queued
+                and not call.spec.flags & (COMMAND_SKIP_MONITOR | COMMAND_ADMIN)):
             # Arguments of AUTH and HELLO are passwords.
             monitor_feed(self, connection, call.argv, 1 if call.spec.flags & COMMAND_NO_AUTH else call.argc)
         if connection.is_busy or connection.flags & REPLY_SILENT:
@@ -897,8 +884,22 @@ cdef void dispatch_resume(connection_t *connection) noexcept nogil:
     connection_queue_flush(connection)
 
 
+cdef void connection_left(connection_t *connection) noexcept nogil:
+    """It is closed and nothing of it is in flight: it leaves what it was part of."""
+    multi_discard(connection)
+    unwatch_all(connection, (<executor_t *>connection.thread.context).server.shards)
+
+
+cdef void on_close(connection_t *connection) noexcept nogil:
+    atomic_sub(&(<executor_t *>connection.thread.context).server.connected_clients, 1)
+    # An EXEC in flight still needs its watch: what waits calls connection_left when it is done.
+    if not connection.is_busy:
+        connection_left(connection)
+
+
 cdef void dispatch_service(service_t *out) noexcept nogil:
     out.on_input = on_input
+    out.on_close = on_close
 
 
 cdef void dispatch_init(executor_t *self) noexcept nogil:

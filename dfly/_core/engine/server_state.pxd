@@ -8,7 +8,7 @@ Reach it from a connection: <executor_t *>connection.thread.context; from a thre
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.engine.command cimport call_t
+from dfly._core.engine.command cimport call_t, transaction_t
 from dfly._core.engine.error_stats cimport error_stats_t
 from dfly._core.engine.latency cimport latency_monitor_t
 from dfly._core.engine.settings cimport settings_t
@@ -113,6 +113,9 @@ cdef struct server_t:
 cdef void slowlog_add(executor_t *self, connection_t *connection, const slice_t *argv, uint32_t argc, int64_t duration_us) noexcept nogil
 cdef void slowlog_clear(executor_t *self) noexcept nogil
 cdef void monitor_feed(executor_t *self, connection_t *connection, const slice_t *argv, uint32_t argc) noexcept nogil
+
+# Hands a command to the Python control plane, which completes it with transaction_complete.
+cdef void control_submit(server_t *self, transaction_t *transaction) noexcept nogil
 
 cdef inline executor_t *executor_of(connection_t *connection) noexcept nogil:
     return <executor_t *>connection.thread.context

@@ -4,11 +4,11 @@ The slow log is kept per thread (newest first) and merged by SLOWLOG GET; ids ar
 lines are formatted on the thread that executes and posted to every thread that has monitors.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
 
-from dfly._core.loop.mailbox cimport message_t
+from dfly._core.loop.mailbox cimport mailbox_push, message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
 from dfly._core.net.connection cimport (CONNECTION_MONITOR, connection_prepare_output, connection_queue_flush,
                                         connection_t, net_thread_t)
@@ -18,6 +18,9 @@ from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t
 from dfly._core.sys.clock cimport wall_us
 
 __abi__ = DFLY_ABI_STAMP
+
+cdef extern from "unistd.h" nogil:
+    ssize_t write(int fd, const void *data, size_t size) noexcept
 
 cdef struct monitor_message_t:
     message_t message
@@ -158,3 +161,9 @@ cdef void monitor_feed(executor_t *self, connection_t *connection, const slice_t
         monitored.message.run = deliver_line
         proactor_post(self.server.proactors[t], &monitored.message)
     reply_deinit(&line)
+
+
+cdef void control_submit(server_t *self, transaction_t *transaction) noexcept nogil:
+    cdef uint64_t one = 1
+    mailbox_push(&self.control, &transaction.done_message)
+    write(self.control_fd, &one, 8)

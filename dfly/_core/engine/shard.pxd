@@ -6,6 +6,11 @@ takes a free token, runs its work in place, and gives the token back ("borrowing
 taken, the work goes into the shard's inbox, and whoever gives the token back first looks into the
 inbox: work never waits for a sleeping thread and nobody is woken to do it.
 
+Several tokens at once. What must be atomic over several shards takes their tokens in ascending
+order (two-phase locking, so no deadlock) and then runs in place: no message, no intent per key.
+A token that is taken is asked for through the inbox (grant_t): its holder, when done, leaves it taken
+and hands it over. Such a holder has no accounts open: it books around each piece of work.
+
 Shard code gets a scope and assumes nothing about the thread it runs on.
 
 The door. Every change of a key goes through the functions of engine/database.pxd, which keep
@@ -15,8 +20,10 @@ version, pre-update hook, expiry, watch, notification, journal and memory accoun
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.latency cimport latency_monitor_t
+from dfly._core.engine.listeners cimport listener_table_t
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.loop.mailbox cimport mailbox_t, message_t
+from dfly._core.loop.mailbox cimport mailbox_t, message_run_t, message_t
+from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.store.dash cimport dash_ref_t, dash_t
 from dfly._core.store.object cimport key_t
 
@@ -56,6 +63,7 @@ cdef struct shard_t:
     uint64_t token               # 0 free, 1 taken; a cache line of its own
     char token_padding[56]
     mailbox_t inbox              # run(message, shard), under the token
+    message_t *backlog           # taken out of the inbox, not run yet; the token's holder's
     uint32_t index
     uint32_t shard_count
     const settings_t *settings
@@ -71,10 +79,17 @@ cdef struct shard_t:
     int64_t over_limit_since_us  # 0: memory is within the limit, as far as writes have seen
     uint32_t access_clock        # seconds & 0xFFFFFF, refreshed by the owner's timer
     uint32_t eviction_cursor
+    listener_table_t watched     # WATCH
     pre_update_hook_t pre_update
     void *pre_update_context
     mutation_hook_t on_mutation
     void *mutation_context
+
+cdef struct grant_t:
+    # A place in the line for a token. Owned by who waits; lives on the heap.
+    message_t message            # in the inbox, then in home's mailbox
+    proactor_t *home             # where on_granted runs, with the proactor as context
+    message_run_t on_granted
 
 cdef struct scope_t:
     # Where an operation runs.
@@ -92,6 +107,14 @@ cdef void shard_release(shard_t *self) noexcept nogil        # runs what came in
 # Runs message.run(message, shard) under the token: at once if it is free (True), else by whoever
 # holds it (False).
 cdef bint shard_submit(shard_t *self, message_t *message) noexcept nogil
+
+# The token alone, for holders of several: open the books around each piece of work.
+cdef bint shard_try_lock(shard_t *self) noexcept nogil
+# True: ours now. False: grant.on_granted will run on grant.home's thread, and then it is ours.
+cdef bint shard_lock(shard_t *self, grant_t *grant) noexcept nogil
+cdef void shard_unlock(shard_t *self) noexcept nogil         # runs what came into the inbox meanwhile
+cdef void shard_open_books(shard_t *self) noexcept nogil     # allocations of this thread count for this shard
+cdef void shard_close_books(shard_t *self) noexcept nogil
 
 cdef database_t *shard_database(shard_t *self, uint32_t index) noexcept nogil     # creates it on first use
 cdef int64_t shard_total_used(shard_t *self) noexcept nogil                       # data bytes of all shards

@@ -1,9 +1,9 @@
 """Shards and their tokens: see shard.pxd for the protocol.
 
-Invariants: shard data is touched only between acquire and release; whoever releases looks into the
-inbox after the token is free again, so a message that was pushed while the token was taken is
-always run by somebody. Accounts: the thread's allocation balance is read at acquire and at release;
-the difference is this shard's.
+Invariants: shard data is touched only while its token is held; whoever frees it looks into the inbox
+afterwards, so a message that was pushed while the token was taken is always run by somebody. While
+the token is free the backlog is empty. Accounts: the thread's allocation balance is read when the books
+are opened and when they are closed; the difference is this shard's.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -11,14 +11,29 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LFU, POLICY_ALLKEYS_LRU, POLICY_VOLATILE_LFU,
                                          POLICY_VOLATILE_LRU, settings_t)
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_is_empty, mailbox_push, mailbox_take, message_t
+from dfly._core.loop.proactor cimport proactor_post
 from dfly._core.store.dash cimport dash_clear, dash_init, dash_enable_access_tracking
 from dfly._core.sys.alloc cimport mem_free, mem_thread_balance, mem_zalloc, net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_cas, atomic_load_relaxed, atomic_store, full_fence
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load_relaxed, atomic_store, full_fence,
+                                  likely, unlikely)
 
 __abi__ = DFLY_ABI_STAMP
 
 cdef extern from "sched.h" nogil:
     int sched_yield() noexcept
+
+cdef extern from *:
+    """
+    #if defined(__x86_64__)
+    #define dfly_cpu_pause() __builtin_ia32_pause()
+    #else
+    #define dfly_cpu_pause() __asm__ __volatile__("yield" ::: "memory")
+    #endif
+    """
+    void cpu_pause "dfly_cpu_pause"() noexcept nogil
+
+cdef enum:
+    LOCK_SPINS = 50
 
 
 cdef shard_t *shard_new(uint32_t index, uint32_t shard_count, const settings_t *settings) noexcept nogil:
@@ -47,18 +62,22 @@ cdef void shard_free(shard_t *self) noexcept nogil:
     net_free(self)
 
 
-cdef inline void enter(shard_t *self) noexcept nogil:
+cdef void shard_open_books(shard_t *self) noexcept nogil:
     self.balance_at_acquire = mem_thread_balance()
 
 
-cdef inline void leave(shard_t *self) noexcept nogil:
+cdef void shard_close_books(shard_t *self) noexcept nogil:
     self.used_bytes += mem_thread_balance() - self.balance_at_acquire
 
 
+cdef bint shard_try_lock(shard_t *self) noexcept nogil:
+    return atomic_load_relaxed(&self.token) == 0 and atomic_cas(&self.token, 0, 1)
+
+
 cdef bint shard_try_acquire(shard_t *self) noexcept nogil:
-    if atomic_load_relaxed(&self.token) != 0 or not atomic_cas(&self.token, 0, 1):
+    if not shard_try_lock(self):
         return False
-    enter(self)
+    shard_open_books(self)
     return True
 
 
@@ -70,28 +89,56 @@ cdef void shard_acquire(shard_t *self) noexcept nogil:
             sched_yield()
 
 
-cdef void run_inbox(shard_t *self) noexcept nogil:
-    cdef message_t *message = mailbox_take(&self.inbox)
-    cdef message_t *following
-    while message != NULL:
-        following = message.next
+cdef void hand_over(message_t *message, void *context) noexcept nogil:
+    """Marks a grant_t in the inbox; never called."""
+
+
+cdef bint run_backlog(shard_t *self) noexcept nogil:
+    """Runs what was taken out of the inbox; False if the token now belongs to somebody else."""
+    cdef message_t *message
+    cdef grant_t *grant
+    shard_open_books(self)
+    while self.backlog != NULL:
+        message = self.backlog
+        self.backlog = message.next
+        if message.run == hand_over:
+            shard_close_books(self)
+            grant = <grant_t *>message
+            message.run = grant.on_granted
+            proactor_post(grant.home, message)
+            return False
         self.stats.inbox_messages += 1
         message.run(message, self)
-        message = following
+    shard_close_books(self)
+    return True
 
 
-cdef void shard_release(shard_t *self) noexcept nogil:
+cdef void shard_unlock(shard_t *self) noexcept nogil:
     while True:
-        leave(self)
+        if unlikely(self.backlog != NULL) and not run_backlog(self):
+            return
         atomic_store(&self.token, 0)
         # A producer pushes, then tries the token; we free the token, then look: with a full fence
         # between the two steps on both sides one of us sees the other.
         full_fence()
-        if mailbox_is_empty(&self.inbox):
+        if likely(mailbox_is_empty(&self.inbox)):
             return
-        if not shard_try_acquire(self):
+        if not shard_try_lock(self):
             return
-        run_inbox(self)
+        self.backlog = mailbox_take(&self.inbox)
+
+
+cdef void shard_release(shard_t *self) noexcept nogil:
+    shard_close_books(self)
+    shard_unlock(self)
+
+
+cdef void enqueue(shard_t *self, message_t *message) noexcept nogil:
+    mailbox_push(&self.inbox, message)
+    full_fence()
+    if shard_try_lock(self):
+        self.backlog = mailbox_take(&self.inbox)
+        shard_unlock(self)
 
 
 cdef bint shard_submit(shard_t *self, message_t *message) noexcept nogil:
@@ -99,11 +146,19 @@ cdef bint shard_submit(shard_t *self, message_t *message) noexcept nogil:
         message.run(message, self)
         shard_release(self)
         return True
-    mailbox_push(&self.inbox, message)
-    full_fence()
-    if shard_try_acquire(self):
-        run_inbox(self)
-        shard_release(self)
+    enqueue(self, message)
+    return False
+
+
+cdef bint shard_lock(shard_t *self, grant_t *grant) noexcept nogil:
+    cdef int i
+    # Most holders are done within a microsecond; a message there and back costs several.
+    for i in range(LOCK_SPINS):
+        if shard_try_lock(self):
+            return True
+        cpu_pause()
+    grant.message.run = hand_over
+    enqueue(self, &grant.message)
     return False
 
 

@@ -4,12 +4,16 @@ A transaction is a heap struct that owns copies of its arguments. Its `step` fun
 connection's thread: first with stage 0, then again each time the hop it asked for has run on all
 its shards. A step either asks for a hop (hop_on_keys, hop_on_all_shards, hop_on_shard,
 hop_on_threads: `return hop_...(...)`) or writes the reply into transaction.reply and returns
-TRANSACTION_DONE. Long work returns TRANSACTION_YIELD between slices. A hop callback runs under the shard's token, on whichever thread holds it, for
-each shard concerned (possibly at the same time for different shards), and may only touch its shard and
-the parts of the transaction that belong to its own keys.
+TRANSACTION_DONE. Long work returns TRANSACTION_YIELD between slices. A hop callback runs under the
+shard's token, for each shard concerned; by message it may run on any thread, at the same time for
+different shards, and may only touch its shard and the parts of the transaction that belong to its
+own keys.
 
-Today shards are visited one by one without intent locks; the transaction engine (VLL) will put
-scheduling behind the same functions.
+Atomicity. A transaction with keys (or COMMAND_GLOBAL) takes the tokens of all shards concerned before
+its first step, in ascending order (engine/shard.pxd), and gives them back after its last one: all
+its hops run in place on the origin's thread. Without keys (KEYS, SCAN, DBSIZE, CLIENT LIST) it visits
+shards one by one by message. A design with intents per key and hops by message is not needed:
+nothing that holds tokens ever waits for the network, a file or another thread's tick.
 
     cdef int step_exists(transaction_t *tx) noexcept nogil:
         if tx.stage == 0:
@@ -32,12 +36,20 @@ from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.resp.reply cimport reply_t
 
-cdef transaction_t *transaction_new(call_t *call, proactor_t *origin, shard_t **shards, uint32_t shard_count,
-                                    proactor_t **proactors, uint32_t proactor_count) noexcept nogil
+# outer: the EXEC it is part of, or NULL. Arguments are borrowed from the call until the transaction waits.
+cdef transaction_t *transaction_new(call_t *call, transaction_t *outer, proactor_t *origin, shard_t **shards,
+                                    uint32_t shard_count, proactor_t **proactors,
+                                    uint32_t proactor_count) noexcept nogil
 cdef void transaction_free(transaction_t *self) noexcept nogil
 # Runs steps until the transaction is done (True) or waits for another thread (False: on_done is
 # called later on the origin's thread).
 cdef bint transaction_run(transaction_t *self) noexcept nogil
+cdef void transaction_resume(transaction_t *self) noexcept nogil                  # after TRANSACTION_WAIT, on its origin
+# Makes it atomic over more shards; before its first step only.
+cdef void transaction_lock_shard(transaction_t *self, uint32_t shard) noexcept nogil
+cdef void transaction_lock_all(transaction_t *self) noexcept nogil
+# Gives the tokens back before the end: what follows is no longer atomic with what was.
+cdef void transaction_release(transaction_t *self) noexcept nogil
 
 cdef int hop_on_keys(transaction_t *self, hop_t hop) noexcept nogil               # the shards of its keys
 cdef int hop_on_all_shards(transaction_t *self, hop_t hop) noexcept nogil

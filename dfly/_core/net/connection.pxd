@@ -32,6 +32,7 @@ cdef enum connection_flag_t:
     CONNECTION_ADMIN = 512               # arrived on the admin listener
     CONNECTION_CLOSE_ASAP = 1024
     CONNECTION_PUBSUB = 2048             # subscribed; RESP2 restricts commands
+    CONNECTION_MULTI = 4096              # between MULTI and EXEC: commands are queued
 
 cdef struct service_t:
     # What the room above does for a connection; all on the connection's thread.
@@ -66,6 +67,8 @@ cdef struct connection_t:
     reply_t sending
     size_t sending_done
     void *pending                # engine/dispatch: the batch in flight
+    void *multi                  # engine/multi: the queue, while CONNECTION_MULTI is set
+    void *watcher                # engine/watch: NULL, nothing is watched
     connection_t *next_paused    # CLIENT PAUSE list
     bint is_client_paused
     int64_t created_ms

@@ -18,8 +18,8 @@ Scan order is hash order within a subrange of the directory: a cursor holds the 
 bits), its directory bits (24) and a position (16), so it stays valid while segments grow, split and
 merge: an element present throughout is returned.
 
-TTLs are part of the entry: a segment with at least one deadline carries an array of 5-byte
-deadlines (ms since a process-wide base), widened to 8 bytes when a deadline does not fit. Each
+TTLs are part of the entry: a segment with at least one deadline carries an array of 4-byte
+deadlines (ms since the segment's base), widened to 8 bytes when they lie more than 49 days apart. Each
 segment knows its earliest deadline; a heap of segments by that gives what is due.
 
 Ownership: the table owns its keys; values belong to the caller's rules (free before erase).

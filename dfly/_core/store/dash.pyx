@@ -27,7 +27,6 @@ from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_objec
                                       object_key_hash, object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely
-from dfly._core.sys.clock cimport wall_ms
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -42,8 +41,9 @@ cdef enum:
     SHRUNK_PERCENT = 75          # and then is at most so full
     PAGE = 4096
     RETURN_MIN = 16384           # freed blocks from this size on give their pages back at once
-    NARROW = 5                   # bytes of a deadline relative to the base
+    NARROW = 4                   # bytes of a deadline relative to the segment's base: 49 days
     WIDE = 8                     # bytes of an absolute deadline
+    DAY_MS = 86400000
     ACCESS_BYTES = 3
     SCAN_BITS = 24
     NO_SLOT = 0xFFFF
@@ -62,12 +62,14 @@ cdef struct segment_t:
     int64_t earliest
     uint8_t *deadlines           # total * 14 cells: a block of their own, or inside this one; or NULL
     uint8_t *access              # total * 14 cells, or NULL
-    uint64_t unused3[2]
+    int64_t deadline_base        # narrow deadlines count from here
+    uint64_t unused3
 
 cdef uint16_t[CLASS_COUNT] CLASS_REGULAR = [1, 3, 7, 14, 31, 39, 47, 55, 64]
 cdef uint16_t[CLASS_COUNT] CLASS_TOTAL = [2, 4, 8, 16, 34, 42, 51, 59, 68]
-# Deadlines are kept relative to this; a day back, so that a clock that is set back does no harm.
-cdef int64_t deadline_base = wall_ms() - 86400000
+# The same blocks with room for a narrow deadline a slot: fewer buckets instead of the next larger block.
+cdef uint16_t[CLASS_COUNT] TIMED_REGULAR = [1, 3, 7, 14, 27, 35, 41, 49, 57]
+cdef uint16_t[CLASS_COUNT] TIMED_TOTAL = [2, 4, 8, 16, 30, 38, 45, 53, 61]
 if sizeof(segment_t) != SEGMENT_HEADER or sizeof(bucket_t) != 32 or sizeof(entry_t) != 32:
     raise ImportError("dash table: unexpected struct layout")
 
@@ -137,16 +139,19 @@ cdef inline size_t cell_index(uint32_t bucket, uint32_t slot) noexcept nogil:
 cdef int64_t deadline_get(const segment_t *segment, size_t cell) noexcept nogil:
     cdef int64_t value = 0
     cdef const uint8_t *p = segment.deadlines + cell * segment.deadline_width
-    memcpy(&value, p, 8 if segment.deadline_width == WIDE else NARROW)
-    return value if segment.deadline_width == WIDE else value + deadline_base
+    if segment.deadline_width == WIDE:
+        memcpy(&value, p, WIDE)
+        return value
+    memcpy(&value, p, NARROW)
+    return value + segment.deadline_base
 
 
-cdef inline bint fits_narrow(int64_t deadline) noexcept nogil:
-    return deadline >= deadline_base and deadline - deadline_base < (<int64_t>1 << 40)
+cdef inline bint fits_narrow(const segment_t *segment, int64_t deadline) noexcept nogil:
+    return <uint64_t>(deadline - segment.deadline_base) < (<uint64_t>1 << 32)
 
 
 cdef void deadline_put(segment_t *segment, size_t cell, int64_t deadline) noexcept nogil:
-    cdef int64_t value = deadline if segment.deadline_width == WIDE else deadline - deadline_base
+    cdef int64_t value = deadline if segment.deadline_width == WIDE else deadline - segment.deadline_base
     memcpy(segment.deadlines + cell * segment.deadline_width, &value, segment.deadline_width)
 
 
@@ -166,7 +171,7 @@ cdef void free_deadlines(segment_t *segment) noexcept nogil:
 
 
 cdef void widen_deadlines(segment_t *segment) noexcept nogil:
-    """A deadline more than 34 years ahead (or before the base): all of the segment's become absolute."""
+    """Deadlines more than 49 days apart: all of the segment's become absolute."""
     cdef size_t cells = <size_t>segment.total * DASH_SLOTS
     cdef uint8_t *wide = <uint8_t *>mem_zalloc(cells * WIDE)
     cdef size_t i
@@ -179,12 +184,44 @@ cdef void widen_deadlines(segment_t *segment) noexcept nogil:
     segment.deadline_width = WIDE
 
 
+cdef bint rebase_deadlines(segment_t *segment, int64_t deadline) noexcept nogil:
+    """Moves the base so that the segment's deadlines and this one fit; False if they lie too far apart."""
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef int64_t lowest = deadline
+    cdef int64_t highest = deadline
+    cdef int64_t old_base = segment.deadline_base
+    cdef int64_t value
+    cdef uint32_t b
+    cdef uint32_t mask
+    cdef size_t cell
+    for b in range(segment.total):
+        mask = buckets[b].deadline
+        while mask != 0:
+            value = deadline_get(segment, cell_index(b, <uint32_t>ctz(mask)))
+            mask &= mask - 1
+            lowest = min(lowest, value)
+            highest = max(highest, value)
+    if highest - lowest >= (<int64_t>1 << 32) - DAY_MS:
+        return False
+    segment.deadline_base = lowest - DAY_MS
+    for b in range(segment.total):
+        mask = buckets[b].deadline
+        while mask != 0:
+            cell = cell_index(b, <uint32_t>ctz(mask))
+            mask &= mask - 1
+            value = 0
+            memcpy(&value, segment.deadlines + cell * NARROW, NARROW)
+            deadline_put(segment, cell, value + old_base)
+    return True
+
+
 cdef void reserve_deadlines(segment_t *segment, int64_t deadline) noexcept nogil:
     if segment.deadlines == NULL:
         segment.deadline_width = NARROW
         segment.deadlines = <uint8_t *>mem_zalloc(<size_t>segment.total * DASH_SLOTS * NARROW)
-    if segment.deadline_width == NARROW and not fits_narrow(deadline):
-        widen_deadlines(segment)
+    if segment.deadline_width == NARROW and not fits_narrow(segment, deadline):
+        if not rebase_deadlines(segment, deadline):
+            widen_deadlines(segment)
 
 
 cdef uint32_t access_get(const segment_t *segment, size_t cell) noexcept nogil:
@@ -255,22 +292,22 @@ cdef void due_update(dash_t *self, segment_t *segment) noexcept nogil:
 
 cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth,
                             bint with_deadlines) noexcept nogil:
-    """An empty segment. with_deadlines: room for narrow ones in the same block, where the allocator's
-    sizes have room for them: the block's pages go back to the system at once, a small array's do not."""
-    cdef uint32_t total = CLASS_TOTAL[size_class]
+    """An empty segment. with_deadlines: room for narrow ones behind the entries, in the same block,
+    whose pages go back to the system at once when it is freed; a small array's do not."""
+    cdef bint timed = with_deadlines and size_class >= SPLIT_CLASS
+    cdef uint32_t total = TIMED_TOTAL[size_class] if timed else CLASS_TOTAL[size_class]
     cdef size_t metadata = SEGMENT_HEADER + total * sizeof(bucket_t)
     cdef size_t size = metadata + <size_t>total * DASH_SLOTS * sizeof(entry_t)
     cdef segment_t *segment
-    with_deadlines = with_deadlines and SPLIT_CLASS + 1 < size_class < CLASS_COUNT - 1
-    segment = <segment_t *>mem_alloc(size + (<size_t>total * DASH_SLOTS * NARROW if with_deadlines else 0))
+    segment = <segment_t *>mem_alloc(size + (<size_t>total * DASH_SLOTS * NARROW if timed else 0))
     # Entries need no clearing: busy bits say which exist.
     memset(segment, 0, metadata)
-    segment.regular = CLASS_REGULAR[size_class]
+    segment.regular = TIMED_REGULAR[size_class] if timed else CLASS_REGULAR[size_class]
     segment.total = <uint16_t>total
     segment.size_class = <uint8_t>size_class
     segment.local_depth = <uint8_t>local_depth
     segment.earliest = DASH_NO_DEADLINE
-    if with_deadlines:
+    if timed:
         segment.deadlines = inside_deadlines(segment)
         segment.deadline_width = NARROW
     segment.shrink_below = total * DASH_SLOTS * SHRINK_PERCENT // 100 if size_class > 0 else 0
@@ -446,9 +483,10 @@ cdef bint transfer(segment_t *source, segment_t *low, segment_t *high, uint32_t 
     return True
 
 
-cdef int class_for(uint32_t count, uint32_t percent, int smallest) noexcept nogil:
+cdef int class_for(uint32_t count, uint32_t percent, int smallest, bint timed) noexcept nogil:
+    cdef const uint16_t *totals = &TIMED_TOTAL[0] if timed else &CLASS_TOTAL[0]
     cdef int size_class = smallest
-    while size_class < CLASS_COUNT - 1 and count * 100 > CLASS_TOTAL[size_class] * DASH_SLOTS * percent:
+    while size_class < CLASS_COUNT - 1 and count * 100 > totals[size_class] * DASH_SLOTS * percent:
         size_class += 1
     return size_class
 
@@ -526,6 +564,7 @@ cdef void count_halves(segment_t *segment, uint32_t shift, uint32_t *high_count)
 cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
     """Divides a segment by its next directory bit."""
     cdef uint32_t shift = 63 - old.local_depth
+    cdef bint timed = has_narrow_deadlines(old)
     cdef uint32_t high_count = 0
     cdef int low_class
     cdef int high_class
@@ -534,11 +573,11 @@ cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
     if old.local_depth == self.depth:
         double_directory(self)
     count_halves(old, shift, &high_count)
-    low_class = class_for(old.count - high_count, FILL_PERCENT, SPLIT_CLASS)
-    high_class = class_for(high_count, FILL_PERCENT, SPLIT_CLASS)
+    low_class = class_for(old.count - high_count, FILL_PERCENT, SPLIT_CLASS, timed)
+    high_class = class_for(high_count, FILL_PERCENT, SPLIT_CLASS, timed)
     while True:
-        low = segment_new(self, low_class, old.local_depth + 1, has_narrow_deadlines(old))
-        high = segment_new(self, high_class, old.local_depth + 1, has_narrow_deadlines(old))
+        low = segment_new(self, low_class, old.local_depth + 1, timed)
+        high = segment_new(self, high_class, old.local_depth + 1, timed)
         if transfer(old, low, high, shift):
             break
         # Crowded in one place: undo, and give both more room.
@@ -575,6 +614,7 @@ cdef segment_t *merge(dash_t *self, segment_t *segment) noexcept nogil:
     cdef segment_t *buddy
     cdef segment_t *joined
     cdef bint is_high = segment.prefix & 1
+    cdef bint timed
     cdef uint32_t count
     if segment.local_depth == 0:
         return NULL
@@ -584,8 +624,8 @@ cdef segment_t *merge(dash_t *self, segment_t *segment) noexcept nogil:
     if (buddy.local_depth != segment.local_depth
             or count * 100 > CLASS_TOTAL[CLASS_COUNT - 1] * DASH_SLOTS * SHRINK_PERCENT):
         return NULL
-    joined = segment_new(self, class_for(count, SHRUNK_PERCENT, SPLIT_CLASS), segment.local_depth - 1,
-                         has_narrow_deadlines(segment) or has_narrow_deadlines(buddy))
+    timed = has_narrow_deadlines(segment) or has_narrow_deadlines(buddy)
+    joined = segment_new(self, class_for(count, SHRUNK_PERCENT, SPLIT_CLASS, timed), segment.local_depth - 1, timed)
     if transfer(segment, joined, NULL, 0) and transfer(buddy, joined, NULL, 0):
         point_directory(self, joined, hash)
         segment_release(self, segment)
@@ -606,7 +646,8 @@ cdef void give_space_back(dash_t *self, segment_t *segment) noexcept nogil:
     while joined != NULL:
         segment = joined
         joined = merge(self, segment)
-    size_class = class_for(segment.count, SHRUNK_PERCENT, SPLIT_CLASS if segment.local_depth > 0 else 0)
+    size_class = class_for(segment.count, SHRUNK_PERCENT, SPLIT_CLASS if segment.local_depth > 0 else 0,
+                           has_narrow_deadlines(segment))
     if size_class < segment.size_class:
         rebuild(self, segment, first_hash(segment), size_class)
 

@@ -136,7 +136,7 @@ cdef class Shards:
         shard_release(shard)
 
     cdef void _run_transaction(self, call_t *call):
-        cdef transaction_t *transaction = transaction_new(call, self.proactor, self.shards, self.count,
+        cdef transaction_t *transaction = transaction_new(call, NULL, self.proactor, self.shards, self.count,
                                                           &self.proactor, 1)
         finished = transaction_run(transaction)
         reply_raw(&self.reply, transaction.reply.data, transaction.reply.size)

@@ -174,7 +174,7 @@ def test_deadlines_cost_little_and_move_with_their_entries(far):
     plain.fill(0, 60_000)
     table.fill(0, 60_000, deadline=deadline)
     table.check()
-    assert (table.info()["bytes"] - plain.info()["bytes"]) / 60_000 < (12 if far else 8.6)
+    assert (table.info()["bytes"] - plain.info()["bytes"]) / 60_000 < 7
     for i in range(0, 60_000, 7):
         assert table.deadline(b"key:%012d" % i) == deadline + i
     assert table.next_due() <= deadline
@@ -182,6 +182,25 @@ def test_deadlines_cost_little_and_move_with_their_entries(far):
     assert len(gone) == 60_000 and len(table) == 0
     table.check()
     assert table.info()["bytes"] < 10_000
+
+
+@pytest.mark.parametrize("days", [-60, -48, -2, 0, 2, 48, 60, 5000])
+def test_deadlines_far_from_each_other_stay_exact(days):
+    """Within 49 days the segment's base moves; beyond, its deadlines become absolute."""
+    table = DashTable()
+    table.fill(0, 5_000, deadline=2 * 10**12)
+    expected = {}
+    for i in range(0, 5_000, 11):
+        expected[b"key:%012d" % i] = 2 * 10**12 + days * 86_400_000 + i
+        table.set_deadline(b"key:%012d" % i, 2 * 10**12 + days * 86_400_000 + i)
+    table.check()
+    for i in range(5_000):
+        key = b"key:%012d" % i
+        assert table.deadline(key) == expected.get(key, 2 * 10**12 + i)
+    table.fill(5_000, 20_000, deadline=2 * 10**12)
+    table.check()
+    assert all(table.deadline(key) == deadline for key, deadline in expected.items())
+    assert table.next_due() <= min(2 * 10**12 + 1, *expected.values())
 
 
 def test_a_deadline_that_is_left_alone_is_offered_again_later():
