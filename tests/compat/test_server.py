@@ -8,7 +8,7 @@ import pytest
 
 from .differences import flags_unordered
 from .differential import show
-from .scripts import load, run_scripts
+from .scripts import run_scripts
 from .servers import free_port
 from .wire import encode, pairs_of, plain
 
@@ -51,12 +51,6 @@ def commands(duel):
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_scripts(start_pair, protocol):
     run_scripts(start_pair(), "server", protocol)
-
-
-@pytest.mark.xfail(strict=True, reason="LATENCY HISTOGRAM")
-@pytest.mark.parametrize("script", load("server_gaps"), ids=lambda script: show(script[0]))
-def test_gaps(duel, script):
-    duel.run(script)
 
 
 def test_arity_of_every_command(duel, commands):
@@ -549,41 +543,6 @@ def test_prose_replies(duel, command, protocol):
     assert len(actual.value) > 10
     if command[0] == "LOLWUT":
         assert re.search(rb"ver\. \d+\.\d+\S*\n$", actual.value)
-
-
-@pytest.mark.xfail(strict=True, reason="latency events and histograms are not recorded yet")
-def test_latency_events(start_pair):
-    """Slow commands are sampled as events once a threshold is set."""
-    told = []
-    for server in start_pair().servers():
-        with server.connect() as connection:
-            assert connection.command("CONFIG", "SET", "latency-monitor-threshold", 10) == OK
-            connection.command("DEBUG", "SLEEP", 0.03)
-            latest = connection.command("LATENCY", "LATEST").value
-            history = connection.command("LATENCY", "HISTORY", "command").value
-            (row,) = [row for row in latest if row[0] == b"command"]
-            assert row[2] >= 29 and row[3] >= 29 and abs(row[1] - time.time()) < 30
-            assert history[-1][1] >= 29
-            told.append((len(row), len(history[-1]), connection.command("LATENCY", "RESET", "command").raw))
-    assert told[0] == told[1]
-
-
-@pytest.mark.xfail(strict=True, reason="latency events and histograms are not recorded yet")
-@pytest.mark.parametrize("protocol", [2, 3])
-def test_latency_histogram_shape(start_pair, protocol):
-    told = []
-    for server in start_pair().servers():
-        with server.connect(protocol) as connection:
-            connection.pipeline([("SET", "a", 1)] * 10 + [("GET", "a")] * 5)
-            histogram = pairs_of(connection.command("LATENCY", "HISTOGRAM", "set", "get", "nosuch").tree)
-            shape = []
-            for name, row in histogram:
-                fields = [(key[1], value) for key, value in pairs_of(row)]
-                buckets = [(bound[1], count[1]) for bound, count in pairs_of(fields[1][1])]
-                assert buckets == sorted(buckets) and buckets[-1][1] == fields[0][1][1]
-                shape.append((name, [key for key, _ in fields], fields[0], fields[1][1][0]))
-            told.append(sorted(shape))
-    assert told[0] == told[1]
 
 
 def test_debug_object(duel):
