@@ -1,4 +1,4 @@
-"""INFO: Redis' sections and field names (redis.io/docs/latest/commands/info), from the counters of all threads.
+"""INFO: Redis' sections and fields (redis.io/docs/latest/commands/info), from the counters of all threads.
 
 Fields of features that do not exist yet show what a Redis without them in use shows.
 """
@@ -226,7 +226,8 @@ class Info:
             for name, (calls, usec, rejected, failed) in self.server.command_stats().items()}
 
     def section_errorstats(self):
-        return {f"errorstat_{code}": f"count={count}" for code, count in sorted(self.server.error_stats().items())}
+        errors = sorted(self.server.error_stats().items())
+        return {f"errorstat_{code}": f"count={count}" for code, count in errors}
 
     def section_latencystats(self):
         return self.latency.percentiles()

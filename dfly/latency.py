@@ -1,7 +1,7 @@
 """LATENCY and INFO latencystats: what the data plane recorded, in the shapes and words of Redis.
 
-Events come as {name: (longest ms, {second: ms})}, histograms as {command: [(shortest us, longest us, calls)]};
-see dfly/_core/engine/latency.pxd. Redis keeps histograms of nanoseconds with 128 steps an octave up to one
+Events come as {name: (longest ms, {second: ms})}, histograms as {command: [(shortest us, longest us, n)]}, see
+dfly/_core/engine/latency.pxd. Redis keeps histograms of nanoseconds with 128 steps an octave up to one
 second; bounds and percentiles are reported as that would report them, from our 16 steps.
 """
 
@@ -31,21 +31,35 @@ Dave, I have observed latency spikes in this Redis instance. You don't mind talk
 """
 ADVICE_HEAD = "\nI have a few advices for you:\n\n"
 
-SLOWLOG_OFF = ("- There are latency issues with potentially slow commands you are using. Try to enable the Slow Log "
-               "Redis feature using the command 'CONFIG SET slowlog-log-slower-than {micros}'. If the Slow log is "
-               "disabled Redis is not able to log slow commands execution for you.\n")
-SLOWLOG_TUNING = ("- Your current Slow Log configuration only logs events that are slower than your configured latency "
-                  "monitor threshold. Please use 'CONFIG SET slowlog-log-slower-than {micros}'.\n")
-SLOWLOG_INSPECT = ("- Check your Slow Log to understand what are the commands you are running which are too slow to "
-                   "execute. Please check https://redis.io/commands/slowlog for more information.\n")
-SCHEDULER = ("- Commands that should be fast are slow: the machine may be overloaded, or other processes may take "
-             "the cores of the shard threads.\n")
-EXPIRES = "- Many keys are due at the same time. Spread their times to live, for instance by a random part.\n"
-MASS_EVICTION = ("- Writes evict many keys at once. A sudden change of maxmemory, or values of very different size, "
-                 "have this effect; change maxmemory in small steps.\n")
-LARGE_OBJECTS = ("- Deleting, expiring or evicting (because of maxmemory policy) large objects is a blocking "
-                 "operation. If you have very large objects that are often deleted, expired, or evicted, try to "
-                 "fragment those objects into multiple smaller objects.\n")
+SLOWLOG_OFF = """\
+- There are latency issues with potentially slow commands you are using. Try to enable the Slow Log Redis \
+feature using the command 'CONFIG SET slowlog-log-slower-than {micros}'. If the Slow log is disabled Redis \
+is not able to log slow commands execution for you.
+"""
+SLOWLOG_TUNING = """\
+- Your current Slow Log configuration only logs events that are slower than your configured latency monitor \
+threshold. Please use 'CONFIG SET slowlog-log-slower-than {micros}'.
+"""
+SLOWLOG_INSPECT = """\
+- Check your Slow Log to understand what are the commands you are running which are too slow to execute. \
+Please check https://redis.io/commands/slowlog for more information.
+"""
+SCHEDULER = """\
+- Commands that should be fast are slow: the machine may be overloaded, other processes may take the cores \
+of the shard threads, or values are very large.
+"""
+EXPIRES = """\
+- Many keys are due at the same time. Spread their times to live, for instance by a random part.
+"""
+MASS_EVICTION = """\
+- Writes evict many keys at once. A sudden change of maxmemory, or values of very different size, have this \
+effect; change maxmemory in small steps.
+"""
+LARGE_OBJECTS = """\
+- Deleting, expiring or evicting (because of maxmemory policy) large objects is a blocking operation. \
+If you have very large objects that are often deleted, expired, or evicted, try to fragment those objects \
+into multiple smaller objects.
+"""
 
 
 def highest_equivalent_ns(value):
@@ -76,11 +90,12 @@ def percentile(rows, wanted):
     if wanted == 0:
         return rows[0][0]
     rank = max(1, int(wanted / 100 * sum(calls for _, _, calls in rows) + 0.5))
+    total = 0
     for _, high, calls in rows:
-        rank -= calls
-        if rank <= 0:
-            break
-    return min(high, HISTOGRAM_LAST_NS / 1000)
+        total += calls
+        if total >= rank:
+            return min(high, HISTOGRAM_LAST_NS / 1000)
+    return 0
 
 
 def ago(seconds):
@@ -105,7 +120,8 @@ def columns_of(values, low, high):
 def graph(name, longest, samples, now):
     """LATENCY GRAPH of one event: samples is {second: ms} in order of time."""
     low, high = min(samples.values()), max(samples.values())
-    text = [f"{name} - high {high} ms, low {low} ms (all time high {longest} ms)\n", "-" * GRAPH_COLUMNS, "\n"]
+    head = f"{name} - high {high} ms, low {low} ms (all time high {longest} ms)"
+    text = [head, "\n", "-" * GRAPH_COLUMNS, "\n"]
     columns = columns_of(samples.values(), low, high)
     labels = [ago(now - second) for second in samples]
     for start in range(0, len(columns), GRAPH_COLUMNS):
@@ -123,8 +139,9 @@ def describe_event(number, name, longest, samples, now):
     average = sum(values) // len(values)
     deviation = sum(abs(average - value) for value in values) // len(values)
     period = (now - min(samples)) / len(values) or 1
-    return (f"{number}. {name}: {len(values)} latency spikes (average {average}ms, mean deviation {deviation}ms, "
-            f"period {period:.2f} sec). Worst all time event {longest}ms.\n")
+    return (f"{number}. {name}: {len(values)} latency spikes (average {average}ms, "
+            f"mean deviation {deviation}ms, period {period:.2f} sec). "
+            f"Worst all time event {longest}ms.\n")
 
 
 class Latency:

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from .differences import flags_unordered
-from .differential import show
 from .scripts import run_scripts
 from .servers import free_port
 from .wire import encode, pairs_of, plain
@@ -358,6 +357,139 @@ def test_info_counts(start):
             }
             told.append(moved)
     assert told[0] == told[1]
+
+
+def info_of(connection, section):
+    return info_sections(connection.command("INFO", section))[section.capitalize()]
+
+
+def test_error_statistics(start_pair):
+    """Errors by code, of every way to fail: refused, failed, queued, out of memory, malformed."""
+    story = [
+        ("NOSUCH",),
+        ("GET",),
+        ("SET", "a", "b"),
+        ("INCR", "a"),
+        ("SETRANGE", "a", -1, "x"),
+        ("CONFIG", "SET", "maxmemory", 1),
+        ("SET", "q", 1),
+        ("MSET", "q", 1, "r", 2),
+        ("CONFIG", "SET", "maxmemory", 0),
+        ("MULTI",),
+        ("INCR", "a"),
+        ("NOSUCH",),
+        ("EXEC",),
+        ("MULTI",),
+        ("INCR", "a"),
+        ("GET", "a"),
+        ("INCR", "a"),
+        ("EXEC",),
+        ("EXEC",),
+        ("HELLO", 9),
+        ("AUTH", "x"),
+        ("AUTH", "x", "y"),
+        ("DEBUG", "ERROR", "CODE of no error"),
+        ("CONFIG", "SET", "nosuch", "x"),
+        ("CLIENT", "NOSUCH"),
+        ("ECHO", "-NOT an error"),
+    ]
+    told = []
+    for server in start_pair().servers():
+        with server.connect() as connection:
+            for line in story:
+                connection.command(*line)
+            with server.connect() as other:
+                other.send(b"*1\r\n$x\r\n")
+                assert b"Protocol error" in other.read().raw
+            calls = {}
+            for name, value in info_of(connection, "commandstats").items():
+                fields = dict(field.split("=") for field in value.split(","))
+                calls[name] = tuple(fields[field] for field in ("calls", "rejected_calls", "failed_calls"))
+            calls = {name: counts for name, counts in calls.items() if name[8:] not in ("info", "ping")}
+            told.append((info_of(connection, "errorstats"), calls))
+            total = info_of(connection, "stats")["total_error_replies"]
+            assert sum(int(value[6:]) for value in told[-1][0].values()) == int(total)
+            connection.command("CONFIG", "RESETSTAT")
+            assert info_of(connection, "errorstats") == {}
+    assert told[0] == told[1]
+    assert told[0][0]["errorstat_OOM"] == "count=2"
+
+
+def test_error_statistics_without_authentication(start_pair):
+    told = []
+    for server in start_pair(requirepass="secret").servers():
+        with server.connect(authenticate=False) as connection:
+            for line in (("GET", "a"), ("AUTH", "wrong"), ("SET", "a", 1), ("NOSUCH",)):
+                assert connection.command(*line).is_error
+        with server.connect() as connection:
+            # Starting up asked for a PING too, once or twice.
+            told.append(info_of(connection, "errorstats"))
+            told[-1]["errorstat_NOAUTH"] = int(told[-1]["errorstat_NOAUTH"][6:]) >= 2
+    assert told[0] == told[1]
+
+
+def test_average_ttl(start_pair):
+    for server in start_pair().servers():
+        with server.connect() as connection:
+            connection.pipeline([("SET", f"key:{index}", 1, "PX", 100_000) for index in range(200)])
+            connection.pipeline([("SELECT", 2), ("SET", "a", 1), ("SELECT", 0)])
+            time.sleep(0.5)
+            keyspace = info_of(connection, "keyspace")
+            average = int(re.fullmatch(r"keys=200,expires=200,avg_ttl=(\d+)", keyspace["db0"])[1])
+            assert 95_000 < average < 100_000
+            assert keyspace["db2"] == "keys=1,expires=0,avg_ttl=0"
+            connection.pipeline([("PERSIST", f"key:{index}") for index in range(200)])
+            time.sleep(0.5)
+            assert info_of(connection, "keyspace")["db0"] == "keys=200,expires=0,avg_ttl=0"
+
+
+def test_recent_client_buffers(start_pair):
+    """What one client left in its buffers for a second is seen for some seconds."""
+    servers = start_pair().servers()
+    writers, readers = [server.connect() for server in servers], [server.connect() for server in servers]
+    for writer, reader in zip(writers, readers, strict=True):
+        reader.command("SETRANGE", "large", 30_000_000, "x")
+        writer.send(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2000000\r\n" + b"x" * 1_000_000)
+        reader.send(encode("GET", "large"))
+    time.sleep(2.2)
+    for server in servers:
+        with server.connect() as connection:
+            clients = info_of(connection, "clients")
+            assert 1_000_000 <= int(clients["client_recent_max_input_buffer"]) < 4_000_000
+            assert 10_000_000 <= int(clients["client_recent_max_output_buffer"]) < 80_000_000
+    for connection in writers + readers:
+        connection.close()
+
+
+def test_paused_clients_are_blocked_clients(start_pair):
+    for server in start_pair().servers():
+        with server.connect() as connection, server.connect() as writer:
+            connection.command("CLIENT", "PAUSE", 600, "WRITE")
+            writer.send(encode("SET", "a", 1))
+            time.sleep(0.2)
+            assert info_of(connection, "clients")["blocked_clients"] == "1"
+            assert writer.read() == OK
+            assert info_of(connection, "clients")["blocked_clients"] == "0"
+
+
+def test_lazily_freed_objects(start_pair):
+    told = []
+    for server in start_pair().servers():
+        with server.connect(timeout=60) as connection:
+            connection.command("DEBUG", "POPULATE", 200_000)
+            replies = connection.pipeline([("FLUSHALL", "ASYNC"), ("INFO", "memory")])
+            fields = info_sections(replies[1])["Memory"]
+            pending, freed = (int(fields[name]) for name in ("lazyfree_pending_objects", "lazyfreed_objects"))
+            assert 0 <= pending <= 200_000 and pending + freed == 200_000
+            for _attempt in range(100):
+                fields = info_of(connection, "memory")
+                if fields["lazyfree_pending_objects"] == "0":
+                    break
+                time.sleep(0.1)
+            told.append((fields["lazyfree_pending_objects"], fields["lazyfreed_objects"]))
+            connection.command("CONFIG", "RESETSTAT")
+            assert info_of(connection, "memory")["lazyfreed_objects"] == "0"
+    assert told == [("0", "200000")] * 2
 
 
 # --- CONFIG ---

@@ -112,7 +112,7 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
     cdef uint32_t i
     cdef int size
     cdef slice_t name = call.argv[0]
-    if call.spec != NULL:
+    if call.spec != NULL and call.refusal != REFUSAL_SUBCOMMAND:
         self.command_stats[call.spec.index].rejected += 1
     if call.refusal == REFUSAL_UNKNOWN:
         arguments[0] = 0
