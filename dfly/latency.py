@@ -1,8 +1,8 @@
 """LATENCY and INFO latencystats: what the data plane recorded, in the shapes and words of Redis.
 
-Events come as {name: (longest ms, {second: ms})}, histograms as {command: [(shortest us, longest us, n)]}, see
-dfly/_core/engine/latency.pxd. Redis keeps histograms of nanoseconds with 128 steps an octave up to one
-second; bounds and percentiles are reported as that would report them, from our 16 steps.
+Events come as {name: (longest ms, {second: ms})}, histograms as {command: [(shortest us, longest us,
+calls)]}, see dfly/_core/engine/latency.pxd. Redis keeps histograms of nanoseconds with 128 steps an octave
+up to one second; bounds and percentiles are reported as that would report them, from our 16 steps.
 """
 
 import time

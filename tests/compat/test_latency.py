@@ -56,18 +56,19 @@ def test_samples_of_one_second_are_one(start_pair):
                 sleep(other, ms + 1)
             history = connection.command("LATENCY", "HISTORY", "command").value
             seconds = [second for second, _ in history]
-            assert len(seconds) == len(set(seconds)) <= 2 and sorted(seconds) == seconds
+            assert len(seconds) == len(set(seconds)) <= 3 and sorted(seconds) == seconds
             assert 41 <= max(duration for _, duration in history) < 100
 
 
 def test_graph_and_doctor(start_pair):
     """Of the oracle's samples dfly would make the oracle's graph; both report in the same words."""
     servers = start_pair().servers()
-    for ms in (30, 2, 60, 5):
+    for ms in (30, 15, 60, 20):
         for server in servers:
             with server.connect() as connection:
-                connection.command("CONFIG", "SET", "latency-monitor-threshold", 1)
+                connection.command("CONFIG", "SET", "latency-monitor-threshold", 12)
                 sleep(connection, ms)
+                connection.command("CONFIG", "SET", "latency-monitor-threshold", 0)
         time.sleep(1.01)
     shape = re.compile(
         r"Dave, I have observed .*\n\n1\. command: 4 latency spikes \(average \d\dms, mean deviation \d\dms, "
