@@ -106,12 +106,13 @@ def help_lines(text):
 
 
 class ControlPlane:
-    """Answers CONFIG, INFO, COMMAND, MEMORY, SHUTDOWN and LOLWUT."""
+    """Answers CONFIG, INFO, COMMAND, MEMORY, LATENCY, SHUTDOWN and LOLWUT."""
 
     def __init__(self, server, settings, info, shut_down):
         self.server = server
         self.settings = settings
         self.info = info
+        self.latency = info.latency
         self.shut_down = shut_down
         self.commands = {row["name"]: row for row in server.command_table()}
         self.handlers = {
@@ -126,12 +127,11 @@ class ControlPlane:
             "command|help": lambda a, c: help_lines(COMMAND_HELP),
             "memory|doctor": self.memory_doctor, "memory|stats": self.memory_stats,
             "memory|malloc-stats": lambda a, c: resp.Verbatim(self.server.malloc_stats()),
-            "latency|latest": lambda a, c: [], "latency|history": lambda a, c: [],
-            "latency|reset": lambda a, c: 0,
-            "latency|graph": lambda a, c: resp.Error(f"ERR No samples available for event '{a[2]}'"),
-            "latency|histogram": lambda a, c: resp.Error("ERR LATENCY HISTOGRAM is not supported yet"),
-            "latency|doctor": self.latency_doctor, "latency|help": lambda a, c: help_lines(LATENCY_HELP),
-            "memory|help": lambda a, c: help_lines(MEMORY_HELP),
+            "latency|latest": self.latency.latest, "latency|history": self.latency.history,
+            "latency|reset": self.latency.reset, "latency|graph": self.latency.graph,
+            "latency|histogram": self.latency.histogram, "latency|doctor": self.latency.doctor,
+            "latency|help": lambda a, c: help_lines(LATENCY_HELP),
+            "memory|help": lambda a, c: help_lines(MEMORY_HELP), "debug": self.do_debug,
         }
 
     def handle(self, request):
@@ -151,6 +151,15 @@ class ControlPlane:
 
     def do_info(self, args, client):
         return resp.Verbatim(self.info.render(args[1:]))
+
+    def do_debug(self, args, client):
+        """DEBUG LOG and CHANGE-REPL-ID; the others are compiled."""
+        if args[1].lower() == "log":
+            log.warning("DEBUG LOG: %s", args[2])
+        else:
+            log.warning("Changing replication IDs after receiving DEBUG change-repl-id")
+            self.info.change_replication_id()
+        return resp.Simple("OK")
 
     def do_lolwut(self, args, client):
         return resp.Verbatim(f"   __ ____\n  / _|__ /   many legs, one shared-nothing body\n\ndfly ver. {__version__}\n")
@@ -286,9 +295,6 @@ class ControlPlane:
         specs = [spec for spec in FACTS.get(row["name"], {}).get("key_specs", ())
                  if spec["begin_search"]["spec"].get("index", 0) <= position]
         return specs[-1]["flags"] if specs else row["key_flags"]
-
-    def latency_doctor(self, args, client):
-        return resp.Verbatim("Latency events are not recorded by this version; SLOWLOG shows slow commands.\n")
 
     # -- MEMORY ----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""INFO: Redis' sections and field names (redis.io/docs/latest/commands/info), from the counters of all threads.
+"""INFO: Redis' sections and fields (redis.io/docs/latest/commands/info), from the counters of all threads.
 
 Fields of features that do not exist yet show what a Redis without them in use shows.
 """
@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 
+from dfly.latency import Latency
 from dfly.version import REDIS_VERSION, __version__
 
 DEFAULT_SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules",
@@ -42,10 +43,15 @@ class Info:
         self.server = server
         self.settings = settings
         self.backend = backend
+        self.latency = Latency(server, settings)
         self.startup_used = server.stats()["used_memory"]
         self.rates = {"commands": 0, "net_input_bytes": 0, "net_output_bytes": 0}
         self.sampled = (time.monotonic(), server.stats())
-        self.peak_rss = 0
+        self.change_replication_id()
+
+    def change_replication_id(self):
+        """A new name for the history of this data: 40 hex digits."""
+        self.replication_id = os.urandom(20).hex()
 
     def sample(self):
         """Called about once a second: operations and bytes per second."""
@@ -96,8 +102,9 @@ class Info:
         stats = self.server.stats()
         return {
             "connected_clients": stats["connected_clients"], "cluster_connections": 0,
-            "maxclients": self.settings["maxclients"], "client_recent_max_input_buffer": 0,
-            "client_recent_max_output_buffer": 0, "blocked_clients": 0, "tracking_clients": 0,
+            "maxclients": self.settings["maxclients"], "client_recent_max_input_buffer": stats["input_buffer_peak"],
+            "client_recent_max_output_buffer": stats["output_buffer_peak"],
+            "blocked_clients": stats["blocked_clients"], "tracking_clients": 0,
             "clients_in_timeout_table": 0, "timeout_disconnects": stats["timeout_closes"],
         }
 
@@ -123,7 +130,8 @@ class Info:
             "rss_overhead_bytes": 0, "mem_fragmentation_ratio": f"{rss / max(1, used):.2f}",
             "mem_fragmentation_bytes": rss - used, "mem_clients_normal": stats["used_memory_net"],
             "mem_allocator": self.server.allocator, "active_defrag_running": 0,
-            "lazyfree_pending_objects": 0, "lazyfreed_objects": stats["lazyfreed_objects"],
+            "lazyfree_pending_objects": stats["lazyfree_pending_objects"],
+            "lazyfreed_objects": stats["lazyfreed_objects"],
         }
         for name in ("used_memory_lua", "used_memory_vm_eval", "used_memory_scripts_eval", "number_of_cached_scripts",
                      "number_of_functions", "number_of_libraries", "used_memory_vm_functions",
@@ -164,10 +172,13 @@ class Info:
             "instantaneous_output_kbps": f"{self.rates['net_output_bytes'] / 1024:.2f}",
             "instantaneous_input_repl_kbps": "0.00", "instantaneous_output_repl_kbps": "0.00",
             "rejected_connections": stats["connections_rejected"], "sync_full": 0, "sync_partial_ok": 0,
-            "sync_partial_err": 0, "expired_keys": stats["expired_keys"], "expired_stale_perc": "0.00",
-            "expired_time_cap_reached_count": 0, "expire_cycle_cpu_milliseconds": 0,
-            "evicted_keys": stats["evicted_keys"], "evicted_clients": 0, "total_eviction_exceeded_time": 0,
-            "current_eviction_exceeded_time": 0, "keyspace_hits": stats["hits"], "keyspace_misses": stats["misses"],
+            "sync_partial_err": 0, "expired_keys": stats["expired_keys"],
+            "expired_stale_perc": f"{stats['expire_stale_percent']:.2f}",
+            "expired_time_cap_reached_count": stats["expire_cap_reached"],
+            "expire_cycle_cpu_milliseconds": stats["expire_cycle_ms"],
+            "evicted_keys": stats["evicted_keys"], "evicted_clients": 0,
+            "total_eviction_exceeded_time": stats["eviction_exceeded_ms"],
+            "current_eviction_exceeded_time": stats["eviction_exceeding_ms"], "keyspace_hits": stats["hits"], "keyspace_misses": stats["misses"],
         }
         fields.update(dict.fromkeys((
             "latest_fork_usec", "total_forks",
@@ -196,7 +207,7 @@ class Info:
     def section_replication(self):
         return {
             "role": "master", "connected_slaves": 0, "master_failover_state": "no-failover",
-            "master_replid": self.server.run_id, "master_replid2": "0" * 40, "master_repl_offset": 0,
+            "master_replid": self.replication_id, "master_replid2": "0" * 40, "master_repl_offset": 0,
             "second_repl_offset": -1, "repl_backlog_active": 0, "repl_backlog_size": 1048576,
             "repl_backlog_first_byte_offset": 0, "repl_backlog_histlen": 0}
 
@@ -217,15 +228,16 @@ class Info:
             for name, (calls, usec, rejected, failed) in self.server.command_stats().items()}
 
     def section_errorstats(self):
-        errors = self.server.stats()["errors"]
-        return {"errorstat_ERR": f"count={errors}"} if errors else {}
+        errors = sorted(self.server.error_stats().items())
+        return {f"errorstat_{code}": f"count={count}" for code, count in errors}
 
     def section_latencystats(self):
-        return {}
+        return self.latency.percentiles()
 
     def section_cluster(self):
         return {"cluster_enabled": 0}
 
     def section_keyspace(self):
-        return {f"db{index}": f"keys={keys},expires={expires},avg_ttl=0"
+        ttls = self.server.average_ttls()
+        return {f"db{index}": f"keys={keys},expires={expires},avg_ttl={ttls[index]}"
                 for index, (keys, expires) in self.server.keyspace().items()}

@@ -128,14 +128,42 @@ class Process:
         self.unix_path = path
         return listener
 
-    def open_sockets(self):
-        """Opens what the settings ask for: [(socket, is unix, is reachable from outside)]."""
-        port = self.settings["port"]
-        if port:
-            for address, optional in expand_addresses(self.settings["bind"]):
+    def open_port(self, port):
+        """The sockets of one TCP port on all addresses of `bind`, in the form of open_sockets; none for 0."""
+        opened = []
+        try:
+            for address, optional in expand_addresses(self.settings["bind"]) if port else ():
                 listener = self.open_tcp(address, port, optional)
                 if listener is not None:
-                    self.sockets.append((listener, False, not address.startswith(LOOPBACK)))
+                    opened.append((listener, False, not address.startswith(LOOPBACK)))
+        except ConfigError:
+            for listener, _, _ in opened:
+                listener.close()
+            raise
+        return opened
+
+    def change_port(self, port):
+        """CONFIG SET port: listens on the new port, then no more on the old one; clients stay connected."""
+        try:
+            opened = self.open_port(port)
+        except ConfigError as error:
+            log.warning("CONFIG SET port: %s", error)
+            raise ConfigError("Unable to listen on this port. Check server logs.") from None
+        if port and not opened:
+            raise ConfigError("Unable to listen on this port. Check server logs.")
+        for listener, _, is_open in opened:
+            self.core.listen(listener.fileno(), is_protected=is_open)
+        for listener, is_unix, _ in self.sockets:
+            if not is_unix:
+                self.core.stop_listening(listener.fileno())
+                # The loop lets go of its descriptor some ticks later; the port is free from here on.
+                listener.shutdown(socket.SHUT_RDWR)
+                listener.close()
+        self.sockets = opened + [each for each in self.sockets if each[1]]
+
+    def open_sockets(self):
+        """Opens what the settings ask for: [(socket, is unix, is reachable from outside)]."""
+        self.sockets = self.open_port(self.settings["port"])
         if self.settings["unixsocket"]:
             self.sockets.append((self.open_unix(self.settings["unixsocket"]), True, False))
         if not self.sockets:
@@ -170,6 +198,7 @@ class Process:
         for listener, is_unix, is_open in self.sockets:
             self.core.listen(listener.fileno(), unix_socket=is_unix, is_protected=is_open)
         settings.apply = self.core.apply
+        settings.prepare["port"] = self.change_port
         self.info = Info(self.core, settings, backend)
         self.control = ControlPlane(self.core, settings, self.info, self.shut_down)
         self.log_start(threads, backend, reason)

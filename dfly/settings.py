@@ -11,6 +11,7 @@ redis.conf from another server either works or says exactly which line cannot.
 import difflib
 import fnmatch
 import os
+import re
 import shlex
 from dataclasses import dataclass, field
 
@@ -45,12 +46,10 @@ def parse_memory(text):
 
 
 def parse_int(text):
-    try:
-        if text.strip() != text or text.startswith("+") or "_" in text:
-            raise ValueError
+    """A 64-bit integer in the one spelling that Redis takes: no sign but '-', no leading zero."""
+    if re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text, re.ASCII) and -2**63 <= int(text) < 2**63:
         return int(text)
-    except ValueError:
-        raise ConfigError("argument couldn't be parsed into an integer") from None
+    raise ConfigError("argument couldn't be parsed into an integer")
 
 
 def parse_octal(text):
@@ -79,6 +78,22 @@ def show_notify(mask):
     everything = sum(NOTIFY_FLAGS[each] for each in NOTIFY_ALL)
     text = "A" if mask & everything == everything else "".join(f for f in NOTIFY_ALL if mask & NOTIFY_FLAGS[f])
     return text + "".join(f for f in "KEmn" if mask & NOTIFY_FLAGS[f])
+
+
+def parse_percentiles(text):
+    """'50 99 99.9' as a tuple of numbers."""
+    try:
+        values = tuple(float(word) for word in text.split())
+    except ValueError:
+        raise ConfigError("Invalid latency-tracking-info-percentiles parameters") from None
+    if not all(0 <= value <= 100 for value in values):
+        raise ConfigError("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")
+    return values
+
+
+def show_percentile(value):
+    """Six decimals at most, without zeros at the end, as Redis shows it."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 OUTPUT_CLASSES = {"normal": "normal", "slave": "replica", "replica": "replica", "pubsub": "pubsub"}
@@ -144,6 +159,8 @@ class Setting:
             return text.lower()
         if self.kind == "notify":
             return parse_notify(text)
+        if self.kind == "percentiles":
+            return parse_percentiles(text)
         if self.kind == "output-limits":
             return parse_output_limits(text, current)
         return text
@@ -156,6 +173,8 @@ class Setting:
             return f"{value:o}"
         if self.kind == "notify":
             return show_notify(value)
+        if self.kind == "percentiles":
+            return " ".join(map(show_percentile, value))
         if self.kind == "output-limits":
             return show_output_limits(value)
         return str(value)
@@ -175,7 +194,7 @@ DEFAULT_OUTPUT_LIMITS = {"normal": (0, 0, 0), "replica": (256 * 1024**2, 64 * 10
 
 SETTINGS = [
     # Network
-    number("port", 6379, "TCP port; 0 turns TCP off", high=65535, mutable=False),
+    number("port", 6379, "TCP port; 0 turns TCP off", high=65535),
     Setting("bind", "text", "127.0.0.1 -::1", "addresses to listen on; '*' is all; '-' before one: may be missing",
             mutable=False),
     number("tcp-backlog", 511, "length of the accept queue", mutable=False),
@@ -202,7 +221,7 @@ SETTINGS = [
     Setting("maxmemory", "memory", 0, "memory limit in bytes; 0 is none", low=0, high=2**63 - 1),
     Setting("maxmemory-policy", "enum", "noeviction", "what goes when memory is full", choices=POLICIES[4:] + POLICIES[1:4] + POLICIES[:1]),
     fixed("maxmemory-clients", "memory", 0, "memory limit of all clients together"),
-    number("maxmemory-samples", 5, "candidates looked at for one eviction", low=1, high=64),
+    number("maxmemory-samples", 5, "candidates looked at for one eviction, at most 64", low=1),
     Setting("cache_mode", "bool", False, "evict instead of refusing writes, as Dragonfly's flag", mutable=False),
     number("lfu-log-factor", 10, "how slowly LFU counters grow"),
     number("lfu-decay-time", 1, "minutes after which LFU counters shrink"),
@@ -212,8 +231,11 @@ SETTINGS = [
     Setting("active-expire", "bool", True, "expire keys on time, not only when they are read", hidden=True),
     # Diagnostics
     number("slowlog-log-slower-than", 10000, "microseconds; -1 is off", low=-1, high=2**63 - 1),
-    number("slowlog-max-len", 128, "entries kept", high=2**31 - 1),
+    number("slowlog-max-len", 128, "entries kept", high=2**63 - 1),
     number("latency-monitor-threshold", 0, "milliseconds; 0 is off", high=2**63 - 1),
+    Setting("latency-tracking", "bool", True, "keep a histogram of durations for each command"),
+    Setting("latency-tracking-info-percentiles", "percentiles", (50.0, 99.0, 99.9),
+            "those of INFO latencystats"),
     Setting("loglevel", "enum", "notice", "debug, verbose, notice or warning",
             choices=("debug", "verbose", "notice", "warning")),
     Setting("logfile", "text", "", "log file; empty is standard output", mutable=False),
@@ -299,13 +321,18 @@ def split_line(line):
 
 
 class Settings:
-    """The values in force. `apply` is called with (name, value) for each change at run time."""
+    """The values in force. `apply` is called with (name, value) for each change at run time.
+
+    `prepare` has functions by name for what may fail: called with the new value before anything changes;
+    the text of their ConfigError becomes the reply.
+    """
 
     def __init__(self):
         self.values = {setting.name: setting.default for setting in SETTINGS}
         self.explicit = set()
         self.file = None
         self.apply = None
+        self.prepare = {}
         self.warnings = []
 
     def __getitem__(self, name):
@@ -396,6 +423,13 @@ class Settings:
                 raise ConfigError(
                     f"CONFIG SET failed (possibly related to argument '{name}') - {error}") from None
         for name, value in wanted.items():
+            if name in self.prepare and value != self.values[name]:
+                try:
+                    self.prepare[name](value)
+                except ConfigError as error:
+                    raise ConfigError(
+                        f"CONFIG SET failed (possibly related to argument '{name}') - {error}") from None
+        for name, value in wanted.items():
             self.values[name] = value
             self.explicit.add(name)
             if self.apply is not None:
@@ -430,6 +464,8 @@ class Settings:
 
     def _quoted(self, setting):
         text = setting.show(self.values[setting.name])
+        if setting.kind == "percentiles" and not text:
+            return '""'
         if setting.kind in ("text", "notify") and (not text or any(c in text for c in "\"'\\#$ ")) \
                 and setting.name != "bind":
             return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

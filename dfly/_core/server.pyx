@@ -12,6 +12,7 @@ have ended. A control request is a transaction_t that belongs to Python until re
 import os
 import select
 import threading
+import time
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -30,23 +31,28 @@ from dfly._core.engine.command cimport (ACL_ADMIN, ACL_BLOCKING, ACL_DANGEROUS, 
 from dfly._core.engine.cron cimport cron_start
 from dfly._core.engine.dispatch cimport dispatch_init, dispatch_service
 from dfly._core.engine.eviction cimport eviction_set_baseline, memory_used_total
-from dfly._core.engine.server_state cimport executor_t, server_t
-from dfly._core.engine.settings cimport password_t
-from dfly._core.engine.pubsub cimport (TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD_CHANNEL, pubsub_deinit,
-                                       pubsub_init, pubsub_topics)
-from dfly._core.engine.shard cimport shard_new, shard_t
+from dfly._core.engine.error_stats cimport ERROR_CODES_MAX, error_stats_t
+from dfly._core.engine.latency cimport (LATENCY_BUCKETS, LATENCY_EVENTS, LATENCY_SAMPLES,
+                                        latency_bucket_bounds, latency_event_name, latency_monitor_t,
+                                        latency_series_t)
+from dfly._core.engine.pubsub cimport (TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD_CHANNEL, pubsub_init,
+                                       pubsub_topics)
+from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, command_stats_t, executor_t, server_t
+from dfly._core.engine.settings cimport password_t, settings_t
+from dfly._core.engine.shard cimport database_t, shard_new, shard_t
 from dfly._core.engine.transaction cimport transaction_complete
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
-from dfly._core.loop.proactor cimport (proactor_init, proactor_options_t, proactor_post, proactor_run,
-                                       proactor_stop, proactor_t)
+from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_options_t, proactor_post,
+                                       proactor_run, proactor_stop, proactor_t)
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_t,
                                         net_thread_flush, net_thread_init, net_thread_t)
 from dfly._core.resp.reply cimport reply_raw
 from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.alloc cimport (ACCOUNT_DATA, ACCOUNT_NET, mem_allocator_name, mem_total, net_free,
                                    net_zalloc)
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, slice_t
-from dfly._core.sys.clock cimport ticks_per_us, wall_ms
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load, atomic_load_relaxed, atomic_store, atomic_sub,
+                                  slice_t)
+from dfly._core.sys.clock cimport monotonic_us, ticks_per_us, wall_ms
 
 from dfly import command_docs
 from dfly._core.commands import registration
@@ -59,6 +65,7 @@ registration.register_all()
 POLICIES = ("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
             "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
 CLIENT_CLASSES = ("normal", "replica", "pubsub")
+STOP_LISTENING_S = 1.0           # how long stop_listening waits for the accepting thread
 
 
 cdef void flush_hook(proactor_t *proactor) noexcept nogil:
@@ -110,8 +117,7 @@ cdef class Server:
     """The running data plane. `settings` maps Redis setting names to Python values."""
 
     cdef server_t *server
-    cdef acceptor_t *acceptors[16]
-    cdef uint32_t acceptor_count
+    cdef dict listening          # the caller's descriptor -> (address of the acceptor_t, our descriptor)
     cdef list threads
     cdef list start_errors
     cdef object ready
@@ -126,6 +132,7 @@ cdef class Server:
         self.server.settings.databases = settings.get("databases", 16)
         self.backend = 2 if force_epoll else (1 if force_io_uring else 0)
         self.threads = []
+        self.listening = {}
         self.start_errors = []
         self.server.started_ms = wall_ms()
         run_id = os.urandom(20).hex().encode()
@@ -162,6 +169,7 @@ cdef class Server:
         self.server.settings.client_query_buffer_limit = 1024 * 1024 * 1024
         self.server.settings.slowlog_log_slower_than_us = 10000
         self.server.settings.slowlog_max_len = 128
+        self.server.settings.latency_tracking = 1
         self.server.settings.active_expire_enabled = 1
         self.server.settings.output_limits[2].hard_bytes = 32 * 1024 * 1024
         self.server.settings.output_limits[2].soft_bytes = 8 * 1024 * 1024
@@ -202,6 +210,9 @@ cdef class Server:
             self.server.settings.slowlog_max_len = value
         elif name == "latency-monitor-threshold":
             self.server.settings.latency_monitor_threshold_ms = value
+            self.server.settings.latency_monitor_ticks = <uint64_t>min(value * 1000 * ticks_per_us(), 2.0**63)
+        elif name == "latency-tracking":
+            self.server.settings.latency_tracking = bool(value)
         elif name == "notify-keyspace-events":
             self.server.settings.notify_keyspace_events = value
         elif name == "active-expire":
@@ -278,27 +289,40 @@ cdef class Server:
     def listen(self, int fd, bint unix_socket=False, bint admin=False, bint is_protected=False):
         """Accepts clients from a listening descriptor; call before start's threads are released or after.
 
-        The descriptor stays the caller's to close, after stop().
+        The descriptor stays the caller's: the loop has a duplicate.
         """
         cdef acceptor_t *acceptor = <acceptor_t *>net_zalloc(sizeof(acceptor_t))
         cdef uint32_t flags = 0
         cdef listen_message_t *message
-        if self.acceptor_count >= 16:
-            raise ValueError("at most 16 listening addresses")
         if unix_socket:
             flags |= CONNECTION_UNIX_SOCKET
         if admin:
             flags |= CONNECTION_ADMIN
-        self.acceptors[self.acceptor_count] = acceptor
-        self.acceptor_count += 1
+        own = os.dup(fd)
+        self.listening[fd] = (<size_t>acceptor, own)
         message = <listen_message_t *>net_zalloc(sizeof(listen_message_t))
         message.message.run = open_listener
         message.acceptor = acceptor
         message.server = self.server
-        message.fd = fd
+        message.fd = own
         message.flags = flags
         message.is_protected = is_protected
         proactor_post(self.server.proactors[0], &message.message)
+
+    def stop_listening(self, int fd):
+        """Accepts no more clients from a descriptor that listen() was given; returns when that is so."""
+        cdef unlisten_message_t *message = <unlisten_message_t *>net_zalloc(sizeof(unlisten_message_t))
+        address, _ = self.listening.pop(fd)
+        # The acceptor's memory stays: the loop may still hold it.
+        message.acceptor = <acceptor_t *><size_t>address
+        message.message.run = close_listener
+        proactor_post(self.server.proactors[0], &message.message)
+        limit = time.monotonic() + STOP_LISTENING_S
+        while not atomic_load(&message.done):
+            if time.monotonic() > limit:
+                return           # the thread is busy for long: the message stays its own
+            time.sleep(0.0002)
+        net_free(message)
 
     def wait_control(self, double timeout_s):
         """Waits for control requests; returns a list of ControlRequest, empty on time-out or signal."""
@@ -328,6 +352,9 @@ cdef class Server:
         self.go.set()
         for thread in self.threads:
             thread.join()
+        for _, own in self.listening.values():
+            os.close(own)
+        self.listening = {}
 
     @property
     def allocator(self):
@@ -380,10 +407,19 @@ cdef class Server:
     def reset_stats(self):
         """CONFIG RESETSTAT: counters of commands, keyspace and network start again."""
         cdef uint32_t t
+        cdef uint32_t i
         cdef executor_t *executor
+        cdef command_stats_t *stats
         for t in range(self.server.thread_count):
             executor = self.server.executors[t]
-            memset(executor.command_stats, 0, COMMAND_MAX * sizeof(executor.command_stats[0]))
+            for i in range(COMMAND_MAX):
+                # The histogram stays the thread's.
+                stats = &executor.command_stats[i]
+                stats.calls = stats.ticks = stats.rejected = stats.failed = 0
+                if stats.latency != NULL:
+                    memset(stats.latency, 0, LATENCY_BUCKETS * sizeof(uint64_t))
+            for i in range(ERROR_CODES_MAX):
+                executor.error_stats.rows[i].count = 0
             memset(&executor.stats, 0, sizeof(executor.stats))
             memset(&executor.shard.stats, 0, sizeof(executor.shard.stats))
             executor.net.connections_received = 0
@@ -410,11 +446,14 @@ cdef class Server:
             "expired_keys", "evicted_keys", "oom_rejections", "mutations", "borrowed", "inbox_messages",
             "lazyfreed_objects", "connections_received", "net_input_bytes", "net_output_bytes", "ticks", "sleeps",
             "wakeups_sent", "wakeups_received", "completions", "messages", "receive_buffer_shortages",
-            "submission_overflows"), 0)
+            "submission_overflows", "lazyfree_pending_objects", "expire_cap_reached", "blocked_clients"), 0)
         total["pubsub_channels"] = pubsub_topics(self.server, TOPIC_CHANNEL)
         total["pubsub_patterns"] = pubsub_topics(self.server, TOPIC_PATTERN)
         total["pubsubshard_channels"] = pubsub_topics(self.server, TOPIC_SHARD_CHANNEL)
         lag = 0
+        # Not sums: the largest of all threads, or an average.
+        input_peak = output_peak = exceeded_us = exceeding_us = expire_ticks = stale = 0
+        now_us = monotonic_us()
         for t in range(self.server.thread_count):
             executor = self.server.executors[t]
             shard = executor.shard
@@ -432,6 +471,9 @@ cdef class Server:
                 ("oom_rejections", shard.stats.oom_rejections), ("mutations", shard.stats.mutations),
                 ("borrowed", shard.stats.borrowed), ("inbox_messages", shard.stats.inbox_messages),
                 ("lazyfreed_objects", shard.stats.lazyfreed_objects),
+                ("lazyfree_pending_objects", shard.reclaim_pending),
+                ("expire_cap_reached", shard.stats.expire_cap_reached),
+                ("blocked_clients", executor.paused_count),
                 ("connections_received", executor.net.connections_received),
                 ("net_input_bytes", executor.net.net_input_bytes),
                 ("net_output_bytes", executor.net.net_output_bytes),
@@ -445,8 +487,20 @@ cdef class Server:
             ):
                 sums[name] += value
             lag = max(lag, shard.stats.expire_lag_ms_max)
+            expire_ticks += shard.stats.expire_ticks
+            stale += shard.stats.expire_stale_part
+            since = shard.over_limit_since_us
+            exceeding_us = max(exceeding_us, now_us - since if since else 0)
+            exceeded_us = max(exceeded_us, shard.stats.eviction_exceeded_us + (now_us - since if since else 0))
+            for slot in range(CLIENT_PEAK_SECONDS):
+                input_peak = max(input_peak, executor.input_peaks[slot])
+                output_peak = max(output_peak, executor.output_peaks[slot])
         total.update(sums)
-        total["expire_lag_ms_max"] = lag
+        total.update({
+            "expire_lag_ms_max": lag, "expire_cycle_ms": int(expire_ticks / ticks_per_us() / 1000),
+            "expire_stale_percent": 100.0 * stale / self.server.thread_count,
+            "eviction_exceeded_ms": exceeded_us // 1000, "eviction_exceeding_ms": exceeding_us // 1000,
+            "input_buffer_peak": input_peak, "output_buffer_peak": output_peak})
         return total
 
     def keyspace(self):
@@ -466,6 +520,91 @@ cdef class Server:
                 result[d] = (keys, expires)
         return result
 
+    def average_ttls(self):
+        """{database: average time to live of its keys that have one, ms}; 0 before it was sampled."""
+        cdef uint32_t t
+        cdef uint32_t d
+        cdef database_t *database
+        result = {}
+        for d in range(self.server.settings.databases):
+            weighted = keys = 0
+            for t in range(self.server.thread_count):
+                database = self.server.shards[t].databases[d]
+                if database != NULL and database.avg_ttl_ms > 0:
+                    weighted += database.avg_ttl_ms * database.table.deadline_count
+                    keys += database.table.deadline_count
+            result[d] = weighted // keys if keys else 0
+        return result
+
+    def error_stats(self):
+        """{code: error replies} since the last reset, of codes that occurred."""
+        cdef uint32_t t
+        cdef uint32_t i
+        cdef error_stats_t *stats
+        result = {}
+        for t in range(self.server.thread_count):
+            stats = &self.server.executors[t].error_stats
+            for i in range(stats.used):
+                if stats.rows[i].count:
+                    code = stats.rows[i].code.decode("latin-1")
+                    result[code] = result.get(code, 0) + stats.rows[i].count
+        return result
+
+    def latency_histograms(self):
+        """{command: [(shortest us, longest us, calls), ...]} of steps that have calls, in rising order."""
+        cdef registry_t *registry = command_registry()
+        cdef uint64_t low
+        cdef uint64_t high
+        cdef uint32_t i
+        cdef uint32_t t
+        cdef uint32_t bucket
+        cdef uint64_t *histogram
+        cdef double us = 1 / ticks_per_us()
+        result = {}
+        for i in range(registry.count):
+            sums = None
+            for t in range(self.server.thread_count):
+                histogram = self.server.executors[t].command_stats[i].latency
+                if histogram != NULL:
+                    sums = sums or [0] * LATENCY_BUCKETS
+                    for bucket in range(LATENCY_BUCKETS):
+                        if histogram[bucket]:
+                            sums[bucket] += histogram[bucket]
+            if not sums or not any(sums):
+                continue
+            rows = []
+            for bucket in range(LATENCY_BUCKETS):
+                if sums[bucket]:
+                    latency_bucket_bounds(bucket, &low, &high)
+                    rows.append((low * us, (high + 1) * us, sums[bucket]))
+            result[registry.specs[i].name.decode()] = rows
+        return result
+
+    def latency_events(self):
+        """{event: (longest ms, {second: longest ms in it})} of events that have samples, over all threads."""
+        cdef uint32_t t
+        cdef uint32_t event
+        result = {}
+        for event in range(LATENCY_EVENTS):
+            longest, samples = 0, {}
+            for t in range(self.server.thread_count):
+                for each in (read_series(&self.server.settings, self.server.executors[t].latency, event),
+                             read_series(&self.server.settings, self.server.shards[t].latency, event)):
+                    longest = max(longest, each[0])
+                    for second, duration in each[1]:
+                        samples[second] = max(duration, samples.get(second, 0))
+            if samples:
+                kept = sorted(samples.items())[-LATENCY_SAMPLES:]
+                result[latency_event_name(event).decode()] = (longest, dict(kept))
+        return result
+
+    def latency_reset(self, names):
+        """Forgets the events of these names."""
+        cdef uint32_t event
+        for event in range(LATENCY_EVENTS):
+            if latency_event_name(event).decode() in names:
+                self.server.settings.latency_resets[event] += 1
+
     def command_stats(self):
         """{name: (calls, microseconds, rejected, failed)} of commands that were called."""
         cdef registry_t *registry = command_registry()
@@ -482,6 +621,17 @@ cdef class Server:
             if calls or rejected:
                 result[registry.specs[i].name.decode()] = (calls, ticks / ticks_per_us(), rejected, failed)
         return result
+
+
+cdef read_series(const settings_t *settings, latency_monitor_t *monitor, uint32_t event):
+    """(longest ms, [(second, ms), ...]) of one writer, who may be writing: a sample can be half a second's."""
+    cdef latency_series_t *series
+    cdef uint32_t i
+    if monitor == NULL or monitor.series[event].resets != settings.latency_resets[event]:
+        return 0, []
+    series = &monitor.series[event]
+    return series.longest_ms, [(series.samples[i].time_s, series.samples[i].duration_ms)
+                               for i in range(LATENCY_SAMPLES) if series.samples[i].time_s]
 
 
 FLAG_NAMES = (
@@ -544,3 +694,15 @@ cdef void open_listener(message_t *message, void *context) noexcept nogil:
     acceptor_open(wanted.acceptor, wanted.server, wanted.server.executors[0], wanted.fd, wanted.flags)
     wanted.acceptor.is_protected = wanted.is_protected
     net_free(wanted)
+
+
+cdef struct unlisten_message_t:
+    message_t message
+    acceptor_t *acceptor
+    uint64_t done                # set when the loop accepts no more; then Python frees the message
+
+
+cdef void close_listener(message_t *message, void *context) noexcept nogil:
+    cdef unlisten_message_t *wanted = <unlisten_message_t *>message
+    listener_close(&wanted.acceptor.listener)
+    atomic_store(&wanted.done, 1)

@@ -1,13 +1,14 @@
 """Server commands: what a server says about itself and its commands, configuration, logs, debugging aids."""
 
 import re
+import socket
 import time
 
 import pytest
 
 from .differences import flags_unordered
-from .differential import show
-from .scripts import load, run_scripts
+from .scripts import run_scripts
+from .servers import free_port
 from .wire import encode, pairs_of, plain
 
 OK = b"+OK\r\n"
@@ -49,12 +50,6 @@ def commands(duel):
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_scripts(start_pair, protocol):
     run_scripts(start_pair(), "server", protocol)
-
-
-@pytest.mark.xfail(strict=True, reason="DEBUG PROTOCOL and HELP, LATENCY HISTOGRAM, a few error texts")
-@pytest.mark.parametrize("script", load("server_gaps"), ids=lambda script: show(script[0]))
-def test_gaps(duel, script):
-    duel.run(script)
 
 
 def test_arity_of_every_command(duel, commands):
@@ -364,6 +359,139 @@ def test_info_counts(start):
     assert told[0] == told[1]
 
 
+def info_of(connection, section):
+    return info_sections(connection.command("INFO", section))[section.capitalize()]
+
+
+def test_error_statistics(start_pair):
+    """Errors by code, of every way to fail: refused, failed, queued, out of memory, malformed."""
+    story = [
+        ("NOSUCH",),
+        ("GET",),
+        ("SET", "a", "b"),
+        ("INCR", "a"),
+        ("SETRANGE", "a", -1, "x"),
+        ("CONFIG", "SET", "maxmemory", 1),
+        ("SET", "q", 1),
+        ("MSET", "q", 1, "r", 2),
+        ("CONFIG", "SET", "maxmemory", 0),
+        ("MULTI",),
+        ("INCR", "a"),
+        ("NOSUCH",),
+        ("EXEC",),
+        ("MULTI",),
+        ("INCR", "a"),
+        ("GET", "a"),
+        ("INCR", "a"),
+        ("EXEC",),
+        ("EXEC",),
+        ("HELLO", 9),
+        ("AUTH", "x"),
+        ("AUTH", "x", "y"),
+        ("DEBUG", "ERROR", "CODE of no error"),
+        ("CONFIG", "SET", "nosuch", "x"),
+        ("CLIENT", "NOSUCH"),
+        ("ECHO", "-NOT an error"),
+    ]
+    told = []
+    for server in start_pair().servers():
+        with server.connect() as connection:
+            for line in story:
+                connection.command(*line)
+            with server.connect() as other:
+                other.send(b"*1\r\n$x\r\n")
+                assert b"Protocol error" in other.read().raw
+            calls = {}
+            for name, value in info_of(connection, "commandstats").items():
+                fields = dict(field.split("=") for field in value.split(","))
+                calls[name] = tuple(fields[field] for field in ("calls", "rejected_calls", "failed_calls"))
+            calls = {name: counts for name, counts in calls.items() if name[8:] not in ("info", "ping")}
+            told.append((info_of(connection, "errorstats"), calls))
+            total = info_of(connection, "stats")["total_error_replies"]
+            assert sum(int(value[6:]) for value in told[-1][0].values()) == int(total)
+            connection.command("CONFIG", "RESETSTAT")
+            assert info_of(connection, "errorstats") == {}
+    assert told[0] == told[1]
+    assert told[0][0]["errorstat_OOM"] == "count=2"
+
+
+def test_error_statistics_without_authentication(start_pair):
+    told = []
+    for server in start_pair(requirepass="secret").servers():
+        with server.connect(authenticate=False) as connection:
+            for line in (("GET", "a"), ("AUTH", "wrong"), ("SET", "a", 1), ("NOSUCH",)):
+                assert connection.command(*line).is_error
+        with server.connect() as connection:
+            # Starting up asked for a PING too, once or twice.
+            told.append(info_of(connection, "errorstats"))
+            told[-1]["errorstat_NOAUTH"] = int(told[-1]["errorstat_NOAUTH"][6:]) >= 2
+    assert told[0] == told[1]
+
+
+def test_average_ttl(start_pair):
+    for server in start_pair().servers():
+        with server.connect() as connection:
+            connection.pipeline([("SET", f"key:{index}", 1, "PX", 100_000) for index in range(200)])
+            connection.pipeline([("SELECT", 2), ("SET", "a", 1), ("SELECT", 0)])
+            time.sleep(0.5)
+            keyspace = info_of(connection, "keyspace")
+            average = int(re.fullmatch(r"keys=200,expires=200,avg_ttl=(\d+)", keyspace["db0"])[1])
+            assert 95_000 < average < 100_000
+            assert keyspace["db2"] == "keys=1,expires=0,avg_ttl=0"
+            connection.pipeline([("PERSIST", f"key:{index}") for index in range(200)])
+            time.sleep(0.5)
+            assert info_of(connection, "keyspace")["db0"] == "keys=200,expires=0,avg_ttl=0"
+
+
+def test_recent_client_buffers(start_pair):
+    """What one client left in its buffers for a second is seen for some seconds."""
+    servers = start_pair().servers()
+    writers, readers = [server.connect() for server in servers], [server.connect() for server in servers]
+    for writer, reader in zip(writers, readers, strict=True):
+        reader.command("SETRANGE", "large", 30_000_000, "x")
+        writer.send(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2000000\r\n" + b"x" * 1_000_000)
+        reader.send(encode("GET", "large"))
+    time.sleep(2.2)
+    for server in servers:
+        with server.connect() as connection:
+            clients = info_of(connection, "clients")
+            assert 1_000_000 <= int(clients["client_recent_max_input_buffer"]) < 4_000_000
+            assert 10_000_000 <= int(clients["client_recent_max_output_buffer"]) < 80_000_000
+    for connection in writers + readers:
+        connection.close()
+
+
+def test_paused_clients_are_blocked_clients(start_pair):
+    for server in start_pair().servers():
+        with server.connect() as connection, server.connect() as writer:
+            connection.command("CLIENT", "PAUSE", 600, "WRITE")
+            writer.send(encode("SET", "a", 1))
+            time.sleep(0.2)
+            assert info_of(connection, "clients")["blocked_clients"] == "1"
+            assert writer.read() == OK
+            assert info_of(connection, "clients")["blocked_clients"] == "0"
+
+
+def test_lazily_freed_objects(start_pair):
+    told = []
+    for server in start_pair().servers():
+        with server.connect(timeout=60) as connection:
+            connection.command("DEBUG", "POPULATE", 200_000)
+            replies = connection.pipeline([("FLUSHALL", "ASYNC"), ("INFO", "memory")])
+            fields = info_sections(replies[1])["Memory"]
+            pending, freed = (int(fields[name]) for name in ("lazyfree_pending_objects", "lazyfreed_objects"))
+            assert 0 <= pending <= 200_000 and pending + freed == 200_000
+            for _attempt in range(100):
+                fields = info_of(connection, "memory")
+                if fields["lazyfree_pending_objects"] == "0":
+                    break
+                time.sleep(0.1)
+            told.append((fields["lazyfree_pending_objects"], fields["lazyfreed_objects"]))
+            connection.command("CONFIG", "RESETSTAT")
+            assert info_of(connection, "memory")["lazyfreed_objects"] == "0"
+    assert told == [("0", "200000")] * 2
+
+
 # --- CONFIG ---
 
 # Settings that clients and test suites read, and that mean the same here as in Redis.
@@ -407,6 +535,34 @@ def test_config_set_is_seen_by_get(start):
         assert settings[b"slowlog-max-len"] == b"77"
         assert settings[b"port"] == b"%d" % server.port
         assert connection.command("CONFIG", "GET", "slowlog-max-le?").value == [b"slowlog-max-len", b"77"]
+
+
+def connects(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_config_set_port(start_pair):
+    """The server listens on the new port and no more on the old one; who is connected stays so."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        told = []
+        for server in start_pair().servers():
+            first, second = server.port, free_port()
+            with server.connect() as connection:
+                told.append([])
+                for port in (taken.getsockname()[1], second, first, second, second, 0, first):
+                    reply = connection.command("CONFIG", "SET", "port", port, "slowlog-max-len", port + 1)
+                    now = int(connection.command("CONFIG", "GET", "port").value[1])
+                    length = int(connection.command("CONFIG", "GET", "slowlog-max-len").value[1])
+                    listening = [connects(first), connects(second)]
+                    told[-1].append((reply.raw, length == port + 1, now == port, listening))
+                    assert listening == [now == first, now == second]
+        assert told[0] == told[1]
 
 
 # --- logs and aids ---
@@ -521,41 +677,6 @@ def test_prose_replies(duel, command, protocol):
         assert re.search(rb"ver\. \d+\.\d+\S*\n$", actual.value)
 
 
-@pytest.mark.xfail(strict=True, reason="latency events and histograms are not recorded yet")
-def test_latency_events(start_pair):
-    """Slow commands are sampled as events once a threshold is set."""
-    told = []
-    for server in start_pair().servers():
-        with server.connect() as connection:
-            assert connection.command("CONFIG", "SET", "latency-monitor-threshold", 10) == OK
-            connection.command("DEBUG", "SLEEP", 0.03)
-            latest = connection.command("LATENCY", "LATEST").value
-            history = connection.command("LATENCY", "HISTORY", "command").value
-            (row,) = [row for row in latest if row[0] == b"command"]
-            assert row[2] >= 29 and row[3] >= 29 and abs(row[1] - time.time()) < 30
-            assert history[-1][1] >= 29
-            told.append((len(row), len(history[-1]), connection.command("LATENCY", "RESET", "command").raw))
-    assert told[0] == told[1]
-
-
-@pytest.mark.xfail(strict=True, reason="latency events and histograms are not recorded yet")
-@pytest.mark.parametrize("protocol", [2, 3])
-def test_latency_histogram_shape(start_pair, protocol):
-    told = []
-    for server in start_pair().servers():
-        with server.connect(protocol) as connection:
-            connection.pipeline([("SET", "a", 1)] * 10 + [("GET", "a")] * 5)
-            histogram = pairs_of(connection.command("LATENCY", "HISTOGRAM", "set", "get", "nosuch").tree)
-            shape = []
-            for name, row in histogram:
-                fields = [(key[1], value) for key, value in pairs_of(row)]
-                buckets = [(bound[1], count[1]) for bound, count in pairs_of(fields[1][1])]
-                assert buckets == sorted(buckets) and buckets[-1][1] == fields[0][1][1]
-                shape.append((name, [key for key, _ in fields], fields[0], fields[1][1][0]))
-            told.append(sorted(shape))
-    assert told[0] == told[1]
-
-
 def test_debug_object(duel):
     pattern = (
         rb"\+Value at:0x[0-9a-f]+ refcount:(\d+) encoding:(\w+) "
@@ -570,6 +691,35 @@ def test_debug_object(duel):
                 assert match, server.kind
                 told.append(match[2])
         assert told[0] == told[1]
+
+
+def test_digest_is_the_same_whatever_the_order_and_the_threads(start):
+    lines = [("SET", f"key:{index}", index * index) for index in range(300)]
+    digests = set()
+    for order, threads in ((1, 1), (-1, 3)):
+        server = start("dfly", proactor_threads=threads)
+        with server.connect() as connection:
+            connection.pipeline([("SELECT", 4), *lines[::order]])
+            digests.add(connection.command("DEBUG", "DIGEST").value)
+    assert len(digests) == 1 and re.fullmatch(rb"[0-9a-f]{40}", digests.pop())
+
+
+def test_debug_log_is_written(start_pair):
+    for server in start_pair().servers():
+        with server.connect() as connection:
+            assert connection.command("DEBUG", "LOG", "two words") == OK
+            assert re.search(r"# DEBUG LOG: two words\n", server.log_tail())
+
+
+def test_debug_change_repl_id(start_pair):
+    for server in start_pair().servers():
+        with server.connect() as connection:
+            ids = []
+            for _round in range(2):
+                fields = info_sections(connection.command("INFO", "replication"))["Replication"]
+                ids.append(fields["master_replid"])
+                assert connection.command("DEBUG", "CHANGE-REPL-ID") == OK
+            assert ids[0] != ids[1] and all(re.fullmatch("[0-9a-f]{40}", each) for each in ids)
 
 
 def test_debug_sleep_stops_the_server(start):

@@ -2,13 +2,13 @@
 
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
-from dfly._core.commands import (admin, bitfield, bits, connection, keys, keyspace, lcs, numbers, pubsub,
+from dfly._core.commands import (admin, bitfield, bits, connection, debug, keys, keyspace, lcs, numbers, pubsub,
                                  string_multi, strings, transactions)
 
 __abi__ = DFLY_ABI_STAMP
 
 FAMILIES = (connection, keys, keyspace, strings, numbers, string_multi, bits, bitfield, lcs, admin,
-            transactions, pubsub)
+            transactions, pubsub, debug)
 
 registered = False
 

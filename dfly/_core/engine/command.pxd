@@ -248,6 +248,8 @@ cdef void reply_wrong_type(reply_t *reply) noexcept nogil
 cdef void reply_syntax_error(reply_t *reply) noexcept nogil
 cdef void reply_not_integer(reply_t *reply) noexcept nogil
 cdef void reply_unknown_subcommand(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil
+# "unknown subcommand or wrong number of arguments": commands that look at their subcommands themselves.
+cdef void reply_subcommand_syntax(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil
 cdef void sanitize_error(char *text) noexcept nogil                              # CR and LF become spaces
 
 

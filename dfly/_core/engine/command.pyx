@@ -176,6 +176,16 @@ cdef void reply_unknown_subcommand(reply_t *reply, slice_t subcommand, const cha
     reply_error(reply, text)
 
 
+cdef void reply_subcommand_syntax(reply_t *reply, slice_t subcommand,
+                                  const char *parent_upper) noexcept nogil:
+    cdef char text[320]
+    cdef int size = <int>(subcommand.size if subcommand.size < 128 else 128)
+    snprintf(text, sizeof(text),
+             "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try %s HELP.",
+             size, subcommand.data, parent_upper)
+    reply_error(reply, text)
+
+
 cdef void sanitize_error(char *text) noexcept nogil:
     """An error is one line: line ends inside it become spaces, as in Redis."""
     cdef size_t i = 0

@@ -10,8 +10,9 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.dispatch cimport dispatch_resume
 from dfly._core.engine.eviction cimport memory_used_total
-from dfly._core.engine.expiry cimport expire_due, next_deadline, reclaim_step
-from dfly._core.engine.server_state cimport PAUSE_OFF, executor_t, server_t
+from dfly._core.engine.expiry cimport expire_due, next_deadline, reclaim_step, sample_ttls
+from dfly._core.engine.latency cimport LATENCY_EXPIRE_CYCLE, latency_add, latency_is_event
+from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, PAUSE_OFF, executor_t, server_t
 from dfly._core.engine.settings cimport CLIENT_CLASS_NORMAL, CLIENT_CLASS_PUBSUB, output_limit_t, settings_t
 from dfly._core.engine.shard cimport policy_tracks_access, shard_release, shard_t, shard_try_acquire
 from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
@@ -19,7 +20,8 @@ from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, c
                                         connection_output_bytes, connection_release, connection_t)
 from dfly._core.store.dash cimport dash_enable_access_tracking
 from dfly._core.sys.alloc cimport mem_return_to_system
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed, cycle_ticks,
+                                  slice_t)
 from dfly._core.sys.clock cimport monotonic_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -59,12 +61,20 @@ cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef int64_t slice_end
     cdef bint reclaiming = False
     cdef bint expired = True
+    cdef uint64_t started
+    cdef uint64_t spent
     if not shard_try_acquire(shard):
         timer_start(&self.proactor.timers, timer, now_us + RETRY_US)
         return
     slice_end = monotonic_us() + SLICE_US
     if self.server.settings.active_expire_enabled and self.server.pause_mode == PAUSE_OFF:
+        started = cycle_ticks()
         expired = expire_slice(self, slice_end)
+        spent = cycle_ticks() - started
+        shard.stats.expire_ticks += spent
+        shard.stats.expire_cap_reached += not expired
+        if latency_is_event(shard.settings, spent):
+            latency_add(&shard.latency, shard.settings, LATENCY_EXPIRE_CYCLE, spent)
         if next_deadline(shard) >= 0:
             wait_us = EXPIRE_PERIOD_US
     if shard.reclaim != NULL:
@@ -107,26 +117,45 @@ cdef void check_client(executor_t *self, connection_t *connection, int64_t now_m
         connection_close(connection)
 
 
+cdef inline void note_larger(uint64_t *peak, size_t size) noexcept nogil:
+    if size > peak[0]:
+        peak[0] = size
+
+
 cdef void check_clients(executor_t *self) noexcept nogil:
     cdef connection_t *connection = self.net.connections
     cdef connection_t *following
+    cdef uint32_t second = <uint32_t>(self.proactor.now_ms // 1000 % CLIENT_PEAK_SECONDS)
+    # The slot of the coming second is of eight seconds ago.
+    self.input_peaks[(second + 1) % CLIENT_PEAK_SECONDS] = 0
+    self.output_peaks[(second + 1) % CLIENT_PEAK_SECONDS] = 0
     while connection != NULL:
         # connection_close ends a connection later, from the loop: `next` stays valid here.
         following = connection.next
         if not connection.is_closed:
+            note_larger(&self.input_peaks[second],
+                        connection.input_capacity + connection.parser.argv_capacity * sizeof(slice_t))
+            note_larger(&self.output_peaks[second], connection.output.capacity + connection.sending.capacity)
             check_client(self, connection, self.proactor.now_ms)
         connection = following
+
+
+cdef void look_after_shard(shard_t *shard, int64_t now_ms) noexcept nogil:
+    if not shard_try_acquire(shard):
+        return
+    if policy_tracks_access(shard.settings.maxmemory_policy):
+        track_access(shard)
+    if shard.settings.active_expire_enabled:
+        sample_ttls(shard, now_ms)
+    shard_release(shard)
 
 
 cdef void track_access(shard_t *shard) noexcept nogil:
     """CONFIG SET maxmemory-policy: existing tables get access words when the policy wants them."""
     cdef uint32_t i
-    if not policy_tracks_access(shard.settings.maxmemory_policy) or not shard_try_acquire(shard):
-        return
     for i in range(shard.settings.databases):
         if shard.databases[i] != NULL and not shard.databases[i].table.access_tracking:
             dash_enable_access_tracking(&shard.databases[i].table, shard.access_clock)
-    shard_release(shard)
 
 
 cdef void note_peak(server_t *server) noexcept nogil:
@@ -143,7 +172,7 @@ cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     note_peak(self.server)
     if self.cron_runs % 10 == 0:
         check_clients(self)
-    track_access(self.shard)
+    look_after_shard(self.shard, self.proactor.now_ms)
     if self.paused != NULL and <int64_t>self.server.pause_until_ms <= self.proactor.now_ms:
         release_paused(self)
     timer_start(&self.proactor.timers, timer, now_us + CRON_PERIOD_US)
@@ -153,6 +182,7 @@ cdef void release_paused(executor_t *self) noexcept nogil:
     cdef connection_t *connection = self.paused
     cdef connection_t *following
     self.paused = NULL
+    self.paused_count = 0
     while connection != NULL:
         following = connection.next_paused
         connection.is_client_paused = False

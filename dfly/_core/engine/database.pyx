@@ -5,10 +5,11 @@ with it watch and journal, which listen at the same hook), mutation counters. Me
 the token (engine/shard). Nothing here suspends or blocks.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from dfly._core.engine.access cimport access_start, access_touch
+from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latency_stop
 from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, listeners_of, listeners_signal,
                                           listeners_visit)
 from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_database, shard_t,
@@ -45,6 +46,7 @@ cdef inline void count_mutation(scope_t *scope, const key_t *key) noexcept nogil
 cdef bint expire_if_due(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
     """Removes the entry if its deadline has passed; True if it is gone."""
     cdef int64_t deadline
+    cdef uint64_t started
     if likely((ref.bucket.deadline >> ref.slot) & 1 == 0):
         return False
     deadline = dash_deadline(ref)
@@ -52,7 +54,9 @@ cdef bint expire_if_due(scope_t *scope, const key_t *key, dash_ref_t *ref) noexc
         return False
     scope.shard.stats.expired_keys += 1
     scope.database.expired += 1
+    started = latency_start(scope.shard.settings)
     delete_key(scope, key, ref, NOTIFY_EXPIRED, "expired")
+    latency_stop(&scope.shard.latency, scope.shard.settings, LATENCY_EXPIRE_DEL, started)
     return True
 
 
@@ -147,7 +151,7 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     dropped.table = database.table
     dropped.next = shard.reclaim
     shard.reclaim = dropped
-    shard.stats.lazyfreed_objects += dropped.table.count
+    shard.reclaim_pending += dropped.table.count
     memset(&database.table, 0, sizeof(dash_t))
     dash_init(&database.table)
     if policy_tracks_access(shard.settings.maxmemory_policy):

@@ -33,7 +33,8 @@ from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_
                                         REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t,
                                         find_command, find_subcommand, sanitize_error, transaction_t)
 from dfly._core.engine.eviction cimport make_room
-from dfly._core.engine.execute cimport account_call, check_slow, run_on_shard
+from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow,
+                                        count_error, count_failure, run_on_shard)
 from dfly._core.engine.multi cimport multi_abort, multi_discard, multi_queue, multi_t
 from dfly._core.engine.pubsub cimport pubsub_leave
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, control_submit,
@@ -101,6 +102,10 @@ cdef struct pending_run_t:
 
 # ---- What is not executed ------------------------------------------------------------------
 
+cdef inline bint is_exec(const command_spec_t *spec) noexcept nogil:
+    return spec.prepare != NULL and spec.flags & COMMAND_IMMEDIATE != 0
+
+
 cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply_t *reply) noexcept nogil:
     """Redis' words for a command that is not executed."""
     cdef char text[512]
@@ -109,9 +114,8 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
     cdef uint32_t i
     cdef int size
     cdef slice_t name = call.argv[0]
-    if call.spec != NULL:
+    if call.spec != NULL and call.refusal != REFUSAL_SUBCOMMAND:
         self.command_stats[call.spec.index].rejected += 1
-    self.stats.errors += 1
     if call.refusal == REFUSAL_UNKNOWN:
         arguments[0] = 0
         i = 1
@@ -122,7 +126,7 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
         size = <int>(name.size if name.size < 128 else 128)
         snprintf(text, sizeof(text), "ERR unknown command '%.*s', with args beginning with: %s",
                  size, name.data, arguments)
-    elif call.refusal == REFUSAL_ARITY and call.spec.prepare != NULL:
+    elif call.refusal == REFUSAL_ARITY and is_exec(call.spec):
         snprintf(text, sizeof(text), "EXECABORT Transaction discarded because of: "
                  "wrong number of arguments for '%s' command", call.spec.name)
     elif call.refusal == REFUSAL_ARITY:
@@ -137,7 +141,15 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
     else:
         snprintf(text, sizeof(text), "LOADING dfly is loading the dataset in memory")
     sanitize_error(text)
+    count_error(self, text)
     reply_error(reply, text)
+
+
+cdef void reject(executor_t *self, connection_t *connection, call_t *call, const char *text) noexcept nogil:
+    """Not executed for a reason that was found only now."""
+    self.command_stats[call.spec.index].rejected += 1
+    count_error(self, text)
+    reply_error(&connection.output, text)
 
 
 cdef size_t upper_name(const char *name, char *out) noexcept nogil:
@@ -566,8 +578,8 @@ cdef void take_transaction_reply(executor_t *self, connection_t *connection, tra
     stats.ticks += ticks
     self.stats.commands += 1
     if transaction.reply.error_count != 0:
-        stats.failed += 1
-        self.stats.errors += 1
+        count_failure(self, transaction.spec, transaction.reply.data, transaction.reply.size)
+    account_latency(self, stats, transaction.spec, ticks)
     if limit >= 0 and duration_us >= limit and not transaction.spec.flags & COMMAND_SKIP_SLOWLOG:
         slowlog_add(self, connection, transaction.argv, transaction.argc, duration_us)
     connection_prepare_output(connection)
@@ -582,7 +594,7 @@ cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *
     if unlikely(server.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
         if not room_for_transaction(self, connection):
             self.shard.stats.oom_rejections += 1
-            reply_error(&connection.output, "OOM command not allowed when used memory > 'maxmemory'.")
+            reject(self, connection, call, OUT_OF_MEMORY)
             return True
     transaction = transaction_new(call, NULL, &self.proactor, server.shards, server.thread_count,
                                   server.proactors, server.thread_count)
@@ -619,10 +631,12 @@ cdef void run_connection_command(executor_t *self, connection_t *connection, cal
     cdef uint64_t before = cycle_ticks()
     cdef uint64_t errors = connection.output.error_count
     call.reply = &connection.output
+    call.reply_offset = connection.output.size
     call.scope.now_ms = self.proactor.now_ms
     call.spec.handler(call)
     connection.output.resp = connection.resp
     call.ticks = cycle_ticks() - before
+    call.reply_size = connection.output.size - call.reply_offset
     account_call(self, call, errors)
     if self.server.settings.slowlog_log_slower_than_us >= 0:
         check_slow(self, connection, call)
@@ -638,7 +652,7 @@ cdef bint must_pause(executor_t *self, const call_t *call) noexcept nogil:
     if server.pause_mode == PAUSE_ALL or call.spec.flags & COMMAND_WRITE != 0:
         return True
     # An EXEC waits if what is queued writes.
-    return (call.spec.prepare != NULL and call.connection.multi != NULL
+    return (is_exec(call.spec) and call.connection.multi != NULL
             and (<multi_t *>call.connection.multi).flags & COMMAND_WRITE != 0)
 
 
@@ -647,6 +661,7 @@ cdef void pause_connection(executor_t *self, connection_t *connection) noexcept 
         connection.is_client_paused = True
         connection.next_paused = self.paused
         self.paused = connection
+        self.paused_count += 1
         connection_retain(connection)
 
 
@@ -676,17 +691,17 @@ cdef bint queue_call(executor_t *self, connection_t *connection, call_t *call) n
         return False
     if call.refusal != REFUSAL_NONE:
         refuse(self, connection, call, &connection.output)
-        if call.spec != NULL and call.spec.prepare != NULL:
+        if call.spec != NULL and is_exec(call.spec):
             # EXEC with arguments ends the transaction.
             connection_left(connection)
         else:
             multi_abort(connection)
     elif call.spec.flags & COMMAND_NO_MULTI:
-        reply_error(&connection.output, "ERR Command not allowed inside a transaction")
+        reject(self, connection, call, "ERR Command not allowed inside a transaction")
         multi_abort(connection)
     elif self.server.settings.maxmemory != 0 and not room_for_transaction(self, connection):
         # Reads too: a queue may grow without end.
-        reply_error(&connection.output, "OOM command not allowed when used memory > 'maxmemory'.")
+        reject(self, connection, call, OUT_OF_MEMORY)
         multi_abort(connection)
     else:
         multi_queue(connection, call)
@@ -791,6 +806,7 @@ cdef void fail_protocol(executor_t *self, connection_t *connection) noexcept nog
     cdef char text[160]
     snprintf(text, sizeof(text), "ERR %s", connection.parser.error)
     sanitize_error(text)
+    count_error(self, text)
     reply_error(&connection.output, text)
     connection_close_after_reply(connection)
 
@@ -933,6 +949,10 @@ cdef void dispatch_init(executor_t *self) noexcept nogil:
 
 
 cdef void dispatch_deinit(executor_t *self) noexcept nogil:
+    cdef uint32_t i
+    for i in range(COMMAND_MAX):
+        net_free(self.command_stats[i].latency)
+    net_free(self.latency)
     reply_deinit(&self.scratch)
     reply_deinit(&self.discarded)
     net_free(self.calls)

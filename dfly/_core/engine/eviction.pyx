@@ -5,6 +5,8 @@ from libc.string cimport memset
 
 from dfly._core.engine.access cimport access_eviction_score
 from dfly._core.engine.database cimport NOTIFY_EVICTED, delete_key, get_deadline
+from dfly._core.engine.latency cimport (LATENCY_EVICTION_CYCLE, LATENCY_EVICTION_DEL, latency_start,
+                                        latency_stop)
 from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LRU, POLICY_ALLKEYS_RANDOM, POLICY_NOEVICTION,
                                          POLICY_VOLATILE_LFU, POLICY_VOLATILE_LRU, POLICY_VOLATILE_RANDOM,
                                          POLICY_VOLATILE_TTL, settings_t)
@@ -12,7 +14,8 @@ from dfly._core.engine.shard cimport policy_tracks_access, scope_t, shard_t, sha
 from dfly._core.store.dash cimport dash_enable_access_tracking, dash_ref_t, dash_sample
 from dfly._core.store.object cimport OBJECT_SCRATCH, key_init, key_t, object_t, object_view
 from dfly._core.sys.alloc cimport ACCOUNT_DATA, ACCOUNT_NET, mem_total
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t, unlikely
+from dfly._core.sys.clock cimport monotonic_us
 from dfly._core.sys.hash cimport random_u64
 
 __abi__ = DFLY_ABI_STAMP
@@ -76,6 +79,7 @@ cdef bint evict_one(scope_t *scope) noexcept nogil:
     cdef slice_t text
     cdef object_t stored
     cdef key_t key
+    cdef uint64_t started
     if settings.cache_mode and policy == POLICY_NOEVICTION:
         policy = POLICY_ALLKEYS_LRU
     if wanted > SAMPLE_MAX:
@@ -101,16 +105,45 @@ cdef bint evict_one(scope_t *scope) noexcept nogil:
     text = object_view(&stored, scratch)
     key_init(&key, text.data, text.size)
     scope.shard.stats.evicted_keys += 1
+    started = latency_start(scope.shard.settings)
     delete_key(&best_scope, &key, &best, NOTIFY_EVICTED, "evicted")
+    latency_stop(&scope.shard.latency, scope.shard.settings, LATENCY_EVICTION_DEL, started)
     return True
+
+
+cdef void note_limit(shard_t *shard, bint is_over) noexcept nogil:
+    """Adds up the time above the limit, from one look at it to the next."""
+    cdef int64_t now_us
+    if not is_over and shard.over_limit_since_us == 0:
+        return
+    now_us = monotonic_us()
+    if shard.over_limit_since_us != 0 and not is_over:
+        shard.stats.eviction_exceeded_us += <uint64_t>(now_us - shard.over_limit_since_us)
+        shard.over_limit_since_us = 0
+    elif shard.over_limit_since_us == 0:
+        shard.over_limit_since_us = now_us
 
 
 cdef bint make_room(scope_t *scope) noexcept nogil:
     cdef shard_t *shard = scope.shard
-    cdef int64_t limit = shard.settings.maxmemory
-    cdef uint32_t evicted = 0
-    if limit == 0:
+    cdef uint64_t started
+    cdef bint has_room = True
+    if shard.settings.maxmemory == 0:
         return True
+    if memory_in_use(shard) > shard.settings.maxmemory:
+        started = latency_start(shard.settings)
+        has_room = evict_to(scope, shard.settings.maxmemory)
+        latency_stop(&shard.latency, shard.settings, LATENCY_EVICTION_CYCLE, started)
+        note_limit(shard, memory_in_use(shard) > shard.settings.maxmemory)
+    elif unlikely(shard.over_limit_since_us != 0):
+        note_limit(shard, False)
+    return has_room
+
+
+cdef bint evict_to(scope_t *scope, int64_t limit) noexcept nogil:
+    """False if the write must be refused."""
+    cdef shard_t *shard = scope.shard
+    cdef uint32_t evicted = 0
     while memory_in_use(shard) > limit:
         if shard.settings.maxmemory_policy == POLICY_NOEVICTION and not shard.settings.cache_mode:
             return False

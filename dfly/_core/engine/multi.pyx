@@ -127,6 +127,7 @@ cdef void take_inside(transaction_t *tx, transaction_t *inside) noexcept nogil:
     cdef call_t *call = &queue.calls[tx.numbers[NEXT_CALL] - 1]
     reply_raw(&tx.reply, inside.reply.data, inside.reply.size)
     call.reply = &inside.reply
+    call.reply_offset = 0
     call.ticks = cycle_ticks() - inside.started_ticks
     finish_call(tx, call, 0)
     transaction_free(inside)
@@ -134,6 +135,7 @@ cdef void take_inside(transaction_t *tx, transaction_t *inside) noexcept nogil:
 
 cdef void finish_call(transaction_t *tx, call_t *call, uint64_t errors_before) noexcept nogil:
     cdef executor_t *executor = executor_of(tx.connection)
+    call.reply_size = call.reply.size - call.reply_offset
     account_call(executor, call, errors_before)
     check_slow(executor, tx.connection, call)
     if likely(executor.server.monitor_count == 0) or call.spec.flags & (COMMAND_SKIP_MONITOR | COMMAND_ADMIN):
@@ -153,6 +155,7 @@ cdef bint run_inside(transaction_t *tx, call_t *call) noexcept nogil:
     call.connection = connection
     if call.kind == KIND_KEY or call.kind == KIND_CONNECTION:
         call.reply = &tx.reply
+        call.reply_offset = tx.reply.size
         if call.kind == KIND_KEY:
             shard = tx.shards[call.shard_index]
             shard_open_books(shard)

@@ -65,8 +65,7 @@ cdef struct pubsub_t:
     uint64_t lock
     topic_table_t topics[3]
 
-cdef void pubsub_init(server_t *server) noexcept nogil
-cdef void pubsub_deinit(server_t *server) noexcept nogil
+cdef void pubsub_init(server_t *server) noexcept nogil      # lives as long as the process
 # False: it was subscribed (or not) already.
 cdef bint pubsub_subscribe(connection_t *connection, int kind, slice_t name) noexcept nogil
 cdef bint pubsub_unsubscribe(connection_t *connection, int kind, slice_t name) noexcept nogil

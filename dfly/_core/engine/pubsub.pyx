@@ -12,8 +12,7 @@ from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
 from dfly._core.net.connection cimport (CONNECTION_PUBSUB, connection_close, connection_output_bytes,
                                         connection_prepare_output, connection_queue_flush, net_thread_t)
-from dfly._core.resp.reply cimport (reply_bulk, reply_deinit, reply_init, reply_push, reply_raw, reply_reset,
-                                    reply_t)
+from dfly._core.resp.reply cimport reply_bulk, reply_init, reply_push, reply_raw, reply_reset, reply_t
 from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_cas, atomic_load_relaxed, atomic_store, atomic_sub
@@ -153,16 +152,6 @@ cdef void pubsub_init(server_t *server) noexcept nogil:
         server.executors[i].pubsub = net_zalloc(sizeof(pubsub_thread_t))
         reply_init(&thread_of(server.executors[i]).rendered[0], 2)
         reply_init(&thread_of(server.executors[i]).rendered[1], 3)
-
-
-cdef void pubsub_deinit(server_t *server) noexcept nogil:
-    """After the connections have left, so the tables are empty."""
-    cdef uint32_t i
-    for i in range(server.thread_count):
-        reply_deinit(&thread_of(server.executors[i]).rendered[0])
-        reply_deinit(&thread_of(server.executors[i]).rendered[1])
-        net_free(server.executors[i].pubsub)
-    net_free(server.pubsub)
 
 
 cdef void pubsub_visit(server_t *server, int kind, topic_visit_t visit, void *context) noexcept nogil:

@@ -9,6 +9,8 @@ Reach it from a connection: <executor_t *>connection.thread.context; from a thre
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.command cimport call_t, transaction_t
+from dfly._core.engine.error_stats cimport error_stats_t
+from dfly._core.engine.latency cimport latency_monitor_t
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.engine.shard cimport shard_t, token_set_t
 from dfly._core.loop.mailbox cimport mailbox_t
@@ -24,12 +26,14 @@ cdef enum:
     PAUSE_OFF = 0
     PAUSE_WRITE = 1
     PAUSE_ALL = 2
+    CLIENT_PEAK_SECONDS = 8      # what "recent" means in INFO's client_recent_max_*
 
 cdef struct command_stats_t:
     uint64_t calls
     uint64_t ticks
     uint64_t rejected
     uint64_t failed
+    uint64_t *latency            # durations of the calls, see latency.pxd; NULL before the first one
 
 cdef struct slow_entry_t:
     uint64_t id
@@ -61,6 +65,10 @@ cdef struct executor_t:
     net_thread_t net
     executor_stats_t stats
     command_stats_t *command_stats       # by command_spec_t.index
+    latency_monitor_t *latency           # events of commands; NULL before the first one
+    error_stats_t error_stats
+    uint64_t input_peaks[8]              # bytes of the largest input buffer of a client, by second % 8
+    uint64_t output_peaks[8]
     # The batch being executed.
     token_set_t held             # tokens its transactions have left for the next one
     call_t *calls
@@ -73,6 +81,7 @@ cdef struct executor_t:
     slow_entry_t *slow_entries
     uint32_t slow_count
     connection_t *paused         # by CLIENT PAUSE
+    uint64_t paused_count
     timer_t cron_timer           # every 100 ms: clients, statistics, eviction
     timer_t expire_timer
     timer_t pause_timer

@@ -20,6 +20,9 @@ cdef enum:
     CLIENT_CLASS_PUBSUB = 2
     CLIENT_CLASS_COUNT = 3
 
+cdef enum:
+    LATENCY_EVENTS_MAX = 16
+
 cdef struct output_limit_t:
     int64_t hard_bytes           # 0: no limit
     int64_t soft_bytes
@@ -46,6 +49,9 @@ cdef struct settings_t:
     int64_t slowlog_log_slower_than_us
     int64_t slowlog_max_len
     int64_t latency_monitor_threshold_ms
+    uint64_t latency_monitor_ticks       # the same in cycle ticks; 0: off
+    int64_t latency_tracking
+    uint64_t latency_resets[16]          # by event: how often LATENCY RESET has emptied it
     int64_t notify_keyspace_events
     int64_t active_expire_enabled
     output_limit_t output_limits[3]

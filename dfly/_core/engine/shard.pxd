@@ -19,6 +19,7 @@ version, pre-update hook, expiry, watch, notification, journal and memory accoun
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from dfly._core.engine.latency cimport latency_monitor_t
 from dfly._core.engine.listeners cimport listener_table_t
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.loop.mailbox cimport mailbox_t, message_run_t, message_t
@@ -29,7 +30,8 @@ from dfly._core.store.object cimport key_t
 cdef struct database_t:
     dash_t table
     uint32_t index
-    uint64_t expired             # keys, for INFO keyspace's avg_ttl and metrics
+    uint64_t expired             # keys
+    int64_t avg_ttl_ms           # running average of samples, for INFO keyspace
     uint64_t mutations
 
 cdef struct shard_stats_t:
@@ -43,6 +45,10 @@ cdef struct shard_stats_t:
     uint64_t inbox_messages      # work that found the token taken
     int64_t expire_lag_ms_max    # since the last RESETSTAT
     uint64_t lazyfreed_objects
+    uint64_t expire_ticks        # time spent in the expire cycle, in cycle ticks
+    uint64_t expire_cap_reached  # slices of it that ended by the clock
+    double expire_stale_part     # of sampled keys those that were due: running average, 0 to 1
+    uint64_t eviction_exceeded_us        # time that used memory was above maxmemory
 
 # Hooks at the door; NULL when nobody listens. Run under the token, must not block.
 ctypedef void (*pre_update_hook_t)(shard_t *shard, database_t *database, dash_ref_t *ref, void *context) noexcept nogil
@@ -68,6 +74,9 @@ cdef struct shard_t:
     uint64_t version             # rises with every mutation
     shard_stats_t stats
     reclaim_t *reclaim
+    uint64_t reclaim_pending     # keys in it
+    latency_monitor_t *latency   # events of this shard; NULL before the first one
+    int64_t over_limit_since_us  # 0: memory is within the limit, as far as writes have seen
     uint32_t access_clock        # seconds & 0xFFFFFF, refreshed by the owner's timer
     uint32_t eviction_cursor
     listener_table_t watched     # WATCH

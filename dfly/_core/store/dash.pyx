@@ -65,6 +65,11 @@ cdef struct segment_t:
     int64_t deadline_base        # narrow deadlines count from here
     uint64_t unused3
 
+cdef struct saved_t:
+    # What a transfer changes in its source: which slots are in use. Entries stay where they lie.
+    bucket_t buckets[68]         # the largest class
+    uint32_t count
+
 cdef uint16_t[CLASS_COUNT] CLASS_REGULAR = [1, 3, 7, 14, 31, 39, 47, 55, 64]
 cdef uint16_t[CLASS_COUNT] CLASS_TOTAL = [2, 4, 8, 16, 34, 42, 51, 59, 68]
 # The same blocks with room for a narrow deadline a slot: fewer buckets instead of the next larger block.
@@ -447,11 +452,22 @@ cdef bint find_place(segment_t *segment, uint32_t home, uint32_t *out_bucket,
     return False
 
 
+cdef inline void save(const segment_t *source, saved_t *out) noexcept nogil:
+    memcpy(out.buckets, segment_buckets(<segment_t *>source), source.total * sizeof(bucket_t))
+    out.count = source.count
+
+
+cdef inline void restore(segment_t *source, const saved_t *saved) noexcept nogil:
+    """Undoes an interrupted transfer exactly. Moving the entries back would not do: they can come to lie
+    in other places than before, and then the last one may find none."""
+    memcpy(segment_buckets(source), saved.buckets, source.total * sizeof(bucket_t))
+    source.count = saved.count
+
+
 cdef bint transfer(segment_t *source, segment_t *low, segment_t *high, uint32_t split_shift) noexcept nogil:
     """Moves all entries of source into low, or by the hash bit at split_shift into low and high.
 
-    False if one did not fit: then source still holds the rest, and the caller moves everything into
-    larger segments.
+    False if one did not fit: the caller then restores the source and drops what it moved into.
     """
     cdef bucket_t *buckets = segment_buckets(source)
     cdef entry_t *entries = segment_entries(source, source.total)
@@ -506,32 +522,19 @@ cdef void point_directory(dash_t *self, segment_t *segment, uint64_t hash) noexc
 cdef bint rebuild(dash_t *self, segment_t *old, uint64_t hash, int size_class) noexcept nogil:
     """Replaces a segment by one of another size class; False if the entries did not fit."""
     cdef segment_t *fresh = segment_new(self, size_class, old.local_depth, has_narrow_deadlines(old))
-    cdef bint fits = transfer(old, fresh, NULL, 0)
-    cdef segment_t *larger
-    while not fits:
-        if fresh.size_class == CLASS_COUNT - 1:
-            put_back(self, old, fresh, hash)
+    cdef saved_t saved
+    save(old, &saved)
+    while not transfer(old, fresh, NULL, 0):
+        restore(old, &saved)
+        segment_release(self, fresh)
+        if size_class == CLASS_COUNT - 1:
             return False
-        # Both halves of the interrupted move go on into a larger one.
-        larger = segment_new(self, fresh.size_class + 1, old.local_depth, has_narrow_deadlines(old))
-        fits = transfer(fresh, larger, NULL, 0) and transfer(old, larger, NULL, 0)
-        if fits:
-            segment_release(self, fresh)
-            fresh = larger
-        else:
-            put_back(self, fresh, larger, hash)
-            put_back(self, old, fresh, hash)
-            return False
+        size_class += 1
+        fresh = segment_new(self, size_class, old.local_depth, has_narrow_deadlines(old))
     point_directory(self, fresh, hash)
     segment_release(self, old)
     due_update(self, fresh)
     return True
-
-
-cdef void put_back(dash_t *self, segment_t *original, segment_t *partial, uint64_t hash) noexcept nogil:
-    """Undoes an interrupted transfer: the original has room for what it held."""
-    DFLY_CHECK(transfer(partial, original, NULL, 0), "dash table: entries do not fit where they came from")
-    segment_release(self, partial)
 
 
 cdef void double_directory(dash_t *self) noexcept nogil:
@@ -570,8 +573,10 @@ cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
     cdef int high_class
     cdef segment_t *low
     cdef segment_t *high
+    cdef saved_t saved
     if old.local_depth == self.depth:
         double_directory(self)
+    save(old, &saved)
     count_halves(old, shift, &high_count)
     low_class = class_for(old.count - high_count, FILL_PERCENT, SPLIT_CLASS, timed)
     high_class = class_for(high_count, FILL_PERCENT, SPLIT_CLASS, timed)
@@ -581,8 +586,9 @@ cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
         if transfer(old, low, high, shift):
             break
         # Crowded in one place: undo, and give both more room.
-        put_back(self, old, low, hash)
-        put_back(self, old, high, hash)
+        restore(old, &saved)
+        segment_release(self, low)
+        segment_release(self, high)
         DFLY_CHECK(low_class < CLASS_COUNT - 1 or high_class < CLASS_COUNT - 1, "dash table: split does not fit")
         low_class = low_class + 1 if low_class < CLASS_COUNT - 1 else low_class
         high_class = high_class + 1 if high_class < CLASS_COUNT - 1 else high_class
@@ -613,7 +619,8 @@ cdef segment_t *merge(dash_t *self, segment_t *segment) noexcept nogil:
     cdef uint32_t shift = 64 - segment.local_depth
     cdef segment_t *buddy
     cdef segment_t *joined
-    cdef bint is_high = segment.prefix & 1
+    cdef saved_t saved
+    cdef saved_t saved_buddy
     cdef bint timed
     cdef uint32_t count
     if segment.local_depth == 0:
@@ -626,15 +633,17 @@ cdef segment_t *merge(dash_t *self, segment_t *segment) noexcept nogil:
         return NULL
     timed = has_narrow_deadlines(segment) or has_narrow_deadlines(buddy)
     joined = segment_new(self, class_for(count, SHRUNK_PERCENT, SPLIT_CLASS, timed), segment.local_depth - 1, timed)
+    save(segment, &saved)
+    save(buddy, &saved_buddy)
     if transfer(segment, joined, NULL, 0) and transfer(buddy, joined, NULL, 0):
         point_directory(self, joined, hash)
         segment_release(self, segment)
         segment_release(self, buddy)
         due_update(self, joined)
         return joined
-    # Rare: crowded in one place. Apart again, by the bit that tells them apart.
-    DFLY_CHECK(transfer(joined, buddy if is_high else segment, segment if is_high else buddy, shift),
-               "dash table: siblings do not fit where they came from")
+    # Rare: crowded in one place.
+    restore(segment, &saved)
+    restore(buddy, &saved_buddy)
     segment_release(self, joined)
     return NULL
 

@@ -248,3 +248,24 @@ def test_a_bucket_is_never_newer_than_an_entry_that_moved_into_it():
         table.erase(name(i))
     table.check()
     assert all(table.version(key) == 0 for key in unsaved)
+
+
+@pytest.mark.parametrize("rate", [50, 200, 400])
+def test_a_stream_of_keys_that_expire(rate):
+    """Inserts between expiries: segments are rebuilt, split and merged at any fill, also where moves fail."""
+    table, number = DashTable(), 20_000
+    for i in range(number):
+        now = 10**12 + i // rate
+        table.set(b"k%d" % i, b"v")
+        table.set_deadline(b"k%d" % i, now + 300)
+        if i % (rate * 20) == 0:
+            while table.visit_due(now, 64):
+                pass
+            table.check()
+    while table.visit_due(now + 1000, 64):
+        pass
+    assert len(table) == 0
+    for i in range(number):
+        table.set(b"k%d" % i, b"v")
+    table.check()
+    assert len(table) == number

@@ -1,0 +1,526 @@
+"""DEBUG: what test suites and their authors ask of a server.
+
+One command with one row, as in Redis: debug_command looks at the subcommand and its number of words and
+hands over to that subcommand's own step. DEBUG LOG and CHANGE-REPL-ID are answered by Python.
+
+DIGEST is Redis' digest (the SHA-1 of every entry, combined by exclusive or, so that neither order nor the
+number of shards matters): equal data have equal digests here and there. It holds all shards for the walk.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport strtod, strtol
+from libc.string cimport memcpy, memset
+
+from dfly._core.engine.access cimport access_idle_seconds
+from dfly._core.engine.command cimport (ACL_ADMIN, ACL_DANGEROUS, COMMAND_ADMIN, COMMAND_LOADING,
+                                        COMMAND_NOSCRIPT, COMMAND_STALE, TRANSACTION_DONE, TRANSACTION_WAIT,
+                                        TRANSACTION_YIELD, command_spec_t, register_commands,
+                                        reply_not_integer, reply_subcommand_syntax, reply_syntax_error,
+                                        slice_equals, transaction_row, transaction_step_t, transaction_t)
+from dfly._core.engine.database cimport NOTIFY_GENERIC, find_peek, get_deadline, insert_key, update_end
+from dfly._core.engine.server_state cimport control_submit, executor_of
+from dfly._core.engine.shard cimport scope_t, shard_of, shard_t
+from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_shard, transaction_lock_all,
+                                            transaction_scope)
+from dfly._core.resp.reply cimport (reply_array, reply_big_number, reply_bool, reply_bulk_text, reply_error,
+                                    reply_header, reply_int, reply_map, reply_null,
+                                    reply_ok, reply_push, reply_raw, reply_set, reply_simple, reply_t,
+                                    reply_verbatim)
+from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t, dash_scan, dash_t
+from dfly._core.store.glob cimport glob_match
+from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_encoding_name, object_is_string,
+                                      object_set_string, object_size, object_t, object_type, object_view,
+                                      parse_int64)
+from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.sha1 cimport SHA1_SIZE, sha1
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef extern from "unistd.h" nogil:
+    int usleep(unsigned int microseconds) noexcept
+
+cdef struct subcommand_t:
+    const char *name             # lower case
+    uint32_t least               # words, DEBUG and the subcommand included
+    uint32_t most
+    transaction_step_t step
+
+cdef enum:
+    ANY_NUMBER = 0xFFFFFFFF
+    NUMBER_TEXT = 64             # bytes of a number argument that are looked at
+
+
+cdef void number_text(slice_t argument, char *out) noexcept nogil:
+    """A NUL-terminated copy for strtod and strtol: NUMBER_TEXT bytes."""
+    cdef size_t size = argument.size if argument.size < NUMBER_TEXT - 1 else NUMBER_TEXT - 1
+    memcpy(out, argument.data, size)
+    out[size] = 0
+
+
+# ---- Small ones ------------------------------------------------------------------------------
+
+cdef int debug_sleep(transaction_t *tx) noexcept nogil:
+    """Blocks this shard thread, as it blocks all of Redis."""
+    cdef char text[NUMBER_TEXT]
+    cdef double seconds
+    number_text(tx.argv[2], text)
+    seconds = strtod(text, NULL)
+    if seconds > 0:
+        usleep(<unsigned int>(seconds * 1e6))
+    reply_ok(&tx.reply)
+    return TRANSACTION_DONE
+
+
+cdef int debug_set_active_expire(transaction_t *tx) noexcept nogil:
+    cdef char text[NUMBER_TEXT]
+    number_text(tx.argv[2], text)
+    executor_of(tx.connection).server.settings.active_expire_enabled = strtol(text, NULL, 10) != 0
+    reply_ok(&tx.reply)
+    return TRANSACTION_DONE
+
+
+cdef int debug_error(transaction_t *tx) noexcept nogil:
+    """The text as an error reply. No error happened, so none is counted; Redis does the same."""
+    cdef char *text = <char *>net_alloc(tx.argv[2].size + 1)
+    cdef size_t i
+    memcpy(text, tx.argv[2].data, tx.argv[2].size)
+    for i in range(tx.argv[2].size):
+        if text[i] == c'\r' or text[i] == c'\n':
+            text[i] = c' '
+    reply_raw(&tx.reply, "-", 1)
+    reply_raw(&tx.reply, text, tx.argv[2].size)
+    reply_raw(&tx.reply, "\r\n", 2)
+    net_free(text)
+    return TRANSACTION_DONE
+
+
+cdef int debug_accepted(transaction_t *tx) noexcept nogil:
+    """Switches of Redis' own internals that test suites set: nothing here depends on them."""
+    reply_ok(&tx.reply)
+    return TRANSACTION_DONE
+
+
+cdef int debug_replybuffer(transaction_t *tx) noexcept nogil:
+    if slice_equals(tx.argv[2], "peak-reset-time") or slice_equals(tx.argv[2], "resizing"):
+        return debug_accepted(tx)
+    reply_subcommand_syntax(&tx.reply, tx.argv[1], "DEBUG")
+    return TRANSACTION_DONE
+
+
+cdef int debug_stringmatch(transaction_t *tx) noexcept nogil:
+    """DEBUG STRINGMATCH-LEN count pattern: matches against a text of so many a's (Redis 7.2's own test)."""
+    cdef int64_t count = 0
+    cdef char *text
+    if not parse_int64(tx.argv[2].data, tx.argv[2].size, &count) or count < 0 or count > 1048576:
+        reply_not_integer(&tx.reply)
+        return TRANSACTION_DONE
+    text = <char *>net_alloc(<size_t>count + 1)
+    memset(text, c'a', <size_t>count)
+    reply_int(&tx.reply, glob_match(tx.argv[3].data, tx.argv[3].size, text, <size_t>count, False))
+    net_free(text)
+    return TRANSACTION_DONE
+
+
+cdef int debug_by_python(transaction_t *tx) noexcept nogil:
+    """Hands the transaction to the control plane, which completes it."""
+    control_submit(executor_of(tx.connection).server, tx)
+    return TRANSACTION_WAIT
+
+
+# ---- OBJECT ----------------------------------------------------------------------------------
+
+cdef void object_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    # The origin waits for this one hop: nobody else writes the reply.
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef key_t key
+    cdef char text[256]
+    cdef int64_t idle
+    transaction_scope(tx, shard, &scope)
+    key_init(&key, tx.argv[2].data, tx.argv[2].size)
+    if not find_peek(&scope, &key, &ref):
+        reply_error(&tx.reply, "ERR no such key")
+        return
+    idle = access_idle_seconds(&scope, &ref)
+    snprintf(text, sizeof(text),
+             "Value at:%p refcount:1 encoding:%s serializedlength:%llu lru:%lld lru_seconds_idle:%lld",
+             <void *>&ref.entry.value, object_encoding_name(&ref.entry.value),
+             <unsigned long long>object_size(&ref.entry.value),
+             <long long>((scope.now_ms // 1000 - idle) & 0xFFFFFF), <long long>idle)
+    reply_simple(&tx.reply, text)
+
+
+cdef int debug_object(transaction_t *tx) noexcept nogil:
+    cdef key_t key
+    if tx.stage == 1:
+        return TRANSACTION_DONE
+    tx.stage = 1
+    key_init(&key, tx.argv[2].data, tx.argv[2].size)
+    return hop_on_shard(tx, shard_of(key.hash, tx.shard_count), object_hop)
+
+
+# ---- PROTOCOL --------------------------------------------------------------------------------
+
+cdef int debug_protocol(transaction_t *tx) noexcept nogil:
+    """A value of the wanted type, for the authors of clients."""
+    cdef reply_t *reply = &tx.reply
+    cdef slice_t wanted = tx.argv[2]
+    cdef int i
+    if slice_equals(wanted, "string"):
+        reply_bulk_text(reply, "Hello World")
+    elif slice_equals(wanted, "integer"):
+        reply_int(reply, 12345)
+    elif slice_equals(wanted, "double"):
+        # Three digits, as Redis has it; reply_double would write all that the double holds.
+        if reply.resp == 3:
+            reply_raw(reply, ",3.141\r\n", 8)
+        else:
+            reply_bulk_text(reply, "3.141")
+    elif slice_equals(wanted, "null"):
+        reply_null(reply)
+    elif slice_equals(wanted, "array") or slice_equals(wanted, "set"):
+        if slice_equals(wanted, "array"):
+            reply_array(reply, 3)
+        else:
+            reply_set(reply, 3)
+        for i in range(3):
+            reply_int(reply, i)
+    elif slice_equals(wanted, "map"):
+        reply_map(reply, 3)
+        for i in range(3):
+            reply_int(reply, i)
+            reply_bool(reply, i == 1)
+    elif slice_equals(wanted, "attrib"):
+        if reply.resp == 3:
+            reply_header(reply, c'|', 1)
+            reply_bulk_text(reply, "key-popularity")
+            reply_array(reply, 2)
+            reply_bulk_text(reply, "key:123")
+            reply_int(reply, 90)
+        reply_bulk_text(reply, "Some real reply following the attribute")
+    elif slice_equals(wanted, "push"):
+        if reply.resp == 2:
+            reply_error(reply, "ERR RESP2 is not supported by this command")
+            return TRANSACTION_DONE
+        reply_push(reply, 2)
+        reply_bulk_text(reply, "server-cpu-usage")
+        reply_int(reply, 42)
+        reply_bulk_text(reply, "Some real reply following the push reply")
+    elif slice_equals(wanted, "bignum"):
+        reply_big_number(reply, "1234567999999999999999999999999999999")
+    elif slice_equals(wanted, "true"):
+        reply_bool(reply, True)
+    elif slice_equals(wanted, "false"):
+        reply_bool(reply, False)
+    elif slice_equals(wanted, "verbatim"):
+        reply_verbatim(reply, "This is a verbatim\nstring", 25, "txt")
+    else:
+        reply_error(reply, "ERR Wrong protocol type name. Please use one of the following: string|integer|"
+                    "double|bignum|null|array|set|map|attrib|push|verbatim|true|false")
+    return TRANSACTION_DONE
+
+
+# ---- DIGEST ----------------------------------------------------------------------------------
+
+cdef struct digest_t:
+    unsigned char bytes[SHA1_SIZE]
+    uint64_t entries
+
+
+cdef void digest_xor(unsigned char *digest, const void *data, size_t size) noexcept nogil:
+    cdef unsigned char hashed[SHA1_SIZE]
+    cdef int i
+    sha1(data, size, hashed)
+    for i in range(SHA1_SIZE):
+        digest[i] ^= hashed[i]
+
+
+cdef void digest_mix(unsigned char *digest, const void *data, size_t size) noexcept nogil:
+    """As digest_xor, but the order of what is mixed in matters."""
+    cdef unsigned char before[SHA1_SIZE]
+    digest_xor(digest, data, size)
+    memcpy(before, digest, SHA1_SIZE)
+    sha1(before, SHA1_SIZE, digest)
+
+
+cdef void digest_number(unsigned char *digest, uint32_t number) noexcept nogil:
+    cdef unsigned char text[4]
+    cdef int i
+    for i in range(4):
+        text[i] = <unsigned char>(number >> (24 - 8 * i))
+    digest_mix(digest, text, 4)
+
+
+cdef void digest_value(unsigned char *digest, dash_ref_t *ref) noexcept nogil:
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef object_t value = ref.entry.value
+    cdef slice_t text
+    digest_number(digest, <uint32_t>object_type(&value))
+    if object_is_string(&value):
+        text = object_view(&value, scratch)
+        digest_mix(digest, text.data, text.size)
+    if get_deadline(ref) != DASH_NO_DEADLINE:
+        digest_xor(digest, "!!expire!!", 10)
+
+
+cdef bint digest_visit(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
+    cdef digest_t *total = <digest_t *>context
+    cdef unsigned char digest[SHA1_SIZE]
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef object_t stored = ref.entry.key
+    cdef slice_t text = object_view(&stored, scratch)
+    memset(digest, 0, SHA1_SIZE)
+    digest_mix(digest, text.data, text.size)
+    digest_value(digest, ref)
+    digest_xor(total.bytes, digest, SHA1_SIZE)
+    total.entries += 1
+    return True
+
+
+cdef void digest_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """Fills this shard's row of tx.state: a digest_t a database."""
+    cdef uint32_t databases = shard.settings.databases
+    cdef digest_t *row = <digest_t *>tx.state + <size_t>shard.index * databases
+    cdef uint64_t cursor
+    cdef uint32_t d
+    for d in range(databases):
+        if shard.databases[d] == NULL or shard.databases[d].table.count == 0:
+            continue
+        cursor = dash_scan(&shard.databases[d].table, 0, digest_visit, &row[d])
+        while cursor != 0:
+            cursor = dash_scan(&shard.databases[d].table, cursor, digest_visit, &row[d])
+
+
+cdef void reply_digest(reply_t *reply, const unsigned char *digest) noexcept nogil:
+    cdef char text[2 * SHA1_SIZE + 1]
+    cdef int i
+    for i in range(SHA1_SIZE):
+        snprintf(text + 2 * i, 3, "%02x", <unsigned int>digest[i])
+    reply_simple(reply, text)
+
+
+cdef int debug_digest(transaction_t *tx) noexcept nogil:
+    cdef uint32_t databases = tx.shards[0].settings.databases
+    cdef unsigned char total[SHA1_SIZE]
+    cdef digest_t *cell
+    cdef uint64_t entries
+    cdef uint32_t d
+    cdef uint32_t s
+    cdef int i
+    if tx.stage == 0:
+        tx.stage = 1
+        tx.state = net_zalloc(<size_t>tx.shard_count * databases * sizeof(digest_t))
+        return hop_on_all_shards(tx, digest_hop)
+    memset(total, 0, SHA1_SIZE)
+    for d in range(databases):
+        entries = 0
+        for s in range(tx.shard_count):
+            entries += (<digest_t *>tx.state)[<size_t>s * databases + d].entries
+        if entries == 0:
+            continue
+        digest_number(total, d)
+        for s in range(tx.shard_count):
+            cell = &(<digest_t *>tx.state)[<size_t>s * databases + d]
+            for i in range(SHA1_SIZE):
+                total[i] ^= cell.bytes[i]
+    reply_digest(&tx.reply, total)
+    return TRANSACTION_DONE
+
+
+cdef void digest_value_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef key_t key
+    cdef uint32_t i
+    transaction_scope(tx, shard, &scope)
+    for i in range(2, tx.argc):
+        key_init(&key, tx.argv[i].data, tx.argv[i].size)
+        if shard_of(key.hash, tx.shard_count) == shard.index and find_peek(&scope, &key, &ref):
+            digest_value((<digest_t *>tx.state)[i].bytes, &ref)
+
+
+cdef int debug_digest_value(transaction_t *tx) noexcept nogil:
+    cdef uint32_t i
+    if tx.stage == 0:
+        tx.stage = 1
+        tx.state = net_zalloc(tx.argc * sizeof(digest_t))
+        return hop_on_all_shards(tx, digest_value_hop)
+    reply_array(&tx.reply, tx.argc - 2)
+    for i in range(2, tx.argc):
+        reply_digest(&tx.reply, (<digest_t *>tx.state)[i].bytes)
+    return TRANSACTION_DONE
+
+
+# ---- POPULATE --------------------------------------------------------------------------------
+
+# numbers[0]: the next number; numbers[1]: the count; numbers[2]: the size, -1 none.
+cdef enum:
+    POPULATE_SLICE = 4096
+    PREFIX_MAX = 512
+
+
+cdef void populate_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef key_t key
+    cdef char name[PREFIX_MAX + 32]
+    cdef int64_t end = tx.numbers[0] + POPULATE_SLICE
+    cdef int64_t i = tx.numbers[0]
+    cdef int size
+    cdef slice_t prefix
+    prefix.data = "key"
+    prefix.size = 3
+    if tx.argc > 3:
+        prefix = tx.argv[3]
+    transaction_scope(tx, shard, &scope)
+    while i < end and i < tx.numbers[1]:
+        size = snprintf(name, sizeof(name), "%.*s:%lld", <int>prefix.size, prefix.data, <long long>i)
+        key_init(&key, name, size)
+        if shard_of(key.hash, tx.shard_count) == shard.index and not find_peek(&scope, &key, &ref):
+            insert_key(&scope, &key, &ref)
+            populate_value(&ref, i, tx.numbers[2])
+            update_end(&scope, &key, NOTIFY_GENERIC, NULL)
+        i += 1
+
+
+cdef void populate_value(dash_ref_t *ref, int64_t number, int64_t wanted) noexcept nogil:
+    """"value:<n>", cut or padded with zero bytes to the wanted size as Redis does."""
+    cdef char text[64]
+    cdef char *padded
+    cdef size_t size = <size_t>snprintf(text, sizeof(text), "value:%lld", <long long>number)
+    if wanted < 0:
+        object_set_string(&ref.entry.value, text, size)
+        return
+    padded = <char *>net_zalloc(<size_t>wanted + 1)
+    memcpy(padded, text, size if size < <size_t>wanted else <size_t>wanted)
+    object_set_string(&ref.entry.value, padded, <size_t>wanted)
+    net_free(padded)
+
+
+cdef int debug_populate(transaction_t *tx) noexcept nogil:
+    if tx.stage == 0:
+        tx.numbers[2] = -1
+        if not parse_int64(tx.argv[2].data, tx.argv[2].size, &tx.numbers[1]) or tx.numbers[1] < 0:
+            reply_error(&tx.reply, "ERR value is out of range, must be positive")
+            return TRANSACTION_DONE
+        if tx.argc > 3 and tx.argv[3].size > PREFIX_MAX:
+            reply_syntax_error(&tx.reply)
+            return TRANSACTION_DONE
+        if tx.argc == 5 and (not parse_int64(tx.argv[4].data, tx.argv[4].size, &tx.numbers[2])
+                             or tx.numbers[2] < 0 or tx.numbers[2] > 536870912):
+            reply_error(&tx.reply, "ERR value is out of range, must be positive")
+            return TRANSACTION_DONE
+        tx.stage = 1
+    elif tx.stage == 1:
+        tx.numbers[0] += POPULATE_SLICE
+        tx.stage = 2
+        return TRANSACTION_YIELD
+    if tx.numbers[0] >= tx.numbers[1]:
+        reply_ok(&tx.reply)
+        return TRANSACTION_DONE
+    tx.stage = 1
+    return hop_on_all_shards(tx, populate_hop)
+
+
+# ---- HELP and the table ----------------------------------------------------------------------
+
+cdef enum:
+    HELP_LINES = 32
+    SUBCOMMANDS = 16
+
+cdef const char *HELP[HELP_LINES]
+HELP[0] = "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+HELP[1] = "CHANGE-REPL-ID"
+HELP[2] = "    Take a new replication id."
+HELP[3] = "DICT-RESIZING <0|1>"
+HELP[4] = "    Accepted; tables here never resize as a whole."
+HELP[5] = "DIGEST"
+HELP[6] = "    A hex digest of all databases; equal data, equal digest."
+HELP[7] = "DIGEST-VALUE <key> [<key> ...]"
+HELP[8] = "    A hex digest of each key's value."
+HELP[9] = "ERROR <string>"
+HELP[10] = "    Reply with this error."
+HELP[11] = "LOG <message>"
+HELP[12] = "    Write a line to the log."
+HELP[13] = "OBJECT <key>"
+HELP[14] = "    Show address, encoding and size of a value."
+HELP[15] = "POPULATE <count> [<prefix>] [<size>]"
+HELP[16] = "    Create <count> strings named <prefix>:<number>, unless they exist."
+HELP[17] = "PROTOCOL <type>"
+HELP[18] = "    Reply with a value of that type: string, integer, double, bignum, null, array, set, map,"
+HELP[19] = "    attrib, push, verbatim, true, false."
+HELP[20] = "QUICKLIST-PACKED-THRESHOLD <size>"
+HELP[21] = "    Accepted."
+HELP[22] = "REPLYBUFFER <PEAK-RESET-TIME|RESIZING> <value>"
+HELP[23] = "    Accepted."
+HELP[24] = "SET-ACTIVE-EXPIRE <0|1>"
+HELP[25] = "    Stop or start freeing keys that are due before somebody asks for them."
+HELP[26] = "SLEEP <seconds>"
+HELP[27] = "    Block this shard thread. Decimals allowed."
+HELP[28] = "STRINGMATCH-LEN <count> <pattern>"
+HELP[29] = "    Match a pattern against so many a's."
+HELP[30] = "HELP"
+HELP[31] = "    Prints this help."
+
+
+cdef int debug_help(transaction_t *tx) noexcept nogil:
+    cdef int i
+    reply_array(&tx.reply, HELP_LINES)
+    for i in range(HELP_LINES):
+        reply_simple(&tx.reply, HELP[i])
+    return TRANSACTION_DONE
+
+
+cdef subcommand_t TABLE[SUBCOMMANDS]
+cdef command_spec_t ROWS[1]
+
+
+cdef int debug_command(transaction_t *tx) noexcept nogil:
+    """The first step: finds the subcommand, whose own step takes over."""
+    cdef uint32_t i
+    for i in range(SUBCOMMANDS):
+        if slice_equals(tx.argv[1], TABLE[i].name) and TABLE[i].least <= tx.argc <= TABLE[i].most:
+            tx.step = TABLE[i].step
+            return tx.step(tx)
+    reply_subcommand_syntax(&tx.reply, tx.argv[1], "DEBUG")
+    return TRANSACTION_DONE
+
+
+cdef void debug_prepare(transaction_t *tx) noexcept nogil:
+    if slice_equals(tx.argv[1], "digest") or slice_equals(tx.argv[1], "digest-value"):
+        transaction_lock_all(tx)
+
+
+cdef subcommand_t subcommand(const char *name, uint32_t least, uint32_t most, transaction_step_t step):
+    cdef subcommand_t row
+    row.name = name
+    row.least = least
+    row.most = most
+    row.step = step
+    return row
+
+
+def register():
+    """Registers the family's row."""
+    TABLE[0] = subcommand("change-repl-id", 2, 2, debug_by_python)
+    TABLE[1] = subcommand("dict-resizing", 3, 3, debug_accepted)
+    TABLE[2] = subcommand("digest", 2, 2, debug_digest)
+    TABLE[3] = subcommand("digest-value", 2, ANY_NUMBER, debug_digest_value)
+    TABLE[4] = subcommand("error", 3, 3, debug_error)
+    TABLE[5] = subcommand("help", 2, 2, debug_help)
+    TABLE[6] = subcommand("log", 3, 3, debug_by_python)
+    TABLE[7] = subcommand("object", 3, 3, debug_object)
+    TABLE[8] = subcommand("populate", 3, 5, debug_populate)
+    TABLE[9] = subcommand("protocol", 3, 3, debug_protocol)
+    TABLE[10] = subcommand("quicklist-packed-threshold", 3, 3, debug_accepted)
+    TABLE[11] = subcommand("replybuffer", 4, 4, debug_replybuffer)
+    TABLE[12] = subcommand("set-active-expire", 3, 3, debug_set_active_expire)
+    TABLE[13] = subcommand("set-disable-deny-scripts", 3, 3, debug_accepted)
+    TABLE[14] = subcommand("sleep", 3, 3, debug_sleep)
+    TABLE[15] = subcommand("stringmatch-len", 4, 4, debug_stringmatch)
+    ROWS[0] = transaction_row("debug", -2, COMMAND_ADMIN | COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE,
+                              ACL_ADMIN | ACL_DANGEROUS, 0, 0, 0, 0, debug_command)
+    ROWS[0].prepare = debug_prepare
+    register_commands(ROWS, 1)
