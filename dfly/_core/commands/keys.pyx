@@ -12,9 +12,9 @@ from dfly._core.engine.command cimport (ACL_KEYSPACE, COMMAND_FAST, COMMAND_LOAD
                                         KEY_UPDATE, call_int_argument, call_t, command_spec_t, connection_row,
                                         container_row, key_row, register_commands, sanitize_error,
                                         slice_equals)
-from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_write, get_deadline,
-                                         insert_key, notify, set_deadline, take_value, update_begin,
-                                         update_end)
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_untouched, find_write,
+                                         get_deadline, insert_key, notify, set_deadline, take_value,
+                                         update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t, shard_database
 from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_null,
                                     reply_simple)
@@ -36,7 +36,7 @@ cdef enum:
 
 cdef void type_command(call_t *call) noexcept nogil:
     cdef dash_ref_t ref
-    if find_peek(&call.scope, &call.key, &ref):
+    if find_untouched(&call.scope, &call.key, &ref):
         reply_simple(call.reply, type_name(object_type(&ref.entry.value)))
     else:
         reply_simple(call.reply, "none")
@@ -135,7 +135,7 @@ cdef void pexpireat_command(call_t *call) noexcept nogil:
 cdef void ttl_generic(call_t *call, bint absolute, bint milliseconds) noexcept nogil:
     cdef dash_ref_t ref
     cdef int64_t value
-    if not find_peek(&call.scope, &call.key, &ref):
+    if not find_untouched(&call.scope, &call.key, &ref):
         reply_int(call.reply, -2)
         return
     value = get_deadline(&ref)

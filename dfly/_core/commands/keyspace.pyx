@@ -139,7 +139,6 @@ cdef void take_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     tx.numbers[DEADLINE] = get_deadline(&ref)
     take_value(&scope, &tx.keys[0], &ref, &tx.results[0].value)
     tx.results[0].has_value = True
-    notify(&scope, &tx.keys[0], NOTIFY_GENERIC, "rename_from")
 
 
 cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
@@ -153,9 +152,11 @@ cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     tx.results[0].has_value = True
 
 
-cdef void put_value(transaction_t *tx, shard_t *shard, const char *event) noexcept nogil:
+cdef void put_value(transaction_t *tx, shard_t *shard, const char *event,
+                    const char *source_event) noexcept nogil:
     """Puts the taken or copied value at the destination, replacing what is there."""
     cdef scope_t scope
+    cdef scope_t source
     cdef dash_ref_t ref
     target_scope(tx, shard, &scope)
     if find_write(&scope, &tx.keys[1], &ref):
@@ -165,15 +166,19 @@ cdef void put_value(transaction_t *tx, shard_t *shard, const char *event) noexce
     tx.results[0].has_value = False
     if tx.numbers[DEADLINE] != DASH_NO_DEADLINE:
         set_deadline(&scope, &ref, tx.numbers[DEADLINE])
+    if source_event != NULL:
+        # Redis' order of events: the new key, where it came from, where it went.
+        transaction_scope(tx, tx.shards[tx.key_shards[0]], &source)
+        notify(&source, &tx.keys[0], NOTIFY_GENERIC, source_event)
     update_end(&scope, &tx.keys[1], NOTIFY_GENERIC, event)
 
 
 cdef void put_renamed_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    put_value(tx, shard, "rename_to")
+    put_value(tx, shard, "rename_to", "rename_from")
 
 
 cdef void put_copied_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    put_value(tx, shard, "copy_to")
+    put_value(tx, shard, "copy_to", NULL)
 
 
 cdef bint same_key(const transaction_t *tx) noexcept nogil:

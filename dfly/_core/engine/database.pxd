@@ -35,6 +35,8 @@ cdef enum notify_class_t:
 
 cdef bint find_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
 cdef bint find_peek(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil    # no stats, no access word (OBJECT, TTL, DEBUG)
+# Counts hits and misses and announces a miss, but leaves the access word alone (TYPE, TTL).
+cdef bint find_untouched(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
 cdef bint find_write(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
 
 cdef void insert_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil   # must not exist

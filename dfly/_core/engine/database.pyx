@@ -61,12 +61,18 @@ cdef bint expire_if_due(scope_t *scope, const key_t *key, dash_ref_t *ref) noexc
 
 
 cdef bint find_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    if not find_untouched(scope, key, ref):
+        return False
+    access_touch(scope, ref)
+    return True
+
+
+cdef bint find_untouched(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
     if not dash_find(&scope.database.table, key, ref) or expire_if_due(scope, key, ref):
         scope.shard.stats.misses += 1
         announce(scope, key, NOTIFY_KEY_MISS, "keymiss")
         return False
     scope.shard.stats.hits += 1
-    access_touch(scope, ref)
     return True
 
 
