@@ -12,9 +12,9 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAS
                                         KEY_RO, KEY_RW, TRANSACTION_DONE, TRANSACTION_YIELD, call_t,
                                         command_spec_t, register_commands, reply_not_integer,
                                         reply_syntax_error, slice_equals, transaction_row, transaction_t)
-from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_read, find_write, flush_database,
-                                         get_deadline, insert_key, notify, set_deadline, swap_databases,
-                                         take_value, update_end)
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_read, find_write,
+                                         flush_database, get_deadline, insert_key, notify, set_deadline,
+                                         swap_databases, take_value, update_end)
 from dfly._core.engine.expiry cimport reclaim_step
 from dfly._core.engine.shard cimport scope_t, shard_database, shard_t
 from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_release,
@@ -118,16 +118,27 @@ cdef void target_scope(transaction_t *tx, shard_t *shard, scope_t *scope) noexce
     scope.database = shard_database(shard, <uint32_t>tx.numbers[TARGET_DATABASE])
 
 
-cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    """Which of source and destination exist."""
+cdef void look(transaction_t *tx, shard_t *shard, bint reads) noexcept nogil:
+    """Which of source and destination exist. reads: the source stays (COPY), so hits and misses count."""
     cdef scope_t scope
     cdef dash_ref_t ref
     if tx.key_shards[0] == shard.index:
         transaction_scope(tx, shard, &scope)
-        tx.results[0].flag = find_write(&scope, &tx.keys[0], &ref)
+        if reads:
+            tx.results[0].flag = find_read(&scope, &tx.keys[0], &ref)
+        else:
+            tx.results[0].flag = find_write(&scope, &tx.keys[0], &ref)
     if tx.key_shards[1] == shard.index:
         target_scope(tx, shard, &scope)
         tx.results[1].flag = find_write(&scope, &tx.keys[1], &ref)
+
+
+cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    look(tx, shard, False)
+
+
+cdef void look_copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    look(tx, shard, True)
 
 
 cdef void take_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
@@ -145,7 +156,7 @@ cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef scope_t scope
     cdef dash_ref_t ref
     transaction_scope(tx, shard, &scope)
-    if not find_read(&scope, &tx.keys[0], &ref):
+    if not find_peek(&scope, &tx.keys[0], &ref):
         return
     tx.numbers[DEADLINE] = get_deadline(&ref)
     object_dup(&ref.entry.value, &tx.results[0].value)
@@ -262,7 +273,7 @@ cdef int copy_step(transaction_t *tx) noexcept nogil:
         if not parse_copy(tx):
             return TRANSACTION_DONE
         tx.stage = 1
-        return hop_on_keys(tx, look_hop)
+        return hop_on_keys(tx, look_copy_hop)
     if tx.stage == 1:
         if not tx.results[0].flag or (tx.results[1].flag and not tx.numbers[REPLACE]):
             reply_int(&tx.reply, 0)
