@@ -11,11 +11,12 @@ SOURCES := $(shell find dfly -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/de
 JOBS := $(shell nproc)
 STAMPS := .stamps
 
-.PHONY: help run test bench figures asan tsan fuzz wheel lint build clean distclean system-build system-test
+.PHONY: help run test bench bench-transactions figures asan tsan fuzz wheel lint build clean distclean system-build system-test
 help:
 	@echo "make run     build, and start the server on 127.0.0.1:6379 (ARGS='--port 7000' for more)"
 	@echo "make test    build, and run the test suite"
 	@echo "make bench   compare with redis-server and Valkey (bench/compare.py); make figures: memory, expiry, stalls"
+	@echo "make bench-transactions   MSET, MGET and EXEC against redis-server and Valkey"
 	@echo "make asan    the suite under AddressSanitizer and UBSan;  make tsan: the loop and shard tests under TSan"
 	@echo "make fuzz    a minute of parser fuzzing;  make lint: style;  make wheel: a self-contained wheel"
 
@@ -81,6 +82,9 @@ lint: $(STAMPS)/venv-test
 bench: system-test build $(STAMPS)/venv-test
 	@$(BIN)/pip install -q --disable-pip-version-check matplotlib
 	@$(BIN)/python bench/compare.py $(ARGS)
+
+bench-transactions: system-test build $(STAMPS)/venv-test
+	@$(BIN)/python bench/transactions.py $(ARGS)
 
 figures: system-test build $(STAMPS)/venv-test
 	@$(BIN)/python bench/figures.py $(ARGS)
