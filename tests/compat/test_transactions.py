@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from .arguments import command, examples, keys, modes, protocols, sequences, values
 from .differential import Duel
 from .scripts import run_scripts
+from .test_robustness import reset
 from .wire import ConnectionLost, encode
 
 OK = b"+OK\r\n"
@@ -320,3 +321,19 @@ def test_clients_killed_with_transactions_in_flight(start):
                 connection.command("SET", "w1", "x")
 
     workers(4, lambda index, *rest: (killer if index < 3 else watcher)(index, *rest), seconds=3)
+
+
+def test_an_exec_outlives_its_client(start):
+    """The client goes while its EXEC waits for the control plane: what it subscribed to goes with it."""
+    server = start(proactor_threads=2)
+    for index in range(200):
+        connection = server.connect()
+        lines = [("MULTI",), ("INFO",), ("SUBSCRIBE", "c"), ("MONITOR",), ("SET", "a", str(index)), ("EXEC",)]
+        connection.send(b"".join(encode(*line) for line in lines))
+        time.sleep(0.0005 * (index % 5))
+        reset(connection)
+    with server.connect() as connection:
+        deadline = time.monotonic() + 5
+        while connection.command("PUBLISH", "c", "anybody?").value:
+            assert time.monotonic() < deadline
+        assert connection.command("PUBSUB", "NUMSUB", "c").value == [b"c", 0]

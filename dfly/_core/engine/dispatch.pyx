@@ -46,8 +46,8 @@ from dfly._core.engine.watch cimport unwatch_all
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
 from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLOSE_AFTER_REPLY,
-                                        CONNECTION_MULTI, CONNECTION_NO_TOUCH, CONNECTION_PUBSUB,
-                                        CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
+                                        CONNECTION_MONITOR, CONNECTION_MULTI, CONNECTION_NO_TOUCH,
+                                        CONNECTION_PUBSUB, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
                                         CONNECTION_REPLY_SKIP_NEXT, connection_close,
                                         connection_close_after_reply, connection_consume_input,
                                         connection_keep_input, connection_output_bytes,
@@ -536,7 +536,7 @@ cdef void finish_run(executor_t *self, pending_run_t *run) noexcept nogil:
         for i in range(run.count):
             reply_raw(&connection.output, run.slots[i].source.data + run.slots[i].offset, run.slots[i].size)
     else:
-        connection_left(connection)
+        connection_gone(connection)
     while run.messages != NULL:
         batch = run.messages
         run.messages = batch.next
@@ -561,7 +561,7 @@ cdef void transaction_finished(transaction_t *transaction) noexcept nogil:
     if not connection.is_closed:
         take_transaction_reply(self, connection, transaction)
     else:
-        connection_left(connection)
+        connection_gone(connection)
     transaction_free(transaction)
     # What follows in the connection's input may use the same tokens.
     dispatch_resume(connection)
@@ -920,17 +920,28 @@ cdef void dispatch_resume(connection_t *connection) noexcept nogil:
 
 
 cdef void connection_left(connection_t *connection) noexcept nogil:
-    """It is closed and nothing of it is in flight: it leaves what it was part of."""
+    """Its transaction is over: the queue and the watch go."""
     multi_discard(connection)
     unwatch_all(connection, (<executor_t *>connection.thread.context).server.shards)
 
 
+cdef void connection_gone(connection_t *connection) noexcept nogil:
+    """It is closed and nothing of it is in flight: it leaves what it was part of."""
+    cdef server_t *server = (<executor_t *>connection.thread.context).server
+    connection_left(connection)
+    pubsub_leave(connection)
+    if connection.flags & CONNECTION_MONITOR:
+        connection.flags &= ~<uint32_t>CONNECTION_MONITOR
+        atomic_sub(&server.monitor_count, 1)
+
+
 cdef void on_close(connection_t *connection) noexcept nogil:
     atomic_sub(&(<executor_t *>connection.thread.context).server.connected_clients, 1)
-    pubsub_leave(connection)
-    # An EXEC in flight still needs its watch: what waits calls connection_left when it is done.
-    if not connection.is_busy:
-        connection_left(connection)
+    # An EXEC in flight needs its watch and may still subscribe: what waits calls connection_gone at its end.
+    if connection.is_busy:
+        pubsub_leave(connection)
+    else:
+        connection_gone(connection)
 
 
 cdef void dispatch_service(service_t *out) noexcept nogil:

@@ -20,7 +20,7 @@ cdef extern from "alloc_backend.h" nogil:
     int64_t account_total(int account) noexcept
 
 cdef extern from "sys/prctl.h" nogil:
-    int prctl(int option, unsigned long arg2, unsigned long arg3, unsigned long arg4, unsigned long arg5) noexcept
+    int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) noexcept
     int PR_SET_THP_DISABLE
 
 __abi__ = DFLY_ABI_STAMP
