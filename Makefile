@@ -108,7 +108,8 @@ tsan: system-test $(STAMPS)/venv-test
 	@cd build/tsan && PYTHONMALLOC=malloc \
 	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	TSAN_OPTIONS="suppressions=$(CURDIR)/packaging/tsan.supp history_size=4 halt_on_error=0 report_thread_leaks=0" \
-	../../$(BIN)/python -m pytest -q -x --timeout 1200 tests/unit/loop -k "not running_out_of_descriptors" $(ARGS)
+	../../$(BIN)/python -m pytest -q -x --timeout 1200 tests/unit/loop tests/compat/test_transactions.py \
+	tests/compat/test_pubsub.py -k "not running_out_of_descriptors" $(ARGS)
 
 fuzz: system-build $(STAMPS)/venv
 	$(call install,for libFuzzer,clang libclang-rt-14-dev)

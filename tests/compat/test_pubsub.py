@@ -12,6 +12,7 @@ from .test_robustness import reset
 from .wire import ConnectionLost, encode
 
 STEPS = [
+    ("p", "FLUSHALL"),
     ("a", "SUBSCRIBE"),
     ("a", "SUBSCRIBE", "news"),
     ("a", "SUBSCRIBE", "news", "other", "news"),

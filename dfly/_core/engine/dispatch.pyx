@@ -81,6 +81,7 @@ cdef struct batch_message_t:
     call_t *calls                # copies, with copied arguments behind them in the same block
     uint32_t *slots              # the position of each call in the run
     uint32_t count
+    int64_t now_ms               # the origin's clock when it was sent
     reply_t reply
     batch_message_t *next
 
@@ -415,6 +416,7 @@ cdef uint32_t send_marked(executor_t *self, pending_run_t *run, connection_t *co
     batch = <batch_message_t *>net_zalloc(sizeof(batch_message_t))
     batch.run = run
     batch.origin = self
+    batch.now_ms = self.proactor.now_ms
     batch.slots = <uint32_t *>net_alloc(packed * sizeof(uint32_t))
     batch.calls = <call_t *>net_alloc(packed * sizeof(call_t) + arguments * sizeof(slice_t) + bytes_)
     argv = <slice_t *>(batch.calls + packed)
@@ -486,7 +488,7 @@ cdef void run_batch_message(message_t *message, void *context) noexcept nogil:
         call = &batch.calls[i]
         errors = batch.reply.error_count
         call.input_end = batch.reply.size
-        run_on_shard(call, shard, <uint32_t>call.reply_offset, batch.origin.proactor.now_ms,
+        run_on_shard(call, shard, <uint32_t>call.reply_offset, batch.now_ms,
                      call.scope.keep_access, &batch.reply)
         call.reply_offset = call.input_end
         call.reply_size = batch.reply.size - call.reply_offset

@@ -64,6 +64,7 @@ cdef struct pubsub_t:
     # server.pubsub: the registry
     uint64_t lock
     topic_table_t topics[3]
+    uint64_t counts[3]           # topics of each kind, to be read without the lock
 
 cdef void pubsub_init(server_t *server) noexcept nogil      # lives as long as the process
 # False: it was subscribed (or not) already.

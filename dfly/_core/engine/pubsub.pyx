@@ -15,7 +15,8 @@ from dfly._core.net.connection cimport (CONNECTION_PUBSUB, connection_close, con
 from dfly._core.resp.reply cimport reply_bulk, reply_init, reply_push, reply_raw, reply_reset, reply_t
 from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_cas, atomic_load_relaxed, atomic_store, atomic_sub
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load_relaxed, atomic_store,
+                                  atomic_store_relaxed, atomic_sub)
 from dfly._core.sys.hash cimport hash_bytes
 
 __abi__ = DFLY_ABI_STAMP
@@ -135,6 +136,7 @@ cdef void registry_change(server_t *server, int kind, slice_t name, uint64_t has
     topic.by_thread[thread] += change
     if topic.count == 0:
         topic_remove(&self.topics[kind], topic)
+    atomic_store_relaxed(&self.counts[kind], self.topics[kind].count)
     unlock_registry(self)
 
 
@@ -178,7 +180,7 @@ cdef uint64_t pubsub_subscribers(server_t *server, int kind, slice_t name) noexc
 
 
 cdef uint64_t pubsub_topics(server_t *server, int kind) noexcept nogil:
-    return registry_of(server).topics[kind].count
+    return atomic_load_relaxed(&registry_of(server).counts[kind])
 
 
 # ---- Subscriptions ---------------------------------------------------------------------------------
@@ -422,7 +424,7 @@ cdef uint64_t pubsub_publish(server_t *server, executor_t *publisher, int kind, 
     cdef uint32_t others = 0
     cdef uint32_t t
     # Nobody listens to anything: no lock.
-    if registry_of(server).topics[kind].count == 0 and registry_of(server).topics[TOPIC_PATTERN].count == 0:
+    if pubsub_topics(server, kind) == 0 and pubsub_topics(server, TOPIC_PATTERN) == 0:
         return 0
     if server.thread_count > 16:
         by_thread = <uint32_t *>net_alloc(server.thread_count * sizeof(uint32_t))
