@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
 from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_equals_key,
-                                      object_free,
+                                      object_free, object_free_step,
                                       object_key_hash, object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely
@@ -672,7 +672,7 @@ cdef void dash_init(dash_t *self) noexcept nogil:
 
 
 cdef void free_entries(dash_t *self, segment_t *segment, uint64_t *budget) noexcept nogil:
-    """Frees keys and values, at most *budget of them."""
+    """Frees keys and values, at most *budget entries or blocks of containers."""
     cdef bucket_t *buckets = segment_buckets(segment)
     cdef entry_t *entries = segment_entries(segment, segment.total)
     cdef uint32_t b
@@ -682,12 +682,12 @@ cdef void free_entries(dash_t *self, segment_t *segment, uint64_t *budget) noexc
             if budget[0] == 0:
                 return
             slot = <uint32_t>ctz(buckets[b].busy)
+            if not object_free_step(&entries[b * DASH_SLOTS + slot].value, budget):
+                return
             object_free(&entries[b * DASH_SLOTS + slot].key)
-            object_free(&entries[b * DASH_SLOTS + slot].value)
             buckets[b].busy &= buckets[b].busy - 1
             segment.count -= 1
             self.count -= 1
-            budget[0] -= 1
 
 
 cdef bint dash_clear_step(dash_t *self, uint64_t budget) noexcept nogil:
@@ -867,9 +867,10 @@ cdef void dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil:
     cdef uint32_t mask = probable_slots(self, hash, &entry)
     if mask != 0:
         entry += ctz(mask)
-        if object_tag(&entry.value) & OBJECT_TAG_MASK == OBJECT_HEAP:
-            prefetch(<const void *>entry.value.lo)
-            prefetch(<const char *>entry.value.lo + 64)
+        if object_tag(&entry.value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
+            # A string or the root of a container; roots use low bits as marks.
+            prefetch(<const void *>(entry.value.lo & ~<uint64_t>7))
+            prefetch(<const char *>(entry.value.lo & ~<uint64_t>7) + 64)
 
 
 # ---- Deadlines -------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ Ownership: an object owns its heap block. Copying the 16 bytes moves it; `object
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from dfly._core.store.decimal_text cimport format_int64, parse_int64
 from dfly._core.sys.base cimport slice_t
 
 cdef enum:
@@ -74,14 +75,14 @@ cdef void object_dup(const object_t *self, object_t *out) noexcept nogil
 cdef void object_free(object_t *self) noexcept nogil
 # Frees what it holds and becomes this string (may choose int); data must not lie in itself.
 cdef void object_replace_string(object_t *self, const char *data, size_t size) noexcept nogil
+# Frees at most *budget blocks and takes them off the budget; True when all is free and self an empty
+# string. object_block_count is what that costs in all.
+cdef bint object_free_step(object_t *self, uint64_t *budget) noexcept nogil
+cdef uint64_t object_block_count(const object_t *self) noexcept nogil
 cdef object_type_t object_type(const object_t *self) noexcept nogil
 cdef const char *object_encoding_name(const object_t *self) noexcept nogil    # "int" "embstr" "raw" ...
 cdef const char *type_name(object_type_t type) noexcept nogil                 # "string" "list" ...
 cdef size_t object_heap_bytes(const object_t *self) noexcept nogil            # real bytes beyond the 16
-
-# Decimal text. parse_int64 accepts exactly what Redis' string2ll accepts.
-cdef bint parse_int64(const char *data, size_t size, int64_t *out) noexcept nogil
-cdef size_t format_int64(int64_t value, char *out) noexcept nogil             # at most 20 bytes, no NUL
 
 
 cdef inline uint8_t object_tag(const object_t *self) noexcept nogil:
@@ -94,3 +95,13 @@ cdef inline bint object_is_string(const object_t *self) noexcept nogil:
 
 cdef inline void *object_pointer(const object_t *self) noexcept nogil:
     return <void *>self.lo
+
+
+# Containers. A new one is empty (its root is NULL); functions of its type change it through the root.
+cdef inline void object_set_container(object_t *out, object_type_t type, void *root) noexcept nogil:
+    out.lo = <uint64_t>root
+    out.hi = (<uint64_t>type << 32) | (<uint64_t>OBJECT_TYPED << 56)
+
+
+cdef inline void **object_root(object_t *self) noexcept nogil:
+    return <void **>&self.lo

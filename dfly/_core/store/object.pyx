@@ -8,6 +8,8 @@ Little-endian byte order is assumed: payload bytes 0..14 are the low bytes of lo
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from dfly._core.store.block_list cimport (list_block_count, list_data_bytes, list_dup, list_free_step,
+                                          list_heap_bytes)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, load32, load64, slice_t, store64
 from dfly._core.sys.hash cimport hash_bytes, hash_pair
@@ -192,6 +194,8 @@ cdef slice_t object_view(const object_t *self, char *scratch) noexcept nogil:
 cdef size_t object_size(const object_t *self) noexcept nogil:
     cdef uint8_t tag = object_tag(self) & OBJECT_TAG_MASK
     cdef char text[OBJECT_SCRATCH]
+    if tag == OBJECT_TYPED:
+        return list_data_bytes(object_pointer(self))
     if tag == OBJECT_HEAP:
         return <uint32_t>self.hi
     if tag == OBJECT_INT:
@@ -235,8 +239,11 @@ cdef char *object_resize(object_t *self, size_t new_size) noexcept nogil:
 cdef void object_dup(const object_t *self, object_t *out) noexcept nogil:
     cdef char *block
     cdef uint32_t size
-    DFLY_CHECK(object_is_string(self), "object_dup of a container")
     out[0] = self[0]
+    if not object_is_string(self):
+        DFLY_CHECK(object_type(self) == TYPE_LIST, "object_dup of a type without values")
+        object_root(out)[0] = list_dup(object_pointer(self))
+        return
     if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:
         size = <uint32_t>self.hi
         block = <char *>mem_alloc(block_size(size if size > 0 else 1))
@@ -245,12 +252,32 @@ cdef void object_dup(const object_t *self, object_t *out) noexcept nogil:
 
 
 cdef void object_free(object_t *self) noexcept nogil:
+    cdef uint64_t budget = <uint64_t>-1
     if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:
         mem_free(<void *>self.lo)
-    else:
-        DFLY_CHECK(object_is_string(self), "object_free of a container")
+    elif not object_is_string(self):
+        object_free_step(self, &budget)
     self.lo = 0
     self.hi = 0
+
+
+cdef bint object_free_step(object_t *self, uint64_t *budget) noexcept nogil:
+    if object_is_string(self):
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        object_free(self)
+        return True
+    DFLY_CHECK(object_type(self) == TYPE_LIST, "object_free of a type without values")
+    if not list_free_step(object_root(self), budget):
+        return False
+    self.lo = 0
+    self.hi = 0
+    return True
+
+
+cdef uint64_t object_block_count(const object_t *self) noexcept nogil:
+    return 1 if object_is_string(self) else list_block_count(object_pointer(self))
 
 
 cdef object_type_t object_type(const object_t *self) noexcept nogil:
@@ -261,6 +288,9 @@ cdef object_type_t object_type(const object_t *self) noexcept nogil:
 
 cdef const char *object_encoding_name(const object_t *self) noexcept nogil:
     cdef uint8_t tag = object_tag(self)
+    if not object_is_string(self):
+        # As Redis 7.0, where a list of any size is one.
+        return "quicklist"
     if tag & OBJECT_TAG_MASK == OBJECT_INT:
         return "int"
     if tag & OBJECT_RAW or object_size(self) > EMBEDDED_MAX:
@@ -285,57 +315,4 @@ cdef const char *type_name(object_type_t type) noexcept nogil:
 cdef size_t object_heap_bytes(const object_t *self) noexcept nogil:
     if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:
         return mem_usable(<const void *>self.lo)
-    return 0
-
-
-# ---- Decimal text ----------------------------------------------------------------------------
-
-cdef bint parse_int64(const char *data, size_t size, int64_t *out) noexcept nogil:
-    cdef uint64_t value = 0
-    cdef uint64_t limit = 9223372036854775807ULL
-    cdef size_t i = 0
-    cdef uint8_t digit
-    cdef bint negative = False
-    if size == 0 or size > 20:
-        return False
-    if data[0] == c'-':
-        negative = True
-        limit += 1
-        i = 1
-        if size == 1:
-            return False
-    if data[i] == c'0':
-        # "0" alone; no leading zeros, no "-0".
-        out[0] = 0
-        return size == 1
-    while i < size:
-        digit = <uint8_t>(data[i] - c'0')
-        if digit > 9 or value > 922337203685477580ULL:
-            return False
-        value = value * 10 + digit
-        i += 1
-    if value > limit:
-        return False
-    out[0] = <int64_t>(0 - value) if negative else <int64_t>value
-    return True
-
-
-cdef size_t format_int64(int64_t value, char *out) noexcept nogil:
-    cdef char digits[24]
-    cdef uint64_t left = <uint64_t>value if value >= 0 else 0 - <uint64_t>value
-    cdef size_t count = 0
-    cdef size_t size = 0
-    while True:
-        digits[count] = <char>(c'0' + left % 10)
-        count += 1
-        left //= 10
-        if left == 0:
-            break
-    if value < 0:
-        out[0] = c'-'
-        size = 1
-    while count > 0:
-        count -= 1
-        out[size] = digits[count]
-        size += 1
-    return size
+    return 0 if object_is_string(self) else list_heap_bytes(object_pointer(self))
