@@ -171,6 +171,7 @@ cdef class Server:
         self.server.settings.slowlog_max_len = 128
         self.server.settings.latency_tracking = 1
         self.server.settings.active_expire_enabled = 1
+        self.server.settings.list_max_listpack_size = -2
         self.server.settings.output_limits[2].hard_bytes = 32 * 1024 * 1024
         self.server.settings.output_limits[2].soft_bytes = 8 * 1024 * 1024
         self.server.settings.output_limits[2].soft_seconds = 60
@@ -217,6 +218,8 @@ cdef class Server:
             self.server.settings.notify_keyspace_events = value
         elif name == "active-expire":
             self.server.settings.active_expire_enabled = bool(value)
+        elif name == "list-max-listpack-size":
+            self.server.settings.list_max_listpack_size = value
         elif name == "admin_nopass":
             self.server.admin_without_password = bool(value)
         elif name == "requirepass":

@@ -27,9 +27,13 @@ from dfly._core.resp.reply cimport (reply_array, reply_big_number, reply_bool, r
                                     reply_header, reply_int, reply_map, reply_null,
                                     reply_ok, reply_push, reply_raw, reply_set, reply_simple, reply_t,
                                     reply_verbatim)
+from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_block_count, list_count,
+                                          list_cursor_t, list_data_bytes, list_item_t, list_item_text,
+                                          list_next, list_seek)
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t, dash_scan, dash_t
 from dfly._core.store.glob cimport glob_match
-from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_encoding_name, object_is_string,
+from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_LIST, key_init, key_t, object_encoding_name,
+                                      object_is_container, object_is_string, object_pointer,
                                       object_set_string, object_size, object_t, object_type, object_view,
                                       parse_int64)
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
@@ -131,6 +135,17 @@ cdef int debug_by_python(transaction_t *tx) noexcept nogil:
 
 # ---- OBJECT ----------------------------------------------------------------------------------
 
+cdef void list_details(scope_t *scope, const object_t *value, char *out, size_t size) noexcept nogil:
+    """What Redis adds for a list; its nodes are our blocks, none of them compressed."""
+    cdef block_list_t elements = object_pointer(value)
+    cdef uint64_t blocks = list_block_count(elements)
+    snprintf(out, size, " ql_nodes:%llu ql_avg_node:%.2f ql_listpack_max:%d ql_compressed:0 "
+             "ql_uncompressed_size:%llu",
+             <unsigned long long>blocks, <double>list_count(elements) / <double>blocks,
+             <int>scope.shard.settings.list_max_listpack_size,
+             <unsigned long long>list_data_bytes(elements))
+
+
 cdef void object_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     # The origin waits for this one hop: nobody else writes the reply.
     cdef scope_t scope
@@ -138,17 +153,20 @@ cdef void object_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef key_t key
     cdef char text[256]
     cdef int64_t idle
+    cdef size_t size
     transaction_scope(tx, shard, &scope)
     key_init(&key, tx.argv[2].data, tx.argv[2].size)
     if not find_peek(&scope, &key, &ref):
         reply_error(&tx.reply, "ERR no such key")
         return
     idle = access_idle_seconds(&scope, &ref)
-    snprintf(text, sizeof(text),
-             "Value at:%p refcount:1 encoding:%s serializedlength:%llu lru:%lld lru_seconds_idle:%lld",
-             <void *>&ref.entry.value, object_encoding_name(&ref.entry.value),
-             <unsigned long long>object_size(&ref.entry.value),
-             <long long>((scope.now_ms // 1000 - idle) & 0xFFFFFF), <long long>idle)
+    size = <size_t>snprintf(
+        text, sizeof(text), "Value at:%p refcount:1 encoding:%s serializedlength:%llu lru:%lld lru_seconds_idle:%lld",
+        <void *>&ref.entry.value, object_encoding_name(&ref.entry.value),
+        <unsigned long long>object_size(&ref.entry.value),
+        <long long>((scope.now_ms // 1000 - idle) & 0xFFFFFF), <long long>idle)
+    if object_is_container(&ref.entry.value, TYPE_LIST):
+        list_details(&scope, &ref.entry.value, text + size, sizeof(text) - size)
     reply_simple(&tx.reply, text)
 
 
@@ -253,6 +271,17 @@ cdef void digest_number(unsigned char *digest, uint32_t number) noexcept nogil:
     digest_mix(digest, text, 4)
 
 
+cdef void digest_list(unsigned char *digest, block_list_t elements) noexcept nogil:
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef list_cursor_t cursor
+    cdef list_item_t item
+    cdef slice_t text
+    list_seek(elements, 0, &cursor)
+    while list_next(&cursor, &item):
+        text = list_item_text(&item, scratch)
+        digest_mix(digest, text.data, text.size)
+
+
 cdef void digest_value(unsigned char *digest, dash_ref_t *ref) noexcept nogil:
     cdef char scratch[OBJECT_SCRATCH]
     cdef object_t value = ref.entry.value
@@ -261,6 +290,8 @@ cdef void digest_value(unsigned char *digest, dash_ref_t *ref) noexcept nogil:
     if object_is_string(&value):
         text = object_view(&value, scratch)
         digest_mix(digest, text.data, text.size)
+    elif object_is_container(&value, TYPE_LIST):
+        digest_list(digest, object_pointer(&value))
     if get_deadline(ref) != DASH_NO_DEADLINE:
         digest_xor(digest, "!!expire!!", 10)
 

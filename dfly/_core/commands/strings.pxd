@@ -2,11 +2,11 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.engine.database cimport find_write, insert_key, set_deadline, update_begin
+from dfly._core.engine.database cimport drop_value, find_write, insert_key, set_deadline, update_begin
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport reply_bulk, reply_t
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t
-from dfly._core.store.object cimport OBJECT_SCRATCH, key_t, object_t, object_view
+from dfly._core.store.object cimport OBJECT_SCRATCH, key_t, object_is_string, object_t, object_view
 from dfly._core.sys.base cimport slice_t, unlikely
 
 cdef enum:
@@ -27,6 +27,8 @@ cdef inline void overwrite_key(scope_t *scope, const key_t *key, dash_ref_t *ref
     before update_end (object_replace_string; of a new key an empty string)."""
     if find_write(scope, key, ref):
         update_begin(scope, ref)
+        if unlikely(not object_is_string(&ref.entry.value)):
+            drop_value(scope, &ref.entry.value)
         drop_deadline(scope, ref)
     else:
         insert_key(scope, key, ref)

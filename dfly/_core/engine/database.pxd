@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.shard cimport database_t, scope_t, shard_t
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.object cimport key_t
+from dfly._core.store.object cimport key_t, object_t
 
 cdef enum notify_class_t:
     NOTIFY_KEYSPACE = 1          # K
@@ -46,6 +46,8 @@ cdef void update_end(scope_t *scope, const key_t *key, int event_class, const ch
 cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
 # Frees the value and erases the entry. event may be NULL (no notification, e.g. RENAME's source uses its own).
 cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class, const char *event) noexcept nogil
+# Frees a value that a key has lost (its key keeps an empty string). One of many blocks is freed in slices.
+cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil
 # Takes the value out without freeing it (RENAME, MOVE): the caller owns it. Then erases the entry.
 cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil
 

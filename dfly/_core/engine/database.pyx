@@ -16,11 +16,14 @@ from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_data
                                       policy_tracks_access)
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_enable_access_tracking, dash_erase,
                                     dash_find, dash_init, dash_insert, dash_ref_t, dash_set_deadline, dash_t)
-from dfly._core.store.object cimport key_t, object_free, object_t
+from dfly._core.store.object cimport key_t, object_block_count, object_free, object_is_string, object_t
 from dfly._core.sys.alloc cimport mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, unlikely
 
 __abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    FREE_AT_ONCE_MAX = 64        # blocks of a value; more are the timer's work
 
 
 cdef inline void announce(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
@@ -117,8 +120,21 @@ cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int even
     count_mutation(scope, key)
     if event != NULL:
         announce(scope, key, event_class, event)
-    object_free(&ref.entry.value)
+    drop_value(scope, &ref.entry.value)
     dash_erase(&scope.database.table, ref)
+
+
+cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil:
+    cdef reclaim_t *dropped
+    if likely(object_is_string(value)) or object_block_count(value) <= FREE_AT_ONCE_MAX:
+        object_free(value)
+        return
+    dropped = <reclaim_t *>mem_zalloc(sizeof(reclaim_t))
+    dropped.value = value[0]
+    dropped.next = scope.shard.reclaim
+    scope.shard.reclaim = dropped
+    scope.shard.reclaim_pending += 1
+    memset(value, 0, sizeof(object_t))
 
 
 cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil:

@@ -5,6 +5,7 @@ from libc.string cimport memset
 
 from dfly._core.engine.access cimport access_eviction_score
 from dfly._core.engine.database cimport NOTIFY_EVICTED, delete_key, get_deadline
+from dfly._core.engine.expiry cimport reclaim_step
 from dfly._core.engine.latency cimport (LATENCY_EVICTION_CYCLE, LATENCY_EVICTION_DEL, latency_start,
                                         latency_stop)
 from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LRU, POLICY_ALLKEYS_RANDOM, POLICY_NOEVICTION,
@@ -23,6 +24,8 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     SAMPLE_MAX = 64
     EVICT_PER_WRITE = 64         # at most so many keys go for one write; the next write goes on
+    RECLAIMS_PER_WRITE = 16      # and so many steps of freeing what was dropped
+    RECLAIM_STEP = 64
 
 cdef int64_t net_baseline = 0
 
@@ -144,10 +147,16 @@ cdef bint evict_to(scope_t *scope, int64_t limit) noexcept nogil:
     """False if the write must be refused."""
     cdef shard_t *shard = scope.shard
     cdef uint32_t evicted = 0
+    cdef uint32_t reclaimed = 0
     while memory_in_use(shard) > limit:
+        if shard.reclaim != NULL and reclaimed < RECLAIMS_PER_WRITE:
+            # What was dropped but not freed yet comes before other keys.
+            reclaim_step(shard, RECLAIM_STEP)
+            reclaimed += 1
+            continue
         if shard.settings.maxmemory_policy == POLICY_NOEVICTION and not shard.settings.cache_mode:
             return False
-        if evicted >= EVICT_PER_WRITE:
+        if evicted >= EVICT_PER_WRITE or shard.reclaim != NULL:
             return True
         if not evict_one(scope):
             return False

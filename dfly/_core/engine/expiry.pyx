@@ -10,7 +10,8 @@ from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latenc
 from dfly._core.engine.shard cimport database_t, reclaim_t, scope_t, shard_t
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear_step, dash_next_due, dash_ref_t, dash_sample,
                                     dash_t, dash_visit_due)
-from dfly._core.store.object cimport OBJECT_SCRATCH, key_init, key_t, object_t, object_view
+from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_free_step,
+                                      object_is_string, object_t, object_view)
 from dfly._core.sys.alloc cimport mem_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 from dfly._core.sys.hash cimport random_u64
@@ -106,15 +107,20 @@ cdef void sample_ttls(shard_t *shard, int64_t now_ms) noexcept nogil:
 
 cdef bint reclaim_step(shard_t *shard, uint64_t budget) noexcept nogil:
     cdef reclaim_t *dropped = shard.reclaim
-    cdef uint64_t freed
+    cdef uint64_t freed          # keys
+    cdef bint is_done
     if dropped == NULL:
         return True
-    freed = dropped.table.count
-    if dash_clear_step(&dropped.table, budget):
+    if object_is_string(&dropped.value):
+        freed = dropped.table.count
+        is_done = dash_clear_step(&dropped.table, budget)
+        freed -= dropped.table.count
+    else:
+        is_done = object_free_step(&dropped.value, &budget)
+        freed = is_done
+    if is_done:
         shard.reclaim = dropped.next
         mem_free(dropped)
-    else:
-        freed -= dropped.table.count
     shard.reclaim_pending -= freed
     shard.stats.lazyfreed_objects += freed
     return shard.reclaim == NULL

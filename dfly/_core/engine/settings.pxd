@@ -54,6 +54,7 @@ cdef struct settings_t:
     uint64_t latency_resets[16]          # by event: how often LATENCY RESET has emptied it
     int64_t notify_keyspace_events
     int64_t active_expire_enabled
+    int64_t list_max_listpack_size   # see list_limits in store/block_list.pxd
     output_limit_t output_limits[3]
     # The password: replaced as a whole by the main thread, never changed in place and never freed,
     # so that a shard thread may compare with an old one for a moment. NULL: none.

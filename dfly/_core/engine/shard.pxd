@@ -25,7 +25,7 @@ from dfly._core.engine.settings cimport settings_t
 from dfly._core.loop.mailbox cimport mailbox_t, message_run_t, message_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.store.dash cimport dash_ref_t, dash_t
-from dfly._core.store.object cimport key_t
+from dfly._core.store.object cimport key_t, object_t
 
 cdef struct database_t:
     dash_t table
@@ -55,8 +55,9 @@ ctypedef void (*pre_update_hook_t)(shard_t *shard, database_t *database, dash_re
 ctypedef void (*mutation_hook_t)(shard_t *shard, database_t *database, const char *key, size_t key_size, int event_class, const char *event, void *context) noexcept nogil
 
 cdef struct reclaim_t:
-    # A dropped table that is freed in slices. Owned by the shard.
+    # A dropped table, or a dropped value of many blocks, that is freed in slices. Owned by the shard.
     dash_t table
+    object_t value
     reclaim_t *next
 
 cdef struct shard_t:

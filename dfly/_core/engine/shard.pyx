@@ -13,6 +13,7 @@ from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LFU, POLICY_ALLKEYS_LRU,
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_is_empty, mailbox_push, mailbox_take, message_t
 from dfly._core.loop.proactor cimport proactor_post
 from dfly._core.store.dash cimport dash_clear, dash_init, dash_enable_access_tracking
+from dfly._core.store.object cimport object_free
 from dfly._core.sys.alloc cimport mem_free, mem_thread_balance, mem_zalloc, net_free, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load_relaxed, atomic_store, full_fence,
                                   likely, unlikely)
@@ -57,6 +58,7 @@ cdef void shard_free(shard_t *self) noexcept nogil:
         dropped = self.reclaim
         self.reclaim = dropped.next
         dash_clear(&dropped.table)
+        object_free(&dropped.value)
         mem_free(dropped)
     net_free(self.databases)
     net_free(self)

@@ -103,5 +103,9 @@ cdef inline void object_set_container(object_t *out, object_type_t type, void *r
     out.hi = (<uint64_t>type << 32) | (<uint64_t>OBJECT_TYPED << 56)
 
 
+cdef inline bint object_is_container(const object_t *self, object_type_t type) noexcept nogil:
+    return object_tag(self) == OBJECT_TYPED and <uint8_t>(self.hi >> 32) == <uint8_t>type
+
+
 cdef inline void **object_root(object_t *self) noexcept nogil:
     return <void **>&self.lo

@@ -59,6 +59,7 @@ cdef class Shards:
         self.settings.databases = 16
         self.settings.proto_max_bulk_len = proto_max_bulk_len
         self.settings.notify_keyspace_events = -1   # every class: the hook is called
+        self.settings.list_max_listpack_size = -2
         reply_init(&self.events, 2)
         reply_init(&self.reply, 2)
         self.proactor = <proactor_t *>net_zalloc(sizeof(proactor_t))

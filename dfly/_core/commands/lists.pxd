@@ -1,0 +1,45 @@
+"""What list commands are made of, for those that move between keys and those that wait.
+
+All of it runs under the token of the scope's shard. A list key exists only while it has elements.
+"""
+
+from libc.stdint cimport uint64_t
+
+from dfly._core.engine.shard cimport scope_t
+from dfly._core.resp.reply cimport reply_t
+from dfly._core.store.block_list cimport list_item_t
+from dfly._core.store.dash cimport dash_ref_t
+from dfly._core.store.object cimport key_t
+from dfly._core.sys.base cimport slice_t
+
+cdef enum list_lookup_t:
+    LIST_ABSENT = 0
+    LIST_FOUND = 1
+    LIST_WRONG_TYPE = 2
+
+# Looks a list up for writing; nothing is replied.
+cdef list_lookup_t list_lookup(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
+# Pushes one element, which must not lie in this list. The key holds a list or does not exist.
+cdef void list_push_element(scope_t *scope, const key_t *key, slice_t element, bint front) noexcept nogil
+# Of a list just looked up: drops elements, announces that, deletes the key if it was the last.
+cdef void list_drop_elements(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count,
+                             bint front) noexcept nogil
+# LPOP key: replies and drops one element. LPOP key count: an array of up to count elements.
+cdef void list_pop_one(scope_t *scope, const key_t *key, dash_ref_t *ref, bint front, reply_t *reply) noexcept nogil
+cdef void list_pop_many(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count, bint front,
+                        reply_t *reply) noexcept nogil
+cdef void reply_list_item(reply_t *reply, const list_item_t *item) noexcept nogil
+# LEFT (True) or RIGHT.
+cdef bint parse_list_end(slice_t word, bint *front) noexcept nogil
+
+
+cdef inline const char *list_push_event(bint front) noexcept nogil:
+    if front:
+        return "lpush"
+    return "rpush"
+
+
+cdef inline const char *list_pop_event(bint front) noexcept nogil:
+    if front:
+        return "lpop"
+    return "rpop"
