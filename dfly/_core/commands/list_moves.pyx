@@ -146,7 +146,8 @@ cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
 cdef void move_here_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef scope_t scope
     transaction_scope(tx, shard, &scope)
-    list_move(&scope, &tx.keys[0], &tx.keys[1], tx.numbers[FROM_FRONT] != 0, tx.numbers[TO_FRONT] != 0, &tx.reply)
+    list_move(&scope, &tx.keys[0], &tx.keys[1], tx.numbers[FROM_FRONT] != 0, tx.numbers[TO_FRONT] != 0,
+              &tx.reply)
 
 
 cdef void peek_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
@@ -211,7 +212,8 @@ cdef int list_move_step(transaction_t *tx, bint from_front, bint to_front) noexc
 cdef void pop_here_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef scope_t scope
     transaction_scope(tx, shard, &scope)
-    list_pop_first(&scope, tx.keys, tx.key_count, <uint64_t>tx.numbers[COUNT], tx.numbers[TO_FRONT] != 0, &tx.reply)
+    list_pop_first(&scope, tx.keys, tx.key_count, <uint64_t>tx.numbers[COUNT], tx.numbers[TO_FRONT] != 0,
+                   &tx.reply)
 
 
 cdef void pop_chosen_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
@@ -313,7 +315,8 @@ cdef int lmpop_step(transaction_t *tx) noexcept nogil:
 cdef int lmpop_keys(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil:
     cdef int64_t key_count = 0
     cdef int i
-    if not parse_int64(argv[1].data, argv[1].size, &key_count) or key_count < 0 or key_count > <int64_t>argc - 2:
+    if (not parse_int64(argv[1].data, argv[1].size, &key_count) or key_count <= 0
+            or key_count > <int64_t>argc - 2):
         return -1
     for i in range(<int>key_count):
         out[i] = 2 + i
@@ -334,6 +337,7 @@ def register():
     cdef uint64_t take = KEY_RW | KEY_ACCESS | KEY_DELETE
     rows[0] = transaction_row("lmove", 5, grow, ACL_LIST, 1, 2, 1, take, lmove_step)
     rows[1] = transaction_row("rpoplpush", 3, grow, ACL_LIST, 1, 2, 1, take, rpoplpush_step)
-    rows[2] = transaction_row("lmpop", -4, COMMAND_WRITE | COMMAND_MOVABLE_KEYS, ACL_LIST, 0, 0, 0, take, lmpop_step)
+    rows[2] = transaction_row("lmpop", -4, COMMAND_WRITE | COMMAND_MOVABLE_KEYS, ACL_LIST, 0, 0, 0, take,
+                              lmpop_step)
     rows[2].get_keys = lmpop_keys
     register_commands(rows, ROW_COUNT)

@@ -25,7 +25,8 @@ cdef void list_push_element(scope_t *scope, const key_t *key, slice_t element, b
 cdef void list_drop_elements(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count,
                              bint front) noexcept nogil
 # LPOP key: replies and drops one element. LPOP key count: an array of up to count elements.
-cdef void list_pop_one(scope_t *scope, const key_t *key, dash_ref_t *ref, bint front, reply_t *reply) noexcept nogil
+cdef void list_pop_one(scope_t *scope, const key_t *key, dash_ref_t *ref, bint front,
+                       reply_t *reply) noexcept nogil
 cdef void list_pop_many(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count, bint front,
                         reply_t *reply) noexcept nogil
 cdef void reply_list_item(reply_t *reply, const list_item_t *item) noexcept nogil

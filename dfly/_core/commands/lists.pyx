@@ -64,7 +64,8 @@ cdef void drop_blocks(scope_t *scope, block_list_t dropped) noexcept nogil:
         drop_value(scope, &value)
 
 
-cdef inline void finish_removal(scope_t *scope, const key_t *key, dash_ref_t *ref, const char *event) noexcept nogil:
+cdef inline void finish_removal(scope_t *scope, const key_t *key, dash_ref_t *ref,
+                                const char *event) noexcept nogil:
     """After elements went: announces it, and deletes a key without elements."""
     update_end(scope, key, NOTIFY_LIST, event)
     if unlikely(object_pointer(&ref.entry.value) == NULL):
@@ -87,14 +88,16 @@ cdef void reply_list_item(reply_t *reply, const list_item_t *item) noexcept nogi
         reply_bulk_int(reply, item.integer)
 
 
-cdef void list_pop_one(scope_t *scope, const key_t *key, dash_ref_t *ref, bint front, reply_t *reply) noexcept nogil:
+cdef void list_pop_one(scope_t *scope, const key_t *key, dash_ref_t *ref, bint front,
+                       reply_t *reply) noexcept nogil:
     cdef list_item_t item
     list_peek(object_pointer(&ref.entry.value), front, &item)
     reply_list_item(reply, &item)
     list_drop_elements(scope, key, ref, 1, front)
 
 
-cdef void reply_items(reply_t *reply, block_list_t elements, uint64_t start, uint64_t count, bint backward) noexcept nogil:
+cdef void reply_items(reply_t *reply, block_list_t elements, uint64_t start, uint64_t count,
+                      bint backward) noexcept nogil:
     """An array of count elements from the place before index `start`."""
     cdef list_cursor_t cursor
     cdef list_item_t item
@@ -149,17 +152,6 @@ cdef bint find_list_to_change(call_t *call, dash_ref_t *ref, bint *found) noexce
 
 cdef bint positive_argument(slice_t argument, int64_t *out) noexcept nogil:
     return parse_int64(argument.data, argument.size, out) and out[0] >= 0
-
-
-cdef bint symmetric_argument(call_t *call, uint32_t position, int64_t *out) noexcept nogil:
-    """An integer that can be negated."""
-    if not call_int_argument(call, position, out):
-        return False
-    if out[0] < -INT64_MAX:
-        reply_error(call.reply, "ERR value is out of range, value must between -9223372036854775807 and "
-                                "9223372036854775807")
-        return False
-    return True
 
 
 cdef bint clip_range(int64_t *start, int64_t *end, int64_t count) noexcept nogil:
@@ -321,11 +313,11 @@ cdef bint parse_position_options(call_t *call, position_options_t *options) noex
     options.limit = 0
     while i < call.argc:
         if slice_equals(call.argv[i], "rank") and i + 1 < call.argc:
-            if not symmetric_argument(call, i + 1, &options.rank):
+            if not call_int_argument(call, i + 1, &options.rank):
                 return False
             if options.rank == 0:
-                reply_error(call.reply, "ERR RANK can't be zero: use 1 to start from the first match, 2 from the "
-                                        "second ... or use negative to start from the end of the list")
+                reply_error(call.reply, "ERR RANK can't be zero: use 1 to start from the first match, 2 from "
+                                        "the second ... or use negative to start from the end of the list")
                 return False
         elif slice_equals(call.argv[i], "count") and i + 1 < call.argc:
             if not positive_argument(call.argv[i + 1], &options.count):
@@ -342,7 +334,15 @@ cdef bint parse_position_options(call_t *call, position_options_t *options) noex
     return True
 
 
-cdef void reply_positions(call_t *call, block_list_t elements, const position_options_t *options) noexcept nogil:
+cdef inline int64_t position_skip(int64_t rank) noexcept nogil:
+    """Matches passed over. The smallest integer has no negation; for Redis it means the last match."""
+    if rank > 0:
+        return rank - 1
+    return 0 if rank < -INT64_MAX else -rank - 1
+
+
+cdef void reply_positions(call_t *call, block_list_t elements,
+                          const position_options_t *options) noexcept nogil:
     cdef list_cursor_t cursor
     cdef list_item_t needle
     cdef list_item_t item
@@ -350,7 +350,7 @@ cdef void reply_positions(call_t *call, block_list_t elements, const position_op
     cdef bint as_array = options.count >= 0
     cdef int64_t total = <int64_t>list_count(elements)
     cdef int64_t limit = options.limit if 0 < options.limit < total else total
-    cdef int64_t skip = (-options.rank if backward else options.rank) - 1
+    cdef int64_t skip = position_skip(options.rank)
     cdef int64_t wanted = options.count if options.count > 0 else (total if as_array else 1)
     cdef int64_t seen = 0
     cdef uint64_t found = 0
@@ -459,14 +459,14 @@ cdef void lrem_command(call_t *call) noexcept nogil:
     cdef int64_t count
     cdef uint64_t removed
     cdef bint found
-    if not symmetric_argument(call, 2, &count) or not find_list_to_change(call, &ref, &found):
+    if not call_int_argument(call, 2, &count) or not find_list_to_change(call, &ref, &found):
         return
     if not found:
         reply_int(call.reply, 0)
         return
     update_begin(&call.scope, &ref)
     removed = list_remove(object_root(&ref.entry.value), call.argv[3].data, call.argv[3].size,
-                          <uint64_t>(-count if count < 0 else count), count < 0, &limits)
+                          0 - <uint64_t>count if count < 0 else <uint64_t>count, count < 0, &limits)
     reply_int(call.reply, <int64_t>removed)
     if removed > 0:
         finish_removal(&call.scope, &call.key, &ref, "lrem")
@@ -514,12 +514,13 @@ def register():
     cdef uint64_t grow = COMMAND_WRITE | COMMAND_DENYOOM
     cdef uint64_t shrink = COMMAND_WRITE
     cdef uint64_t look = KEY_RO | KEY_ACCESS
+    cdef uint64_t take = KEY_RW | KEY_ACCESS | KEY_DELETE
     rows[0] = key_row("lpush", -3, grow | COMMAND_FAST, ACL_LIST, KEY_RW | KEY_INSERT, lpush_command)
     rows[1] = key_row("rpush", -3, grow | COMMAND_FAST, ACL_LIST, KEY_RW | KEY_INSERT, rpush_command)
     rows[2] = key_row("lpushx", -3, grow | COMMAND_FAST, ACL_LIST, KEY_RW | KEY_INSERT, lpushx_command)
     rows[3] = key_row("rpushx", -3, grow | COMMAND_FAST, ACL_LIST, KEY_RW | KEY_INSERT, rpushx_command)
-    rows[4] = key_row("lpop", -2, shrink | COMMAND_FAST, ACL_LIST, KEY_RW | KEY_ACCESS | KEY_DELETE, lpop_command)
-    rows[5] = key_row("rpop", -2, shrink | COMMAND_FAST, ACL_LIST, KEY_RW | KEY_ACCESS | KEY_DELETE, rpop_command)
+    rows[4] = key_row("lpop", -2, shrink | COMMAND_FAST, ACL_LIST, take, lpop_command)
+    rows[5] = key_row("rpop", -2, shrink | COMMAND_FAST, ACL_LIST, take, rpop_command)
     rows[6] = key_row("llen", 2, read | COMMAND_FAST, ACL_LIST, KEY_RO, llen_command)
     rows[7] = key_row("lrange", 4, read, ACL_LIST, look, lrange_command)
     rows[8] = key_row("lindex", 3, read, ACL_LIST, look, lindex_command)

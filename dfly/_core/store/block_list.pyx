@@ -712,7 +712,8 @@ cdef void insert_between(block_list_t *self, uint32_t slot, uint32_t offset, con
     ensure_directory(self)
     if not large and at > 0 and push_packed(place_of(self, at - 1), piece, False, limits):
         add_to_count(self, at - 1, 1)
-    elif not large and at < directory_of(self[0]).size and push_packed(place_of(self, at), piece, True, limits):
+    elif (not large and at < directory_of(self[0]).size
+            and push_packed(place_of(self, at), piece, True, limits)):
         add_to_count(self, at, 1)
     else:
         add_block(self, at, block_of_piece(piece, <uint32_t>piece.total, False, limits))
@@ -804,7 +805,8 @@ cdef uint32_t count_equal(const block_t *self, const list_item_t *needle) noexce
     return count
 
 
-cdef uint32_t filter_packed(block_t *self, const list_item_t *needle, uint64_t skip, uint64_t limit) noexcept nogil:
+cdef uint32_t filter_packed(block_t *self, const list_item_t *needle, uint64_t skip,
+                            uint64_t limit) noexcept nogil:
     """Takes out up to `limit` equal elements behind the first `skip` equal ones; how many went."""
     cdef list_item_t item
     cdef const char *p = area(self) + self.begin
@@ -831,7 +833,8 @@ cdef uint32_t filter_packed(block_t *self, const list_item_t *needle, uint64_t s
     return removed
 
 
-cdef uint32_t filter_block(block_t *self, const list_item_t *needle, uint64_t limit, bint backward) noexcept nogil:
+cdef uint32_t filter_block(block_t *self, const list_item_t *needle, uint64_t limit,
+                           bint backward) noexcept nogil:
     cdef list_item_t item
     cdef uint32_t equal
     if not is_packed(self):
@@ -886,7 +889,8 @@ cdef void sweep(block_list_t *self, const list_limits_t *limits) noexcept nogil:
             mem_free(slots[i].block)
             continue
         is_touched = slots[i].is_touched
-        if kept > 0 and (is_touched or slots[kept - 1].is_touched) and merge_into(&slots[kept - 1], &slots[i], limits):
+        if (kept > 0 and (is_touched or slots[kept - 1].is_touched)
+                and merge_into(&slots[kept - 1], &slots[i], limits)):
             slots[kept - 1].is_touched = True
             continue
         slots[kept] = slots[i]
@@ -897,8 +901,8 @@ cdef void sweep(block_list_t *self, const list_limits_t *limits) noexcept nogil:
     settle(self)
 
 
-cdef uint64_t remove_from_directory(block_list_t *self, const list_item_t *needle, uint64_t limit, bint backward,
-                                    const list_limits_t *limits) noexcept nogil:
+cdef uint64_t remove_from_directory(block_list_t *self, const list_item_t *needle, uint64_t limit,
+                                    bint backward, const list_limits_t *limits) noexcept nogil:
     cdef directory_t *directory = directory_of(self[0])
     cdef slot_t *slot
     cdef uint64_t removed = 0
@@ -1057,7 +1061,8 @@ cdef bint list_check(block_list_t self) noexcept nogil:
     DFLY_CHECK(directory.first + directory.size <= directory.capacity, "slots lie inside the directory")
     for i in range(directory.size):
         check_block(slots[i].block)
-        DFLY_CHECK(slots[i].count == slots[i].block.count and not slots[i].is_touched, "a slot knows its block")
+        DFLY_CHECK(slots[i].count == slots[i].block.count and not slots[i].is_touched,
+                   "a slot knows its block")
         total += slots[i].count
     DFLY_CHECK(total == directory.count, "the directory knows the sum")
     return True
