@@ -10,8 +10,8 @@ from libc.stdio cimport snprintf
 from dfly._core.engine.command cimport (ACL_LIST, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
                                         COMMAND_WRITE, KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_RO, KEY_RW,
                                         KEY_UPDATE, call_int_argument, call_t, command_spec_t, key_row,
-                                        register_commands, reply_not_integer, reply_syntax_error,
-                                        reply_wrong_type, slice_equals)
+                                        register_commands, reply_syntax_error, reply_wrong_type,
+                                        slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_LIST, delete_key, drop_value, find_read,
                                          find_write, insert_key, update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t
@@ -335,7 +335,7 @@ cdef bint parse_position_options(call_t *call, position_options_t *options) noex
 
 
 cdef inline int64_t position_skip(int64_t rank) noexcept nogil:
-    """Matches passed over. The smallest integer has no negation; for Redis it means the last match."""
+    """Matches passed over. The smallest integer has no negation: Redis then passes none, and ignores COUNT."""
     if rank > 0:
         return rank - 1
     return 0 if rank < -INT64_MAX else -rank - 1
@@ -351,7 +351,8 @@ cdef void reply_positions(call_t *call, block_list_t elements,
     cdef int64_t total = <int64_t>list_count(elements)
     cdef int64_t limit = options.limit if 0 < options.limit < total else total
     cdef int64_t skip = position_skip(options.rank)
-    cdef int64_t wanted = options.count if options.count > 0 else (total if as_array else 1)
+    cdef bint is_bounded = not as_array or (options.count > 0 and options.rank >= -INT64_MAX)
+    cdef int64_t wanted = options.count if as_array else 1
     cdef int64_t seen = 0
     cdef uint64_t found = 0
     cdef size_t mark = 0
@@ -359,7 +360,7 @@ cdef void reply_positions(call_t *call, block_list_t elements,
         mark = reply_defer_array(call.reply)
     list_needle(call.argv[2].data, call.argv[2].size, &needle)
     list_seek(elements, <uint64_t>total if backward else 0, &cursor)
-    while seen < limit and <int64_t>found < wanted:
+    while seen < limit and (<int64_t>found < wanted or not is_bounded):
         if backward:
             list_previous(&cursor, &item)
         else:

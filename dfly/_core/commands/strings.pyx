@@ -21,7 +21,8 @@ from dfly._core.engine.command cimport (ACL_STRING, COMMAND_DENYOOM, COMMAND_FAS
                                         call_t, command_spec_t, key_row, register_commands,
                                         reply_not_integer, reply_syntax_error, reply_wrong_type, slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_STRING, delete_key, drop_value, find_read,
-                                         find_write, insert_key, notify, set_deadline, update_begin, update_end)
+                                         find_write, insert_key, notify, set_deadline, update_begin,
+                                         update_end)
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport (reply_bulk, reply_error, reply_int, reply_null, reply_ok, reply_t)
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t

@@ -77,7 +77,8 @@ ctypedef bint (*dash_visit_t)(dash_t *table, dash_ref_t *ref, void *context) noe
 
 cdef void dash_init(dash_t *self) noexcept nogil
 cdef void dash_clear(dash_t *self) noexcept nogil             # frees keys, values and segments, in one go
-# Frees at most `budget` entries (or blocks of containers) of a table that nobody uses any more; True when all is freed.
+# Frees at most `budget` entries (or blocks of containers) of a table that nobody uses any more; True
+# when all is freed.
 cdef bint dash_clear_step(dash_t *self, uint64_t budget) noexcept nogil
 
 cdef bint dash_find(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil

@@ -126,14 +126,14 @@ cdef class BlockList:
 
     def time_queue(self, bytes data, uint64_t count):
         """CPU nanoseconds of a push at the front with a pop at the back."""
-        cdef uint64_t i
+        cdef uint64_t _i
         cdef list_item_t item
         cdef const char *text = data
         cdef size_t size = len(data)
         cdef int64_t start
         with nogil:
             start = thread_ns()
-            for i in range(count):
+            for _i in range(count):
                 list_push(&self.root, text, size, True, &self.limits)
                 list_peek(self.root, False, &item)
                 list_drop(&self.root, 1, False, NULL)
@@ -142,13 +142,13 @@ cdef class BlockList:
 
     def fill(self, bytes data, uint64_t count, bint front=False):
         """Pushes the same bytes many times; CPU nanoseconds of one push."""
-        cdef uint64_t i
+        cdef uint64_t _i
         cdef const char *text = data
         cdef size_t size = len(data)
         cdef int64_t start
         with nogil:
             start = thread_ns()
-            for i in range(count):
+            for _i in range(count):
                 list_push(&self.root, text, size, front, &self.limits)
             start = thread_ns() - start
         return start / max(count, 1)
