@@ -161,7 +161,8 @@ cdef void object_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
         return
     idle = access_idle_seconds(&scope, &ref)
     size = <size_t>snprintf(
-        text, sizeof(text), "Value at:%p refcount:1 encoding:%s serializedlength:%llu lru:%lld lru_seconds_idle:%lld",
+        text, sizeof(text),
+        "Value at:%p refcount:1 encoding:%s serializedlength:%llu lru:%lld lru_seconds_idle:%lld",
         <void *>&ref.entry.value, object_encoding_name(&ref.entry.value),
         <unsigned long long>object_size(&ref.entry.value),
         <long long>((scope.now_ms // 1000 - idle) & 0xFFFFFF), <long long>idle)

@@ -335,7 +335,7 @@ cdef bint parse_position_options(call_t *call, position_options_t *options) noex
 
 
 cdef inline int64_t position_skip(int64_t rank) noexcept nogil:
-    """Matches passed over. The smallest integer has no negation: Redis then passes none, and ignores COUNT."""
+    """Matches passed over. The smallest integer has no negation: Redis passes none, and ignores COUNT."""
     if rank > 0:
         return rank - 1
     return 0 if rank < -INT64_MAX else -rank - 1

@@ -41,7 +41,7 @@ cdef struct slow_entry_t:
     int64_t duration_us
     uint32_t argc
     slice_t args[32]             # owned copies (net_alloc), shortened as Redis does
-    char peer[64]
+    char peer[78]
     char *client_name            # owned, may be NULL
     slow_entry_t *next           # newest first
 

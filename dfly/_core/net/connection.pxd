@@ -82,8 +82,8 @@ cdef struct connection_t:
     char *name                   # net_alloc, NULL: none
     char *library_name
     char *library_version
-    char peer_address[64]        # "127.0.0.1:5000" or "/path:0"
-    char local_address[64]
+    char peer_address[78]        # "127.0.0.1:5000" or "/path:0", cut where Redis cuts it
+    char local_address[78]
 
 cdef struct net_thread_t:
     # Per-thread state of this room.

@@ -183,7 +183,7 @@ cdef void format_address(const sockaddr_storage *address, char *out, size_t size
         snprintf(out, size, "[%s]:%d", host, <int>ntohs(v6.sin6_port))
     else:
         # A client's end of a unix socket has no name: both are shown as the path of ours.
-        snprintf(out, size, "%.60s:0", (<const sockaddr_un *>address).sun_path)
+        snprintf(out, size, "%s:0", (<const sockaddr_un *>address).sun_path)
 
 
 cdef void set_tcp_options(int fd, int64_t keepalive_s) noexcept nogil:
