@@ -476,7 +476,7 @@ cdef class Server:
                 ("lazyfreed_objects", shard.stats.lazyfreed_objects),
                 ("lazyfree_pending_objects", shard.reclaim_pending),
                 ("expire_cap_reached", shard.stats.expire_cap_reached),
-                ("blocked_clients", executor.paused_count),
+                ("blocked_clients", executor.paused_count + executor.blocked_count),
                 ("connections_received", executor.net.connections_received),
                 ("net_input_bytes", executor.net.net_input_bytes),
                 ("net_output_bytes", executor.net.net_output_bytes),

@@ -13,21 +13,22 @@ from libc.string cimport memcmp, memcpy, strlen
 from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ADMIN,
                                         COMMAND_LOADING, COMMAND_NOSCRIPT, COMMAND_STALE, TRANSACTION_DONE,
                                         call_t, command_spec_t, connection_row, container_row,
-                                        reply_syntax_error, sanitize_error, slice_equals, transaction_row,
-                                        transaction_t)
-from dfly._core.engine.cron cimport release_paused
+                                        reply_not_integer, reply_subcommand_syntax, reply_syntax_error,
+                                        sanitize_error, slice_equals, transaction_row, transaction_t)
+from dfly._core.engine.blocking cimport blocking_unblock
+from dfly._core.engine.cron cimport release_paused_soon
 from dfly._core.engine.multi cimport multi_t
 from dfly._core.engine.pubsub cimport TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD_CHANNEL, pubsub_count
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, PAUSE_WRITE, executor_of, executor_t,
                                              server_t)
 from dfly._core.engine.transaction cimport hop_on_threads
 from dfly._core.loop.proactor cimport proactor_t
-from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_MONITOR, CONNECTION_MULTI, CONNECTION_NO_EVICT,
-                                        CONNECTION_NO_TOUCH, CONNECTION_PUBSUB, CONNECTION_REPLY_OFF,
-                                        CONNECTION_REPLY_SKIP, CONNECTION_REPLY_SKIP_NEXT,
-                                        CONNECTION_UNIX_SOCKET, connection_close,
-                                        connection_close_after_reply, connection_memory, connection_t,
-                                        net_thread_t)
+from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_MONITOR, CONNECTION_MULTI,
+                                        CONNECTION_NO_EVICT, CONNECTION_NO_TOUCH, CONNECTION_PUBSUB,
+                                        CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
+                                        CONNECTION_REPLY_SKIP_NEXT, CONNECTION_UNIX_SOCKET,
+                                        connection_close_after_reply, connection_kill, connection_memory,
+                                        connection_t, net_thread_t)
 from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_map,
                                     reply_null, reply_ok, reply_raw, reply_set, reply_simple, reply_t,
                                     reply_verbatim)
@@ -45,6 +46,12 @@ cdef enum client_type_t:
     TYPE_NONE = 3                # master, replica: known words, no such clients yet
     LINE_MAX = 1024
     HELP_LINES = 64
+
+cdef enum:
+    # Places in transaction.numbers.
+    UNBLOCK_COUNT = 0
+    UNBLOCK_ID = 1
+    UNBLOCK_WITH_ERROR = 2
 
 cdef struct client_filter_t:
     # What LIST and KILL look for; lives in transaction.state. Slices point into the transaction's argv.
@@ -143,7 +150,7 @@ cdef int format_flags(const connection_t *connection, char *out) noexcept nogil:
     if connection.flags & CONNECTION_MULTI:
         out[size] = c'x'
         size += 1
-    if connection.is_busy:
+    if connection.is_blocked or connection.is_client_paused:
         out[size] = c'b'
         size += 1
     if connection.flags & CONNECTION_CLOSE_AFTER_REPLY:
@@ -465,7 +472,7 @@ cdef void kill_hop(transaction_t *tx, proactor_t *proactor) noexcept nogil:
                 # The caller still gets its answer.
                 connection_close_after_reply(connection)
             else:
-                connection_close(connection)
+                connection_kill(connection)
         connection = connection.next
 
 
@@ -486,25 +493,33 @@ cdef int client_kill(transaction_t *tx) noexcept nogil:
     return TRANSACTION_DONE
 
 
-cdef void reply_wrong_subcommand(call_t *call) noexcept nogil:
-    cdef char text[256]
-    snprintf(text, sizeof(text), "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try CLIENT HELP.",
-             <int>(call.argv[1].size if call.argv[1].size < 128 else 128), call.argv[1].data)
-    sanitize_error(text)
-    reply_error(call.reply, text)
+cdef void unblock_hop(transaction_t *tx, proactor_t *proactor) noexcept nogil:
+    cdef connection_t *connection = (<net_thread_t *>proactor.context).connections
+    while connection != NULL:
+        if connection.id == <uint64_t>tx.numbers[UNBLOCK_ID] and not connection.is_closed:
+            if blocking_unblock(connection, tx.numbers[UNBLOCK_WITH_ERROR] != 0):
+                atomic_add(<uint64_t *>&tx.numbers[UNBLOCK_COUNT], 1)
+            return
+        connection = connection.next
 
 
-cdef void client_unblock(call_t *call) noexcept nogil:
-    """No command blocks yet, so nobody can be unblocked: the answer is 0 for every id."""
-    cdef int64_t id = 0
-    if call.argc > 4:
-        reply_wrong_subcommand(call)
-    elif call.argc == 4 and not slice_equals(call.argv[3], "timeout") and not slice_equals(call.argv[3], "error"):
-        reply_error(call.reply, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-    elif not parse_int64(call.argv[2].data, call.argv[2].size, &id):
-        reply_error(call.reply, "ERR value is not an integer or out of range")
-    else:
-        reply_int(call.reply, 0)
+cdef int client_unblock(transaction_t *tx) noexcept nogil:
+    if tx.stage == 1:
+        reply_int(&tx.reply, tx.numbers[UNBLOCK_COUNT])
+        return TRANSACTION_DONE
+    tx.stage = 1
+    if tx.argc > 4:
+        reply_subcommand_syntax(&tx.reply, tx.argv[1], "CLIENT")
+        return TRANSACTION_DONE
+    if tx.argc == 4 and not slice_equals(tx.argv[3], "timeout"):
+        if not slice_equals(tx.argv[3], "error"):
+            reply_error(&tx.reply, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+            return TRANSACTION_DONE
+        tx.numbers[UNBLOCK_WITH_ERROR] = 1
+    if not parse_int64(tx.argv[2].data, tx.argv[2].size, &tx.numbers[UNBLOCK_ID]):
+        reply_not_integer(&tx.reply)
+        return TRANSACTION_DONE
+    return hop_on_threads(tx, unblock_hop)
 
 
 # ---- Switches of the own connection --------------------------------------------------------------
@@ -577,7 +592,7 @@ cdef void client_pause(call_t *call) noexcept nogil:
     cdef uint64_t mode = PAUSE_ALL
     cdef int64_t until
     if call.argc > 4:
-        reply_wrong_subcommand(call)
+        reply_subcommand_syntax(call.reply, call.argv[1], "CLIENT")
         return
     if call.argc == 4:
         if slice_equals(call.argv[3], "write"):
@@ -607,7 +622,7 @@ cdef void client_pause(call_t *call) noexcept nogil:
 
 
 cdef void unpause_hop(transaction_t *tx, proactor_t *proactor) noexcept nogil:
-    release_paused(<executor_t *>(<net_thread_t *>proactor.context).context)
+    release_paused_soon(<executor_t *>(<net_thread_t *>proactor.context).context)
 
 
 cdef int client_unpause(transaction_t *tx) noexcept nogil:
@@ -713,6 +728,6 @@ cdef command_spec_t client_row():
     ROWS[13] = connection_row("client|setname", 3, COMMON, ACL_CONNECTION, client_setname)
     ROWS[14] = connection_row("client|tracking", -3, COMMON, ACL_CONNECTION, client_tracking)
     ROWS[15] = connection_row("client|trackinginfo", 2, COMMON, ACL_CONNECTION, client_trackinginfo)
-    ROWS[16] = connection_row("client|unblock", -3, admin, dangerous, client_unblock)
+    ROWS[16] = transaction_row("client|unblock", -3, admin, dangerous, 0, 0, 0, 0, client_unblock)
     ROWS[17] = transaction_row("client|unpause", 2, admin, dangerous, 0, 0, 0, 0, client_unpause)
     return container_row("client", -2, 0, 0, ROWS, 18)

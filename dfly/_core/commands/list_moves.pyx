@@ -10,7 +10,8 @@ from libc.string cimport memcmp, memcpy
 
 from dfly._core.commands.lists cimport (LIST_ABSENT, LIST_FOUND, LIST_WRONG_TYPE, list_drop_elements,
                                         list_lookup, list_lookup_t, list_pop_event, list_pop_many,
-                                        list_push_element, list_push_event, parse_list_end, reply_list_item)
+                                        list_pop_one, list_push_element, list_push_event, parse_list_end,
+                                        reply_list_item)
 from dfly._core.engine.command cimport (ACL_LIST, COMMAND_DENYOOM, COMMAND_MOVABLE_KEYS, COMMAND_WRITE,
                                         KEY_ACCESS, KEY_DELETE, KEY_RW, TRANSACTION_DONE, command_spec_t,
                                         register_commands, reply_syntax_error, reply_wrong_type, slice_equals,
@@ -104,7 +105,10 @@ cdef void pop_with_key(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64
                        reply_t *reply) noexcept nogil:
     reply_array(reply, 2)
     reply_bulk(reply, key.data, key.size)
-    list_pop_many(scope, key, ref, count, front, reply)
+    if count == LIST_BARE:
+        list_pop_one(scope, key, ref, front, reply)
+    else:
+        list_pop_many(scope, key, ref, count, front, reply)
 
 
 cdef bint list_pop_first(scope_t *scope, const key_t *keys, uint32_t key_count, uint64_t count, bint front,
@@ -216,13 +220,17 @@ cdef void pop_here_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
                    &tx.reply)
 
 
-cdef void pop_chosen_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef const key_t *key = &tx.keys[tx.numbers[CHOSEN]]
+cdef void list_pop_at(transaction_t *tx, uint32_t position) noexcept nogil:
+    cdef const key_t *key = &tx.keys[position]
     cdef scope_t scope
     cdef dash_ref_t ref
-    transaction_scope(tx, shard, &scope)
+    transaction_scope(tx, tx.shards[tx.key_shards[position]], &scope)
     list_lookup(&scope, key, &ref)
     pop_with_key(&scope, key, &ref, <uint64_t>tx.numbers[COUNT], tx.numbers[TO_FRONT] != 0, &tx.reply)
+
+
+cdef void pop_chosen_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    list_pop_at(tx, <uint32_t>tx.numbers[CHOSEN])
 
 
 cdef int list_pop_first_step(transaction_t *tx, uint64_t count, bint front) noexcept nogil:
@@ -269,18 +277,17 @@ cdef int rpoplpush_step(transaction_t *tx) noexcept nogil:
     return move_generic(tx, False, True)
 
 
-cdef bint parse_pop(transaction_t *tx, int64_t *count, bint *front) noexcept nogil:
-    """numkeys key ... LEFT|RIGHT [COUNT count]; False after an error reply."""
+cdef bint parse_list_pop(transaction_t *tx, uint32_t first, int64_t *count, bint *front) noexcept nogil:
     cdef int64_t key_count = 0
     cdef uint32_t position
     count[0] = 1
-    if not parse_int64(tx.argv[1].data, tx.argv[1].size, &key_count) or key_count <= 0:
+    if not parse_int64(tx.argv[first].data, tx.argv[first].size, &key_count) or key_count <= 0:
         reply_error(&tx.reply, "ERR numkeys should be greater than 0")
         return False
-    if key_count > <int64_t>tx.argc - 3:
+    if key_count > <int64_t>tx.argc - <int64_t>first - 2:
         reply_syntax_error(&tx.reply)
         return False
-    position = <uint32_t>key_count + 2
+    position = <uint32_t>key_count + first + 1
     if not parse_list_end(tx.argv[position], front):
         reply_syntax_error(&tx.reply)
         return False
@@ -304,7 +311,7 @@ cdef int lmpop_step(transaction_t *tx) noexcept nogil:
     cdef int64_t count = 1
     cdef bint front = False
     cdef int result
-    if not parse_pop(tx, &count, &front):
+    if not parse_list_pop(tx, 1, &count, &front):
         return TRANSACTION_DONE
     result = list_pop_first_step(tx, <uint64_t>count, front)
     if result == TRANSACTION_DONE and tx.reply.size == 0:
@@ -312,15 +319,19 @@ cdef int lmpop_step(transaction_t *tx) noexcept nogil:
     return result
 
 
-cdef int lmpop_keys(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil:
+cdef int list_pop_keys(const slice_t *argv, uint32_t argc, uint32_t first, uint32_t *out) noexcept nogil:
     cdef int64_t key_count = 0
     cdef int i
-    if (not parse_int64(argv[1].data, argv[1].size, &key_count) or key_count <= 0
-            or key_count > <int64_t>argc - 2):
+    if (not parse_int64(argv[first].data, argv[first].size, &key_count) or key_count <= 0
+            or key_count > <int64_t>argc - <int64_t>first - 1):
         return -1
     for i in range(<int>key_count):
-        out[i] = 2 + i
+        out[i] = <uint32_t>i + first + 1
     return <int>key_count
+
+
+cdef int lmpop_keys(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil:
+    return list_pop_keys(argv, argc, 1, out)
 
 
 # ---- Rows ------------------------------------------------------------------------------------

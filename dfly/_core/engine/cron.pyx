@@ -192,7 +192,18 @@ cdef void release_paused(executor_t *self) noexcept nogil:
         connection = following
 
 
+cdef void on_pause_timer(timer_t *timer, int64_t now_us) noexcept nogil:
+    release_paused(<executor_t *>timer.context)
+
+
+cdef void release_paused_soon(executor_t *self) noexcept nogil:
+    # Not at once: we may be in the middle of another connection's batch.
+    timer_start(&self.proactor.timers, &self.pause_timer, self.proactor.now_us)
+
+
 cdef void cron_start(executor_t *self) noexcept nogil:
+    self.pause_timer.fire = on_pause_timer
+    self.pause_timer.context = self
     self.cron_timer.fire = on_cron_timer
     self.cron_timer.context = self
     self.expire_timer.fire = on_expire_timer
@@ -204,3 +215,4 @@ cdef void cron_start(executor_t *self) noexcept nogil:
 cdef void cron_stop(executor_t *self) noexcept nogil:
     timer_stop(&self.proactor.timers, &self.cron_timer)
     timer_stop(&self.proactor.timers, &self.expire_timer)
+    timer_stop(&self.proactor.timers, &self.pause_timer)

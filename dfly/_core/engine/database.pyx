@@ -10,7 +10,8 @@ from libc.string cimport memset
 
 from dfly._core.engine.access cimport access_start, access_touch
 from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latency_stop
-from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, listeners_of, listeners_signal,
+from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, listener_table_t,
+                                          listeners_mark_ready, listeners_of, listeners_signal,
                                           listeners_visit)
 from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_database, shard_t,
                                       policy_tracks_access)
@@ -32,15 +33,20 @@ cdef inline void announce(scope_t *scope, const key_t *key, int event_class, con
         shard.on_mutation(shard, scope.database, key.data, key.size, event_class, event, shard.mutation_context)
 
 
-cdef void signal_watchers(scope_t *scope, const key_t *key) noexcept nogil:
-    cdef listened_key_t *found = listeners_of(&scope.shard.watched, scope.database.index, key)
+cdef void signal_listeners(scope_t *scope, const key_t *key) noexcept nogil:
+    """WATCH fails; who waits for the key is looked at when the command has ended."""
+    cdef shard_t *shard = scope.shard
+    cdef listened_key_t *found = listeners_of(&shard.watched, scope.database.index, key)
     if found != NULL:
         listeners_signal(found)
+    found = listeners_of(&shard.blocked, scope.database.index, key)
+    if found != NULL:
+        listeners_mark_ready(&shard.blocked, found)
 
 
 cdef inline void count_mutation(scope_t *scope, const key_t *key) noexcept nogil:
-    if unlikely(scope.shard.watched.count != 0):
-        signal_watchers(scope, key)
+    if unlikely((scope.shard.watched.count | scope.shard.blocked.count) != 0):
+        signal_listeners(scope, key)
     scope.shard.version += 1
     scope.shard.stats.mutations += 1
     scope.database.mutations += 1
@@ -163,6 +169,10 @@ cdef void signal_if_exists(listened_key_t *listened, void *context) noexcept nog
         listeners_signal(listened)
 
 
+cdef void mark_ready(listened_key_t *listened, void *context) noexcept nogil:
+    listeners_mark_ready(<listener_table_t *>context, listened)
+
+
 cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     cdef database_t *database = shard.databases[index]
     cdef reclaim_t *dropped
@@ -192,4 +202,6 @@ cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil:
     shard.databases[b] = first
     second.index = a
     first.index = b
+    listeners_visit(&shard.blocked, a, mark_ready, &shard.blocked)
+    listeners_visit(&shard.blocked, b, mark_ready, &shard.blocked)
     shard.version += 1

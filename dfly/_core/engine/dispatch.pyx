@@ -25,6 +25,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
+from dfly._core.engine.blocking cimport blocking_on_close
 from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_MAX,
                                         COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_SKIP_MONITOR,
                                         COMMAND_SKIP_SLOWLOG, COMMAND_WHILE_SUBSCRIBED, COMMAND_WRITE,
@@ -42,6 +43,7 @@ from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats
 from dfly._core.engine.shard cimport (shard_database, shard_of, shard_release, shard_submit, shard_t,
                                       shard_try_acquire, tokens_release)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run
+from dfly._core.engine.waiter cimport serve_shard_waiters
 from dfly._core.engine.watch cimport unwatch_all
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
@@ -297,6 +299,8 @@ cdef void execute_calls(executor_t *self, connection_t *connection, call_t *call
         account_call(self, call, errors)
         if unlikely(watch_slow and call.ticks >= slow_ticks):
             check_slow(self, connection, call)
+        if unlikely(shard.blocked.ready_first != NULL):
+            serve_shard_waiters(shard, now_ms)
 
 
 cdef inline bint single_shard(const call_t *calls, uint32_t count) noexcept nogil:
@@ -496,6 +500,8 @@ cdef void run_batch_message(message_t *message, void *context) noexcept nogil:
         after = cycle_ticks()
         call.ticks = after - before
         before = after
+        if unlikely(shard.blocked.ready_first != NULL):
+            serve_shard_waiters(shard, batch.now_ms)
     message.run = take_in_batch
     proactor_post(&batch.origin.proactor, message)
 
@@ -915,7 +921,7 @@ cdef void process_kept(executor_t *self, connection_t *connection) noexcept nogi
 
 cdef void dispatch_resume(connection_t *connection) noexcept nogil:
     cdef executor_t *self = <executor_t *>connection.thread.context
-    if connection.is_closed:
+    if connection.is_closed or connection.stream.is_closing:
         return
     process_kept(self, connection)
     connection_queue_flush(connection)
@@ -942,6 +948,7 @@ cdef void on_close(connection_t *connection) noexcept nogil:
     # An EXEC in flight needs its watch and may still subscribe: what waits calls connection_gone at its end.
     if connection.is_busy:
         pubsub_leave(connection)
+        blocking_on_close(connection)
     else:
         connection_gone(connection)
 

@@ -105,7 +105,7 @@ cdef void listener_remove(listener_table_t *self, listener_t *listener) noexcept
     else:
         key.last = listener.previous
     listener.key = NULL
-    if key.first == NULL:
+    if key.first == NULL and not key.is_ready:
         forget_key(self, key)
 
 
@@ -114,6 +114,33 @@ cdef void listeners_signal(listened_key_t *key) noexcept nogil:
     while listener != NULL:
         atomic_store(listener.signal, 1)
         listener = listener.next
+
+
+cdef void listeners_mark_ready(listener_table_t *self, listened_key_t *key) noexcept nogil:
+    if key.is_ready:
+        return
+    key.is_ready = True
+    key.next_ready = NULL
+    if self.ready_last != NULL:
+        self.ready_last.next_ready = key
+    else:
+        self.ready_first = key
+    self.ready_last = key
+
+
+cdef listened_key_t *listeners_take_ready(listener_table_t *self) noexcept nogil:
+    cdef listened_key_t *key = self.ready_first
+    if key != NULL:
+        self.ready_first = key.next_ready
+        if self.ready_first == NULL:
+            self.ready_last = NULL
+    return key
+
+
+cdef void listeners_done_ready(listener_table_t *self, listened_key_t *key) noexcept nogil:
+    key.is_ready = False
+    if key.first == NULL:
+        forget_key(self, key)
 
 
 cdef void listeners_visit(listener_table_t *self, uint32_t database, listened_key_visit_t visit,

@@ -82,6 +82,7 @@ cdef struct executor_t:
     uint32_t slow_count
     connection_t *paused         # by CLIENT PAUSE
     uint64_t paused_count
+    uint64_t blocked_count       # clients whose commands wait for a key
     timer_t cron_timer           # every 100 ms: clients, statistics, eviction
     timer_t expire_timer
     timer_t pause_timer

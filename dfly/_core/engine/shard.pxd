@@ -81,6 +81,7 @@ cdef struct shard_t:
     uint32_t access_clock        # seconds & 0xFFFFFF, refreshed by the owner's timer
     uint32_t eviction_cursor
     listener_table_t watched     # WATCH
+    listener_table_t blocked     # commands that wait for a key: see engine/waiter.pxd
     pre_update_hook_t pre_update
     void *pre_update_context
     mutation_hook_t on_mutation      # while notify-keyspace-events is not empty

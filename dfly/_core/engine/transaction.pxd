@@ -48,6 +48,10 @@ cdef void transaction_resume(transaction_t *self) noexcept nogil                
 # Makes it atomic over more shards; before its first step only.
 cdef void transaction_lock_shard(transaction_t *self, uint32_t shard) noexcept nogil
 cdef void transaction_lock_all(transaction_t *self) noexcept nogil
+# Copies its arguments, which else are its batch's: before anything but a step of its own reads them later.
+cdef void transaction_own_arguments(transaction_t *self) noexcept nogil
+# Back to its first step, with no tokens: to be resumed. Its arguments are its own.
+cdef void transaction_restart(transaction_t *self) noexcept nogil
 # Gives the tokens back before the end: what follows is no longer atomic with what was.
 cdef void transaction_release(transaction_t *self) noexcept nogil
 

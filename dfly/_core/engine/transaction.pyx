@@ -16,19 +16,19 @@ from dfly._core.engine.command cimport (COMMAND_GLOBAL, HOP_ALL, HOP_KEYS, HOP_O
 from dfly._core.engine.shard cimport (scope_t, shard_close_books, shard_database, shard_lock, shard_of,
                                       shard_open_books, shard_submit, shard_t, shard_unlock, token_set_t,
                                       tokens_release)
+from dfly._core.engine.waiter cimport serve_waiters
 from dfly._core.loop.mailbox cimport message_run_t, message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
 from dfly._core.net.connection cimport CONNECTION_NO_TOUCH
 from dfly._core.resp.reply cimport reply_deinit, reply_init
 from dfly._core.store.object cimport key_init, key_t, object_free
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, atomic_store, cycle_ticks, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, atomic_store, cycle_ticks, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
 
-cdef void own_arguments(transaction_t *self) noexcept nogil:
-    """Copies the arguments: the batch they lie in ends before the transaction does."""
+cdef void transaction_own_arguments(transaction_t *self) noexcept nogil:
     cdef size_t total = 0
     cdef uint32_t i
     cdef slice_t *copies
@@ -107,7 +107,7 @@ cdef transaction_t *transaction_new(call_t *call, transaction_t *outer, proactor
         call.spec.prepare(self)
     # One without keys may visit other threads between its steps, when the batch is gone.
     if not has_keys and outer == NULL:
-        own_arguments(self)
+        transaction_own_arguments(self)
     return self
 
 
@@ -200,7 +200,7 @@ cdef bint take_tokens(transaction_t *self) noexcept nogil:
         self.grant.on_granted = granted
         if not shard_lock(self.shards[self.lock_shards[self.locked]], &self.grant):
             # `granted` comes through this thread's mailbox, so not before we return to the loop.
-            own_arguments(self)
+            transaction_own_arguments(self)
             return False
         self.locked += 1
     return True
@@ -212,12 +212,32 @@ cdef void granted(message_t *message, void *context) noexcept nogil:
     transaction_resume(self)
 
 
+cdef inline void serve_ready(transaction_t *self) noexcept nogil:
+    """Who waits for keys that it changed comes before everybody else."""
+    cdef uint32_t i
+    for i in range(self.lock_count):
+        if unlikely(self.shards[self.lock_shards[i]].blocked.ready_first != NULL):
+            serve_waiters(self.shards, self.lock_shards, self.lock_count, self.now_ms)
+            return
+
+
+cdef void transaction_restart(transaction_t *self) noexcept nogil:
+    self.stage = 0
+    self.is_inside = False
+    self.is_released = False
+    self.uses_held = False
+    self.held = NULL
+    self.locked = 0
+
+
 cdef void transaction_release(transaction_t *self) noexcept nogil:
     if self.is_inside or self.is_released:
         return
+    serve_ready(self)
     self.is_released = True
     if self.uses_held:
         tokens_release(self.held, self.shards)
+        self.uses_held = False
         self.locked = 0
     while self.locked > 0:
         self.locked -= 1
@@ -228,6 +248,7 @@ cdef void finish_tokens(transaction_t *self) noexcept nogil:
     """At its end: its tokens stay for the next transaction of its batch; the dispatcher gives them back."""
     if self.is_inside or self.is_released:
         return
+    serve_ready(self)
     if self.uses_held:
         self.is_released = True
     elif self.held != NULL and self.held.count == 0 and self.locked > 0:

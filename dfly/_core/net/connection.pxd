@@ -50,6 +50,7 @@ cdef struct connection_t:
     connection_t *next_flush
     bint is_flush_queued
     bint is_busy                 # a batch waits for other threads: input is kept
+    bint is_blocked              # busy, with a command that waits for a key: closes with its peer
     bint is_closed               # the stream is gone; kept only for `references`
     bint is_paused_for_output
     bint is_peer_done            # half-closed: closes once all that arrived is answered
@@ -70,6 +71,7 @@ cdef struct connection_t:
     void *multi                  # engine/multi: the queue, while CONNECTION_MULTI is set
     void *subscriptions          # engine/pubsub: NULL, none
     void *watcher                # engine/watch: NULL, nothing is watched
+    void *waiter                 # engine/blocking: NULL, no command of it waits
     connection_t *next_paused    # CLIENT PAUSE list
     bint is_client_paused
     int64_t created_ms
@@ -108,6 +110,8 @@ cdef void net_thread_init(net_thread_t *self, proactor_t *proactor) noexcept nog
 cdef void net_thread_flush(net_thread_t *self) noexcept nogil                  # the proactor's on_flush
 cdef connection_t *connection_open(net_thread_t *thread, const service_t *service, int fd, uint64_t id, uint32_t flags) noexcept nogil
 cdef void connection_close(connection_t *self) noexcept nogil                  # drops unsent output
+# As connection_close, but what it was answered in this tick is offered to the kernel first.
+cdef void connection_kill(connection_t *self) noexcept nogil
 cdef void connection_close_after_reply(connection_t *self) noexcept nogil
 cdef void connection_keep_input(connection_t *self, const char *data, size_t size) noexcept nogil
 cdef void connection_consume_input(connection_t *self, size_t size) noexcept nogil

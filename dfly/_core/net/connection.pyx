@@ -14,10 +14,10 @@ from libc.string cimport memcpy, memmove, memset
 
 from dfly._core.loop.proactor cimport (proactor_t, stream_close, stream_open, stream_pause_reading,
                                        stream_resume_reading, stream_send, stream_t)
-from dfly._core.net.posix cimport (AF_INET, AF_INET6, IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT,
-                                   TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY, getpeername, getsockname,
-                                   inet_ntop, ntohs, setsockopt, sockaddr, sockaddr_in, sockaddr_in6,
-                                   sockaddr_storage, sockaddr_un, socklen_t)
+from dfly._core.net.posix cimport (AF_INET, AF_INET6, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOL_SOCKET,
+                                   SO_KEEPALIVE, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY,
+                                   getpeername, getsockname, inet_ntop, ntohs, send, setsockopt, sockaddr,
+                                   sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un, socklen_t)
 from dfly._core.resp.parser cimport parser_deinit, parser_init
 from dfly._core.resp.reply cimport reply_init, reply_t
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
@@ -103,7 +103,10 @@ cdef void net_thread_flush(net_thread_t *self) noexcept nogil:
 
 cdef void close_if_finished(connection_t *self) noexcept nogil:
     cdef bint waits = self.is_client_paused or self.is_paused_for_output
-    if ((self.flags & CONNECTION_CLOSE_AFTER_REPLY or self.is_peer_done and not waits)
+    if self.is_blocked and self.is_peer_done:
+        # What it waits for may never come.
+        stream_close(&self.stream, 0)
+    elif ((self.flags & CONNECTION_CLOSE_AFTER_REPLY or self.is_peer_done and not waits)
             and not self.is_busy and self.output.size == 0 and not self.stream.is_sending):
         stream_close(&self.stream, 0)
 
@@ -248,6 +251,14 @@ cdef connection_t *connection_open(net_thread_t *thread, const service_t *servic
 cdef void connection_close(connection_t *self) noexcept nogil:
     if not self.is_closed:
         stream_close(&self.stream, 0)
+
+
+cdef void connection_kill(connection_t *self) noexcept nogil:
+    cdef bint is_open = not self.is_closed and not self.stream.is_closing
+    if is_open and not self.stream.is_sending and self.output.size > 0:
+        # An element that it has popped would be lost without its reply.
+        send(self.stream.fd, self.output.data, self.output.size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    connection_close(self)
 
 
 cdef void connection_close_after_reply(connection_t *self) noexcept nogil:

@@ -28,8 +28,27 @@ cdef extern from "sys/socket.h" nogil:
         char sun_path[108]
     int AF_INET, AF_INET6, AF_UNIX
     int SOL_SOCKET, SO_KEEPALIVE, IPPROTO_TCP, TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+    ssize_t send(int fd, const void *data, size_t size, int flags) noexcept
     int getpeername(int fd, sockaddr *address, socklen_t *size) noexcept
     int getsockname(int fd, sockaddr *address, socklen_t *size) noexcept
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size) noexcept
     const char *inet_ntop(int family, const void *source, char *out, socklen_t size) noexcept
     uint16_t ntohs(uint16_t value) noexcept
+
+cdef extern from "poll.h" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int POLLRDHUP, POLLHUP, POLLERR
+    int poll(pollfd *fds, unsigned long count, int timeout_ms) noexcept
+
+
+cdef inline bint peer_has_hung_up(int fd) noexcept nogil:
+    """Has the other side closed, or ended its sending? Any thread may ask; a closed descriptor has not."""
+    cdef pollfd waiting
+    waiting.fd = fd
+    waiting.events = <short>POLLRDHUP
+    waiting.revents = 0
+    return poll(&waiting, 1, 0) > 0 and waiting.revents & (POLLRDHUP | POLLHUP | POLLERR) != 0
