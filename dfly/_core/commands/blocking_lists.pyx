@@ -249,6 +249,5 @@ def register():
     rows[2].get_keys = blmpop_keys
     rows[3] = transaction_row("blmove", 6, move, acl, 1, 2, 1, keys, blmove_step)
     rows[4] = transaction_row("brpoplpush", 4, move, acl, 1, 2, 1, keys, brpoplpush_step)
-    rows[5] = transaction_row("wait", 3, COMMAND_NOSCRIPT, ACL_CONNECTION | ACL_BLOCKING, 0, 0, 0, 0,
-                              wait_step)
+    rows[5] = transaction_row("wait", 3, COMMAND_NOSCRIPT, ACL_CONNECTION, 0, 0, 0, 0, wait_step)
     register_commands(rows, ROW_COUNT)

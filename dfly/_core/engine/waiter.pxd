@@ -83,7 +83,7 @@ cdef void serve_waiters(shard_t **shards, const uint32_t *indexes, uint32_t coun
                         int64_t now_ms) noexcept nogil
 # The same for one shard with its books open.
 cdef void serve_shard_waiters(shard_t *shard, int64_t now_ms) noexcept nogil
-cdef bint waiter_claim(waiter_t *self, waiter_state_t state) noexcept nogil       # from WAITING; False: too late
+cdef bint waiter_claim(waiter_t *self, waiter_state_t state) noexcept nogil   # from WAITING; False: too late
 cdef void waiter_release(waiter_t *self) noexcept nogil
 # Takes an entry off its shard's table, under the token.
 cdef void waiter_forget(waiting_key_t *entry, shard_t *shard) noexcept nogil
