@@ -102,7 +102,10 @@ POP_RULES.undo = put_back_step
 
 
 cdef int pop_or_wait(transaction_t *tx, uint64_t count, bint front, int64_t timeout_ms) noexcept nogil:
-    cdef int result = list_pop_first_step(tx, count, front)
+    cdef int result
+    if tx.stage == 0 and blocking_is_over(tx):
+        return TRANSACTION_DONE
+    result = list_pop_first_step(tx, count, front)
     if result != TRANSACTION_DONE or tx.reply.size != 0:
         return result
     return blocking_wait(tx, tx.key_count, NO_SHARD, timeout_ms, &POP_RULES)

@@ -21,7 +21,7 @@ from dfly._core.net.connection cimport connection_t
 # other_shard: needed besides that of the key, or NO_SHARD. timeout_ms 0: for ever.
 cdef int blocking_wait(transaction_t *tx, uint32_t key_count, uint32_t other_shard, int64_t timeout_ms,
                        const waiting_rules_t *rules) noexcept nogil
-# Its connection has gone while it waited: the step of one that was woken must not take anything.
+# Its connection has gone while it waited, for a key or for tokens: it must not take anything.
 cdef bint blocking_is_over(const transaction_t *tx) noexcept nogil
 cdef void blocking_on_close(connection_t *connection) noexcept nogil
 # CLIENT UNBLOCK; False: it does not wait.

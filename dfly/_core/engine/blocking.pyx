@@ -138,7 +138,7 @@ cdef bint blocking_unblock(connection_t *connection, bint with_error) noexcept n
 
 
 cdef bint blocking_is_over(const transaction_t *tx) noexcept nogil:
-    return waiter_of(tx.connection) != NULL and tx.outer == NULL and is_gone(tx.connection)
+    return tx.outer == NULL and is_gone(tx.connection)
 
 
 # ---- How it begins -----------------------------------------------------------------------------
