@@ -11,7 +11,7 @@ from .history import Transaction, Violation, check
 from .wire import encode
 
 KEYS = [f"list{i}" for i in range(5)]
-SECONDS = float(os.environ.get("DFLY_SERIAL_SECONDS", "3"))
+SECONDS = float(os.environ.get("SERIAL_SECONDS", "3"))
 
 
 def append(key, value):
