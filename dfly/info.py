@@ -104,7 +104,7 @@ class Info:
             "connected_clients": stats["connected_clients"], "cluster_connections": 0,
             "maxclients": self.settings["maxclients"], "client_recent_max_input_buffer": stats["input_buffer_peak"],
             "client_recent_max_output_buffer": stats["output_buffer_peak"],
-            "blocked_clients": stats["blocked_clients"], "tracking_clients": 0,
+            "blocked_clients": stats["blocked_clients"], "tracking_clients": stats["tracking_clients"],
             "clients_in_timeout_table": 0, "timeout_disconnects": stats["timeout_closes"],
         }
 
@@ -184,9 +184,10 @@ class Info:
             "latest_fork_usec", "total_forks",
             "migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses",
             "active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time",
-            "current_active_defrag_time", "tracking_total_keys", "tracking_total_items", "tracking_total_prefixes",
-            "unexpected_error_replies"), 0))
+            "current_active_defrag_time", "unexpected_error_replies"), 0))
         fields.update({
+            "tracking_total_keys": stats["tracking_keys"], "tracking_total_items": stats["tracking_items"],
+            "tracking_total_prefixes": stats["tracking_prefixes"],
             "pubsub_channels": stats["pubsub_channels"], "pubsub_patterns": stats["pubsub_patterns"],
             "pubsubshard_channels": stats["pubsubshard_channels"],
             "total_error_replies": stats["errors"], "dump_payload_sanitizations": 0,

@@ -226,6 +226,8 @@ SETTINGS = [
     number("lfu-log-factor", 10, "how slowly LFU counters grow"),
     number("lfu-decay-time", 1, "minutes after which LFU counters shrink"),
     Setting("notify-keyspace-events", "notify", 0, "classes of keyspace events"),
+    number("tracking-table-max-keys", 1000000, "keys that CLIENT TRACKING remembers; 0 is no limit",
+           high=2**63 - 1),
     number("hz", 10, "kept for compatibility; timers follow what is due", low=0, high=500),
     Setting("dynamic-hz", "bool", True, "kept for compatibility"),
     Setting("active-expire", "bool", True, "expire keys on time, not only when they are read", hidden=True),

@@ -40,6 +40,7 @@ from dfly._core.engine.pubsub cimport (TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD
 from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, command_stats_t, executor_t, server_t
 from dfly._core.engine.settings cimport password_t, settings_t
 from dfly._core.engine.shard cimport database_t, shard_new, shard_t
+from dfly._core.engine.tracking cimport tracking_clients, tracking_flush, tracking_init
 from dfly._core.engine.transaction cimport transaction_complete
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
 from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_options_t, proactor_post,
@@ -69,6 +70,9 @@ STOP_LISTENING_S = 1.0           # how long stop_listening waits for the accepti
 
 
 cdef void flush_hook(proactor_t *proactor) noexcept nogil:
+    cdef executor_t *executor = <executor_t *>(<net_thread_t *>proactor.context).context
+    if executor != NULL:
+        tracking_flush(executor)
     net_thread_flush(<net_thread_t *>proactor.context)
 
 
@@ -95,7 +99,7 @@ cdef class ControlRequest:
         self.args = [transaction.argv[i].data[:transaction.argv[i].size] for i in range(transaction.argc)]
         self.resp = connection.resp
         self.client = {
-            "id": connection.id, "db": transaction.database_index, "flags": connection.flags,
+            "id": connection.id, "db": transaction.caller.database_index, "flags": connection.flags,
             "addr": connection.peer_address.decode("ascii", "replace"),
             "laddr": connection.local_address.decode("ascii", "replace"),
             "name": connection.name.decode("utf-8", "replace") if connection.name != NULL else "",
@@ -156,6 +160,7 @@ cdef class Server:
             self.server.proactors[i] = &self.server.executors[i].proactor
             dispatch_init(self.server.executors[i])
         pubsub_init(self.server)
+        tracking_init(self.server)
 
     cdef void _set_defaults(self):
         """Redis' defaults, so that a bare Server works in tests."""
@@ -170,6 +175,7 @@ cdef class Server:
         self.server.settings.slowlog_log_slower_than_us = 10000
         self.server.settings.slowlog_max_len = 128
         self.server.settings.latency_tracking = 1
+        self.server.settings.tracking_table_max_keys = 1000000
         self.server.settings.active_expire_enabled = 1
         self.server.settings.list_max_listpack_size = -2
         self.server.settings.output_limits[2].hard_bytes = 32 * 1024 * 1024
@@ -216,6 +222,8 @@ cdef class Server:
             self.server.settings.latency_tracking = bool(value)
         elif name == "notify-keyspace-events":
             self.server.settings.notify_keyspace_events = value
+        elif name == "tracking-table-max-keys":
+            self.server.settings.tracking_table_max_keys = value
         elif name == "active-expire":
             self.server.settings.active_expire_enabled = bool(value)
         elif name == "list-max-listpack-size":
@@ -449,7 +457,9 @@ cdef class Server:
             "expired_keys", "evicted_keys", "oom_rejections", "mutations", "borrowed", "inbox_messages",
             "lazyfreed_objects", "connections_received", "net_input_bytes", "net_output_bytes", "ticks", "sleeps",
             "wakeups_sent", "wakeups_received", "completions", "messages", "receive_buffer_shortages",
-            "submission_overflows", "lazyfree_pending_objects", "expire_cap_reached", "blocked_clients"), 0)
+            "submission_overflows", "lazyfree_pending_objects", "expire_cap_reached", "blocked_clients",
+            "tracking_clients", "tracking_keys", "tracking_items"), 0)
+        total["tracking_prefixes"] = self.server.shards[0].tracked.prefix_count
         total["pubsub_channels"] = pubsub_topics(self.server, TOPIC_CHANNEL)
         total["pubsub_patterns"] = pubsub_topics(self.server, TOPIC_PATTERN)
         total["pubsubshard_channels"] = pubsub_topics(self.server, TOPIC_SHARD_CHANNEL)
@@ -477,6 +487,8 @@ cdef class Server:
                 ("lazyfree_pending_objects", shard.reclaim_pending),
                 ("expire_cap_reached", shard.stats.expire_cap_reached),
                 ("blocked_clients", executor.paused_count + executor.blocked_count),
+                ("tracking_clients", tracking_clients(executor)), ("tracking_keys", shard.tracked.count),
+                ("tracking_items", shard.tracked.items),
                 ("connections_received", executor.net.connections_received),
                 ("net_input_bytes", executor.net.net_input_bytes),
                 ("net_output_bytes", executor.net.net_output_bytes),

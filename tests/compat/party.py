@@ -19,8 +19,9 @@ class Party:
             client.close()
 
     def step(self, name, *command):
-        """Sends one command; returns {client: the messages it received, each as raw bytes}."""
-        self.clients[name].send(encode(*command))
+        """Sends one command, or several given as tuples; {client: the messages it received, as raw bytes}."""
+        commands = command if isinstance(command[0], tuple) else [command]
+        self.clients[name].send(b"".join(encode(*each) for each in commands))
         received = {each: [] for each in self.clients}
         # What was published before the first PING was answered has arrived before the second one is.
         self.settle(name, received)

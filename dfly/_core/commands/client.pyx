@@ -10,6 +10,8 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, strlen
 
+from dfly._core.commands.tracking cimport (client_caching, client_getredir, client_tracking,
+                                           client_trackinginfo, redirect_of)
 from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ADMIN,
                                         COMMAND_LOADING, COMMAND_NOSCRIPT, COMMAND_STALE, TRANSACTION_DONE,
                                         call_t, command_spec_t, connection_row, container_row,
@@ -21,6 +23,8 @@ from dfly._core.engine.multi cimport multi_t
 from dfly._core.engine.pubsub cimport TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD_CHANNEL, pubsub_count
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, PAUSE_WRITE, executor_of, executor_t,
                                              server_t)
+from dfly._core.engine.tracking cimport client_tracking_t
+from dfly._core.engine.tracking_table cimport TRACKING_BCAST, TRACKING_ON
 from dfly._core.engine.transaction cimport hop_on_threads
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_MONITOR, CONNECTION_MULTI,
@@ -140,6 +144,7 @@ cdef void client_id(call_t *call) noexcept nogil:
 # ---- INFO and LIST ---------------------------------------------------------------------------
 
 cdef int format_flags(const connection_t *connection, char *out) noexcept nogil:
+    cdef const client_tracking_t *tracking = <const client_tracking_t *>connection.tracking
     cdef int size = 0
     if connection.flags & CONNECTION_MONITOR:
         out[size] = c'O'
@@ -153,6 +158,15 @@ cdef int format_flags(const connection_t *connection, char *out) noexcept nogil:
     if connection.is_blocked or connection.is_client_paused:
         out[size] = c'b'
         size += 1
+    if tracking != NULL and tracking.tracker.mode & TRACKING_ON:
+        out[size] = c't'
+        size += 1
+        if tracking.is_redirect_broken:
+            out[size] = c'R'
+            size += 1
+        if tracking.tracker.mode & TRACKING_BCAST:
+            out[size] = c'B'
+            size += 1
     if connection.flags & CONNECTION_CLOSE_AFTER_REPLY:
         out[size] = c'c'
         size += 1
@@ -193,7 +207,7 @@ cdef int format_client(connection_t *connection, const char *command, char *line
         line, LINE_MAX,
         "id=%llu addr=%s laddr=%s fd=%d name=%.128s age=%lld idle=%lld flags=%s db=%u sub=%u psub=%u ssub=%u "
         "multi=%d qbuf=%llu qbuf-free=%llu argv-mem=%llu multi-mem=%llu rbs=%llu rbp=%llu obl=%llu oll=%d "
-        "omem=%llu tot-mem=%llu events=%s cmd=%s user=default redir=-1 resp=%d lib-name=%.64s lib-ver=%.64s",
+        "omem=%llu tot-mem=%llu events=%s cmd=%s user=default redir=%lld resp=%d lib-name=%.64s lib-ver=%.64s",
         <unsigned long long>connection.id, connection.peer_address, connection.local_address,
         connection.stream.fd, text_or_empty(connection.name),
         <long long>((now_ms - connection.created_ms) // 1000),
@@ -208,7 +222,7 @@ cdef int format_client(connection_t *connection, const char *command, char *line
         <unsigned long long>connection.output.capacity, <unsigned long long>connection.output.capacity,
         <unsigned long long>0, <int>(1 if output > 0 else 0), <unsigned long long>output,
         <unsigned long long>connection_memory(connection),
-        events, command, connection.resp,
+        events, command, <long long>redirect_of(connection), connection.resp,
         text_or_empty(connection.library_name),
         text_or_empty(connection.library_version))
     return size if size < LINE_MAX else LINE_MAX - 1
@@ -557,33 +571,6 @@ cdef void client_reply(call_t *call) noexcept nogil:
         reply_syntax_error(call.reply)
 
 
-cdef void client_getredir(call_t *call) noexcept nogil:
-    reply_int(call.reply, -1)
-
-
-cdef void client_trackinginfo(call_t *call) noexcept nogil:
-    reply_map(call.reply, 3)
-    reply_bulk_text(call.reply, "flags")
-    reply_set(call.reply, 1)
-    reply_bulk_text(call.reply, "off")
-    reply_bulk_text(call.reply, "redirect")
-    reply_int(call.reply, -1)
-    reply_bulk_text(call.reply, "prefixes")
-    reply_array(call.reply, 0)
-
-
-cdef void client_tracking(call_t *call) noexcept nogil:
-    if slice_equals(call.argv[2], "off"):
-        reply_ok(call.reply)
-    else:
-        reply_error(call.reply, "ERR CLIENT TRACKING is not supported yet")
-
-
-cdef void client_caching(call_t *call) noexcept nogil:
-    reply_error(call.reply, "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN "
-                            "or OPTOUT mode enabled")
-
-
 # ---- PAUSE -------------------------------------------------------------------------------------
 
 cdef void client_pause(call_t *call) noexcept nogil:
@@ -726,7 +713,7 @@ cdef command_spec_t client_row():
     ROWS[11] = connection_row("client|reply", 3, COMMON, ACL_CONNECTION, client_reply)
     ROWS[12] = connection_row("client|setinfo", 4, COMMON, ACL_CONNECTION, client_setinfo)
     ROWS[13] = connection_row("client|setname", 3, COMMON, ACL_CONNECTION, client_setname)
-    ROWS[14] = connection_row("client|tracking", -3, COMMON, ACL_CONNECTION, client_tracking)
+    ROWS[14] = transaction_row("client|tracking", -3, COMMON, ACL_CONNECTION, 0, 0, 0, 0, client_tracking)
     ROWS[15] = connection_row("client|trackinginfo", 2, COMMON, ACL_CONNECTION, client_trackinginfo)
     ROWS[16] = transaction_row("client|unblock", -3, admin, dangerous, 0, 0, 0, 0, client_unblock)
     ROWS[17] = transaction_row("client|unpause", 2, admin, dangerous, 0, 0, 0, 0, client_unpause)

@@ -18,6 +18,7 @@ from dfly._core.engine.multi cimport multi_discard
 from dfly._core.engine.pubsub cimport pubsub_leave
 from dfly._core.engine.server_state cimport executor_of, server_t
 from dfly._core.engine.settings cimport password_t
+from dfly._core.engine.tracking cimport tracking_stop
 from dfly._core.engine.watch cimport unwatch_all
 from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_MONITOR, CONNECTION_NO_EVICT,
                                         CONNECTION_NO_TOUCH, CONNECTION_PUBSUB, CONNECTION_REPLY_OFF,
@@ -200,6 +201,7 @@ cdef void reset_command(call_t *call) noexcept nogil:
     multi_discard(connection)
     pubsub_leave(connection)
     unwatch_all(connection, server.shards)
+    tracking_stop(connection)
     connection.database_index = 0
     connection.resp = 2
     call.reply.resp = 2

@@ -16,7 +16,9 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, 
                                          flush_database, get_deadline, insert_key, notify, set_deadline,
                                          swap_databases, take_value, update_end)
 from dfly._core.engine.expiry cimport reclaim_step
+from dfly._core.engine.server_state cimport executor_of
 from dfly._core.engine.shard cimport scope_t, shard_database, shard_t
+from dfly._core.engine.tracking cimport tracking_flushed
 from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_release,
                                             transaction_scope)
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error, reply_int,
@@ -205,7 +207,7 @@ cdef bint same_key(const transaction_t *tx) noexcept nogil:
 cdef int rename_generic(transaction_t *tx, bint only_if_absent) noexcept nogil:
     if tx.stage == 0:
         tx.stage = 1
-        tx.numbers[TARGET_DATABASE] = tx.database_index
+        tx.numbers[TARGET_DATABASE] = tx.caller.database_index
         return hop_on_keys(tx, look_hop)
     if tx.stage == 1:
         if not tx.results[0].flag:
@@ -244,7 +246,7 @@ cdef int renamenx_step(transaction_t *tx) noexcept nogil:
 cdef bint parse_copy(transaction_t *tx) noexcept nogil:
     cdef uint32_t i = 3
     cdef int64_t index = 0
-    tx.numbers[TARGET_DATABASE] = tx.database_index
+    tx.numbers[TARGET_DATABASE] = tx.caller.database_index
     while i < tx.argc:
         if slice_equals(tx.argv[i], "replace"):
             tx.numbers[REPLACE] = 1
@@ -262,7 +264,7 @@ cdef bint parse_copy(transaction_t *tx) noexcept nogil:
             reply_syntax_error(&tx.reply)
             return False
         i += 1
-    if tx.numbers[TARGET_DATABASE] == tx.database_index and same_key(tx):
+    if tx.numbers[TARGET_DATABASE] == tx.caller.database_index and same_key(tx):
         reply_error(&tx.reply, "ERR source and destination objects are the same")
         return False
     return True
@@ -587,21 +589,24 @@ cdef int flush_generic(transaction_t *tx, int64_t which) noexcept nogil:
         tx.numbers[IN_BACKGROUND] = tx.argc == 2 and slice_equals(tx.argv[1], "async")
         tx.stage = 1
         return hop_on_all_shards(tx, flush_hop)
-    if tx.stage == 1 and not tx.numbers[IN_BACKGROUND]:
+    if tx.stage == 1:
+        tracking_flushed(executor_of(tx.connection).server)
+        tx.stage = 2
+    if tx.stage == 2 and not tx.numbers[IN_BACKGROUND]:
         # All is empty, at one point in time; giving the memory back need not keep anybody waiting.
         transaction_release(tx)
-        tx.stage = 2
+        tx.stage = 3
         tx.numbers[RECLAIMING] = 0
         return hop_on_all_shards(tx, reclaim_hop)
-    if tx.stage == 2 and tx.numbers[RECLAIMING] > 0:
-        tx.stage = 1
+    if tx.stage == 3 and tx.numbers[RECLAIMING] > 0:
+        tx.stage = 2
         return TRANSACTION_YIELD
     reply_ok(&tx.reply)
     return TRANSACTION_DONE
 
 
 cdef int flushdb_step(transaction_t *tx) noexcept nogil:
-    return flush_generic(tx, tx.database_index)
+    return flush_generic(tx, tx.caller.database_index)
 
 
 cdef int flushall_step(transaction_t *tx) noexcept nogil:

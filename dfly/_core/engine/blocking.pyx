@@ -167,7 +167,7 @@ cdef waiter_t *new_waiter(transaction_t *tx, uint32_t key_count) noexcept nogil:
     self.on_served = on_served
     self.on_woken = on_woken
     self.fd = tx.connection.stream.fd
-    self.database_index = tx.database_index
+    self.database_index = tx.caller.database_index
     self.active_ticks = cycle_ticks() - tx.started_ticks
     self.timer.fire = on_timeout
     self.timer.context = self
@@ -206,6 +206,6 @@ cdef int blocking_wait(transaction_t *tx, uint32_t key_count, uint32_t other_sha
         entry.waiter = self
         entry.shard = tx.key_shards[i]
         entry.listener.owner = entry
-        listener_add(&tx.shards[entry.shard].blocked, tx.database_index, &tx.keys[i], &entry.listener)
+        listener_add(&tx.shards[entry.shard].blocked, tx.caller.database_index, &tx.keys[i], &entry.listener)
     transaction_release(tx)
     return TRANSACTION_WAIT

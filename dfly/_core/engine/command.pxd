@@ -19,7 +19,7 @@ Kinds say where a handler runs:
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from dfly._core.engine.shard cimport grant_t, scope_t, shard_t, token_set_t
+from dfly._core.engine.shard cimport caller_t, grant_t, scope_t, shard_t, token_set_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport connection_t
@@ -201,9 +201,8 @@ cdef struct transaction_t:
     bint is_inside               # a command of an EXEC, which holds its tokens for it
     bint is_released             # gave its tokens back before its end
     grant_t grant                # the token it waits for
-    uint32_t database_index
+    caller_t caller
     int64_t now_ms
-    bint keep_access
     int stage
     transaction_step_t step
     hop_t hop

@@ -15,6 +15,7 @@ from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, liste
                                           listeners_visit)
 from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_database, shard_t,
                                       policy_tracks_access)
+from dfly._core.engine.tracking_table cimport tracking_table_clear, tracking_table_invalidate
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_enable_access_tracking, dash_erase,
                                     dash_find, dash_init, dash_insert, dash_ref_t, dash_set_deadline, dash_t)
 from dfly._core.store.object cimport key_t, object_block_count, object_free, object_is_string, object_t
@@ -34,7 +35,7 @@ cdef inline void announce(scope_t *scope, const key_t *key, int event_class, con
 
 
 cdef void signal_listeners(scope_t *scope, const key_t *key) noexcept nogil:
-    """WATCH fails; who waits for the key is looked at when the command has ended."""
+    """WATCH fails, caches forget; who waits for the key is looked at when the command has ended."""
     cdef shard_t *shard = scope.shard
     cdef listened_key_t *found = listeners_of(&shard.watched, scope.database.index, key)
     if found != NULL:
@@ -42,10 +43,13 @@ cdef void signal_listeners(scope_t *scope, const key_t *key) noexcept nogil:
     found = listeners_of(&shard.blocked, scope.database.index, key)
     if found != NULL:
         listeners_mark_ready(&shard.blocked, found)
+    tracking_table_invalidate(&shard.tracked, key, scope.client_id)
 
 
 cdef inline void count_mutation(scope_t *scope, const key_t *key) noexcept nogil:
-    if unlikely((scope.shard.watched.count | scope.shard.blocked.count) != 0):
+    cdef shard_t *shard = scope.shard
+    if unlikely((shard.watched.count | shard.blocked.count | shard.tracked.count
+                 | shard.tracked.prefix_count) != 0):
         signal_listeners(scope, key)
     scope.shard.version += 1
     scope.shard.stats.mutations += 1
@@ -176,6 +180,7 @@ cdef void mark_ready(listened_key_t *listened, void *context) noexcept nogil:
 cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     cdef database_t *database = shard.databases[index]
     cdef reclaim_t *dropped
+    tracking_table_clear(&shard.tracked)
     if database == NULL:
         return
     listeners_visit(&shard.watched, index, signal_if_exists, &database.table)

@@ -40,16 +40,18 @@ from dfly._core.engine.multi cimport multi_abort, multi_discard, multi_queue, mu
 from dfly._core.engine.pubsub cimport pubsub_leave
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, control_submit,
                                              executor_t, monitor_feed, server_t, slowlog_add)
-from dfly._core.engine.shard cimport (shard_database, shard_of, shard_release, shard_submit, shard_t,
-                                      shard_try_acquire, tokens_release)
+from dfly._core.engine.shard cimport (caller_t, shard_database, shard_of, shard_release, shard_submit,
+                                      shard_t, shard_try_acquire, tokens_release)
+from dfly._core.engine.tracking cimport (caller_of, tracking_catch_up, tracking_command_done,
+                                         tracking_is_caching, tracking_leave)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run
 from dfly._core.engine.waiter cimport serve_shard_waiters
 from dfly._core.engine.watch cimport unwatch_all
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
 from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLOSE_AFTER_REPLY,
-                                        CONNECTION_MONITOR, CONNECTION_MULTI, CONNECTION_NO_TOUCH,
-                                        CONNECTION_PUBSUB, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
+                                        CONNECTION_MONITOR, CONNECTION_MULTI, CONNECTION_PUBSUB,
+                                        CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
                                         CONNECTION_REPLY_SKIP_NEXT, connection_close,
                                         connection_close_after_reply, connection_consume_input,
                                         connection_keep_input, connection_output_bytes,
@@ -84,6 +86,7 @@ cdef struct batch_message_t:
     uint32_t *slots              # the position of each call in the run
     uint32_t count
     int64_t now_ms               # the origin's clock when it was sent
+    caller_t caller              # its tracker lives: the run holds the connection
     reply_t reply
     batch_message_t *next
 
@@ -271,9 +274,8 @@ cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, u
 cdef void execute_calls(executor_t *self, connection_t *connection, call_t *calls, uint32_t count,
                         shard_t *shard, reply_t *reply) noexcept nogil:
     """Executes the run's calls for one shard whose token this thread holds; notes where each reply lies."""
-    cdef uint32_t database_index = connection.database_index
     cdef int64_t now_ms = self.proactor.now_ms
-    cdef bint keep_access = (connection.flags & CONNECTION_NO_TOUCH) != 0
+    cdef caller_t caller
     cdef bint watch_slow = self.server.settings.slowlog_log_slower_than_us >= 0
     cdef uint64_t slow_ticks = 0
     cdef uint64_t errors
@@ -283,7 +285,8 @@ cdef void execute_calls(executor_t *self, connection_t *connection, call_t *call
     cdef call_t *call
     if watch_slow:
         slow_ticks = <uint64_t>(<double>self.server.settings.slowlog_log_slower_than_us * ticks_per_us())
-    prefetch_calls(calls, count, shard, database_index)
+    caller_of(connection, &caller)
+    prefetch_calls(calls, count, shard, caller.database_index)
     before = cycle_ticks()
     for i in range(count):
         call = &calls[i]
@@ -291,7 +294,7 @@ cdef void execute_calls(executor_t *self, connection_t *connection, call_t *call
             continue
         errors = reply.error_count
         call.reply_offset = reply.size
-        run_on_shard(call, shard, database_index, now_ms, keep_access, reply)
+        run_on_shard(call, shard, &caller, now_ms, reply)
         call.reply_size = reply.size - call.reply_offset
         after = cycle_ticks()
         call.ticks = after - before
@@ -421,6 +424,7 @@ cdef uint32_t send_marked(executor_t *self, pending_run_t *run, connection_t *co
     batch.run = run
     batch.origin = self
     batch.now_ms = self.proactor.now_ms
+    caller_of(connection, &batch.caller)
     batch.slots = <uint32_t *>net_alloc(packed * sizeof(uint32_t))
     batch.calls = <call_t *>net_alloc(packed * sizeof(call_t) + arguments * sizeof(slice_t) + bytes_)
     argv = <slice_t *>(batch.calls + packed)
@@ -462,9 +466,6 @@ cdef char *copy_call(call_t *out, const call_t *call, slice_t *argv, char *text)
         argv[i].size = call.argv[i].size
         text += call.argv[i].size
     out.key.data = argv[call.spec.first_key].data
-    # What the executing thread needs of the connection travels in the scope.
-    out.scope.keep_access = (call.connection.flags & CONNECTION_NO_TOUCH) != 0
-    out.reply_offset = call.connection.database_index
     return text
 
 
@@ -491,10 +492,8 @@ cdef void run_batch_message(message_t *message, void *context) noexcept nogil:
     for i in range(batch.count):
         call = &batch.calls[i]
         errors = batch.reply.error_count
-        call.input_end = batch.reply.size
-        run_on_shard(call, shard, <uint32_t>call.reply_offset, batch.now_ms,
-                     call.scope.keep_access, &batch.reply)
-        call.reply_offset = call.input_end
+        call.reply_offset = batch.reply.size
+        run_on_shard(call, shard, &batch.caller, batch.now_ms, &batch.reply)
         call.reply_size = batch.reply.size - call.reply_offset
         call.refusal = batch.reply.error_count != errors
         after = cycle_ticks()
@@ -730,9 +729,11 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
                         uint32_t count) noexcept nogil:
     cdef uint32_t i = 0
     cdef uint32_t end
+    cdef bint waits
     cdef call_t *call
     while i < count:
         call = &calls[i]
+        waits = False
         if unlikely(connection.flags & CONNECTION_CLOSE_AFTER_REPLY != 0):
             return count
         if unlikely(connection.flags & CONNECTION_PUBSUB != 0) and refuse_subscribed(self, connection, call):
@@ -746,21 +747,24 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
             continue
         end = i + 1
         if likely(call.refusal == REFUSAL_NONE and call.kind == KIND_KEY):
-            if likely(self.server.pause_mode == PAUSE_OFF and connection.flags & REPLY_SILENT == 0):
+            if likely(self.server.pause_mode == PAUSE_OFF and connection.flags & REPLY_SILENT == 0
+                      and not tracking_is_caching(connection)):
                 while end < count and calls[end].refusal == REFUSAL_NONE and calls[end].kind == KIND_KEY:
                     end += 1
             if unlikely(self.held.count != 0):
                 tokens_release(&self.held, self.server.shards)
-            if not run_keys(self, connection, call, end - i):
-                return end
+            waits = not run_keys(self, connection, call, end - i)
         elif call.refusal != REFUSAL_NONE:
             refuse(self, connection, call, &connection.output)
         elif call.spec.kind == KIND_CONNECTION:
             run_connection_command(self, connection, call)
-            if unlikely(connection.flags & REPLY_SILENT != 0):
-                # CLIENT REPLY: what follows is executed by run_silenced.
-                return end
-        elif not start_transaction(self, connection, call):
+            # CLIENT REPLY: what follows is executed by run_silenced.
+            waits = unlikely(connection.flags & REPLY_SILENT != 0)
+        else:
+            waits = not start_transaction(self, connection, call)
+        if unlikely(connection.tracking != NULL):
+            tracking_command_done(connection, call.spec)
+        if waits:
             return end
         i = end
     return count
@@ -923,6 +927,8 @@ cdef void dispatch_resume(connection_t *connection) noexcept nogil:
     cdef executor_t *self = <executor_t *>connection.thread.context
     if connection.is_closed or connection.stream.is_closing:
         return
+    if unlikely(connection.tracking != NULL):
+        tracking_catch_up(connection)
     process_kept(self, connection)
     connection_queue_flush(connection)
 
@@ -938,6 +944,7 @@ cdef void connection_gone(connection_t *connection) noexcept nogil:
     cdef server_t *server = (<executor_t *>connection.thread.context).server
     connection_left(connection)
     pubsub_leave(connection)
+    tracking_leave(connection)
     if connection.flags & CONNECTION_MONITOR:
         connection.flags &= ~<uint32_t>CONNECTION_MONITOR
         atomic_sub(&server.monitor_count, 1)

@@ -5,13 +5,14 @@ Inline, since the dispatcher does this for every command.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.engine.command cimport COMMAND_DENYOOM, COMMAND_FAST, call_t, command_spec_t
+from dfly._core.engine.command cimport COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY, call_t, command_spec_t
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.latency cimport (LATENCY_COMMAND, LATENCY_FAST_COMMAND, latency_add, latency_is_event,
                                         latency_record)
 from dfly._core.engine.server_state cimport command_stats_t, executor_t
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.engine.shard cimport shard_database, shard_t
+from dfly._core.engine.shard cimport caller_t, shard_database, shard_t
+from dfly._core.engine.tracking cimport tracking_remember
 from dfly._core.net.connection cimport connection_t
 from dfly._core.resp.reply cimport reply_error, reply_t
 from dfly._core.sys.base cimport likely, unlikely
@@ -52,12 +53,13 @@ cdef inline void account_latency(executor_t *self, command_stats_t *stats, const
 
 
 # One single-key command under the shard's token.
-cdef inline void run_on_shard(call_t *call, shard_t *shard, uint32_t database_index, int64_t now_ms,
-                              bint keep_access, reply_t *reply) noexcept nogil:
+cdef inline void run_on_shard(call_t *call, shard_t *shard, const caller_t *caller, int64_t now_ms,
+                              reply_t *reply) noexcept nogil:
     call.scope.shard = shard
-    call.scope.database = shard_database(shard, database_index)
+    call.scope.database = shard_database(shard, caller.database_index)
     call.scope.now_ms = now_ms
-    call.scope.keep_access = keep_access
+    call.scope.client_id = caller.client_id
+    call.scope.keep_access = caller.keep_access
     call.reply = reply
     if unlikely(shard.settings.maxmemory != 0) and call.spec.flags & COMMAND_DENYOOM:
         if not make_room(&call.scope):
@@ -65,6 +67,8 @@ cdef inline void run_on_shard(call_t *call, shard_t *shard, uint32_t database_in
             reply_error(reply, OUT_OF_MEMORY)
             return
     call.spec.handler(call)
+    if unlikely(caller.tracker != NULL) and call.spec.flags & COMMAND_READONLY:
+        tracking_remember(shard, &call.key, caller.tracker)
 
 
 # Into the slow log if it took longer than slowlog-log-slower-than (call.ticks).

@@ -47,6 +47,7 @@ cdef uint64_t expire_due(shard_t *shard, int64_t now_ms, uint64_t budget) noexce
     cdef uint32_t i
     scope.shard = shard
     scope.now_ms = now_ms
+    scope.client_id = 0
     scope.keep_access = True
     for i in range(shard.settings.databases):
         scope.database = shard.databases[i]

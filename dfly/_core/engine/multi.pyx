@@ -8,11 +8,12 @@ from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_GLOBAL, COMMAND_N
                                         TRANSACTION_WAIT, call_t, command_key_positions)
 from dfly._core.engine.execute cimport account_call, check_slow, run_on_shard
 from dfly._core.engine.server_state cimport control_submit, executor_of, executor_t, monitor_feed
-from dfly._core.engine.shard cimport shard_close_books, shard_of, shard_open_books, shard_t
+from dfly._core.engine.shard cimport caller_t, shard_close_books, shard_of, shard_open_books, shard_t
+from dfly._core.engine.tracking cimport caller_of, tracking_command_done
 from dfly._core.engine.transaction cimport (transaction_free, transaction_lock_all, transaction_lock_shard,
                                             transaction_new, transaction_resume, transaction_run)
 from dfly._core.engine.watch cimport unwatch_all, watch_failed, watch_shards
-from dfly._core.net.connection cimport CONNECTION_MULTI, CONNECTION_NO_TOUCH
+from dfly._core.net.connection cimport CONNECTION_MULTI
 from dfly._core.resp.reply cimport reply_array, reply_error, reply_null_array, reply_raw
 from dfly._core.store.object cimport key_init, key_t
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
@@ -151,6 +152,7 @@ cdef bint run_inside(transaction_t *tx, call_t *call) noexcept nogil:
     cdef uint64_t errors = tx.reply.error_count
     cdef uint64_t before = cycle_ticks()
     cdef shard_t *shard
+    cdef caller_t caller
     cdef transaction_t *inside
     call.connection = connection
     if call.kind == KIND_KEY or call.kind == KIND_CONNECTION:
@@ -159,8 +161,8 @@ cdef bint run_inside(transaction_t *tx, call_t *call) noexcept nogil:
         if call.kind == KIND_KEY:
             shard = tx.shards[call.shard_index]
             shard_open_books(shard)
-            run_on_shard(call, shard, connection.database_index, tx.now_ms,
-                         connection.flags & CONNECTION_NO_TOUCH != 0, &tx.reply)
+            caller_of(connection, &caller)
+            run_on_shard(call, shard, &caller, tx.now_ms, &tx.reply)
             shard_close_books(shard)
         else:
             call.scope.now_ms = tx.now_ms
@@ -186,6 +188,7 @@ cdef int exec_step(transaction_t *tx) noexcept nogil:
     if tx.stage == 0:
         tx.stage = 1
         if queue == NULL:
+            tracking_command_done(connection, NULL)
             reply_error(&tx.reply, "ERR EXEC without MULTI")
             return TRANSACTION_DONE
         if queue.is_aborted:
@@ -210,5 +213,6 @@ cdef int exec_step(transaction_t *tx) noexcept nogil:
 
 cdef void end_queue(transaction_t *tx) noexcept nogil:
     unwatch_all(tx.connection, tx.shards)
+    tracking_command_done(tx.connection, NULL)
     free_queue(<multi_t *>tx.state)
     tx.state = NULL

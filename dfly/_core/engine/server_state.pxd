@@ -77,6 +77,7 @@ cdef struct executor_t:
     reply_t scratch              # replies of a batch over several shards
     reply_t discarded            # replies nobody wants (CLIENT REPLY OFF)
     void *pubsub                 # engine/pubsub: subscriptions of this thread's connections
+    void *tracking               # engine/tracking: clients of this thread that cache
     # Slow log and monitors of this thread.
     slow_entry_t *slow_entries
     uint32_t slow_count

@@ -53,6 +53,7 @@ cdef struct settings_t:
     int64_t latency_tracking
     uint64_t latency_resets[16]          # by event: how often LATENCY RESET has emptied it
     int64_t notify_keyspace_events
+    int64_t tracking_table_max_keys      # 0: no limit
     int64_t active_expire_enabled
     int64_t list_max_listpack_size   # see list_limits in store/block_list.pxd
     output_limit_t output_limits[3]

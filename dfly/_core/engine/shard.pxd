@@ -22,6 +22,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from dfly._core.engine.latency cimport latency_monitor_t
 from dfly._core.engine.listeners cimport listener_table_t
 from dfly._core.engine.settings cimport settings_t
+from dfly._core.engine.tracking_table cimport tracker_t, tracking_table_t
 from dfly._core.loop.mailbox cimport mailbox_t, message_run_t, message_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.store.dash cimport dash_ref_t, dash_t
@@ -82,6 +83,7 @@ cdef struct shard_t:
     uint32_t eviction_cursor
     listener_table_t watched     # WATCH
     listener_table_t blocked     # commands that wait for a key: see engine/waiter.pxd
+    tracking_table_t tracked     # CLIENT TRACKING
     pre_update_hook_t pre_update
     void *pre_update_context
     mutation_hook_t on_mutation      # while notify-keyspace-events is not empty
@@ -98,12 +100,20 @@ cdef struct token_set_t:
     uint32_t *shards             # ascending; capacity: the number of shards
     uint32_t count
 
+cdef struct caller_t:
+    # On whose behalf a command runs: what of its connection travels with it.
+    uint64_t client_id
+    tracker_t *tracker           # remembers the keys that are read; NULL: not
+    uint32_t database_index
+    bint keep_access             # CLIENT NO-TOUCH: do not change access words
+
 cdef struct scope_t:
     # Where an operation runs.
     shard_t *shard
     database_t *database
     int64_t now_ms               # wall clock of this batch
-    bint keep_access             # CLIENT NO-TOUCH: do not change access words
+    uint64_t client_id           # who asked for it, 0: nobody (expiry, eviction)
+    bint keep_access
 
 cdef shard_t *shard_new(uint32_t index, uint32_t shard_count, const settings_t *settings) noexcept nogil
 cdef void shard_free(shard_t *self) noexcept nogil

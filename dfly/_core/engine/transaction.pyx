@@ -10,16 +10,17 @@ origin's thread only. Everything another thread reaches lies on the heap.
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
-from dfly._core.engine.command cimport (COMMAND_GLOBAL, HOP_ALL, HOP_KEYS, HOP_ONE, HOP_THREADS,
-                                        TRANSACTION_HOP, TRANSACTION_WAIT, TRANSACTION_YIELD, call_t,
-                                        command_key_positions, hop_message_t, hop_target_t, key_result_t)
+from dfly._core.engine.command cimport (COMMAND_GLOBAL, COMMAND_READONLY, HOP_ALL, HOP_KEYS, HOP_ONE,
+                                        HOP_THREADS, TRANSACTION_HOP, TRANSACTION_WAIT, TRANSACTION_YIELD,
+                                        call_t, command_key_positions, hop_message_t, hop_target_t,
+                                        key_result_t)
 from dfly._core.engine.shard cimport (scope_t, shard_close_books, shard_database, shard_lock, shard_of,
                                       shard_open_books, shard_submit, shard_t, shard_unlock, token_set_t,
                                       tokens_release)
+from dfly._core.engine.tracking cimport caller_of, tracking_remember
 from dfly._core.engine.waiter cimport serve_waiters
 from dfly._core.loop.mailbox cimport message_run_t, message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
-from dfly._core.net.connection cimport CONNECTION_NO_TOUCH
 from dfly._core.resp.reply cimport reply_deinit, reply_init
 from dfly._core.store.object cimport key_init, key_t, object_free
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
@@ -90,8 +91,7 @@ cdef transaction_t *transaction_new(call_t *call, transaction_t *outer, proactor
     self.shard_count = shard_count
     self.proactors = proactors
     self.proactor_count = proactor_count
-    self.database_index = call.connection.database_index
-    self.keep_access = (call.connection.flags & CONNECTION_NO_TOUCH) != 0
+    caller_of(call.connection, &self.caller)
     self.now_ms = origin.now_ms
     self.started_ticks = cycle_ticks()
     self.outer = outer
@@ -148,9 +148,10 @@ cdef void transaction_free(transaction_t *self) noexcept nogil:
 
 cdef void transaction_scope(transaction_t *self, shard_t *shard, scope_t *out) noexcept nogil:
     out.shard = shard
-    out.database = shard_database(shard, self.database_index)
+    out.database = shard_database(shard, self.caller.database_index)
     out.now_ms = self.now_ms
-    out.keep_access = self.keep_access
+    out.client_id = self.caller.client_id
+    out.keep_access = self.caller.keep_access
 
 
 cdef void prepare_replies(transaction_t *self) noexcept nogil:
@@ -407,8 +408,19 @@ cdef bint hand_out(transaction_t *self) noexcept nogil:
     return atomic_sub(&self.pending, 1) == 0
 
 
+cdef void remember_keys(transaction_t *self) noexcept nogil:
+    """CLIENT TRACKING: it has read them, and still holds their tokens."""
+    cdef uint32_t i
+    if not self.spec.flags & COMMAND_READONLY:
+        return
+    for i in range(self.key_count):
+        tracking_remember(self.shards[self.key_shards[i]], &self.keys[i], self.caller.tracker)
+
+
 cdef bint transaction_run(transaction_t *self) noexcept nogil:
     if run_steps(self):
+        if unlikely(self.caller.tracker != NULL) and holds_tokens(self):
+            remember_keys(self)
         finish_tokens(self)
         return True
     leave_batch(self)

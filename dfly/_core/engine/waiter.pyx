@@ -77,6 +77,7 @@ cdef look_t look_at(shard_t *shard, const waiter_t *waiter, const listened_key_t
     scope.shard = shard
     scope.database = shard_database(shard, waiter.database_index)
     scope.now_ms = now_ms
+    scope.client_id = 0
     scope.keep_access = True
     listened_key_of(listened, &key)
     if find_peek(&scope, &key, &ref):

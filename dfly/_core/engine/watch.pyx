@@ -94,6 +94,7 @@ cdef bint watch_failed(connection_t *connection, shard_t **shards, int64_t now_m
         shard_open_books(scope.shard)
         scope.database = shard_database(scope.shard, entry.listener.key.database)
         scope.now_ms = now_ms
+        scope.client_id = 0
         scope.keep_access = True
         listened_key_of(entry.listener.key, &key)
         find_peek(&scope, &key, &ref)

@@ -71,6 +71,7 @@ cdef struct connection_t:
     void *multi                  # engine/multi: the queue, while CONNECTION_MULTI is set
     void *subscriptions          # engine/pubsub: NULL, none
     void *watcher                # engine/watch: NULL, nothing is watched
+    void *tracking               # engine/tracking: NULL, never asked for
     void *waiter                 # engine/blocking: NULL, no command of it waits
     connection_t *next_paused    # CLIENT PAUSE list
     bint is_client_paused

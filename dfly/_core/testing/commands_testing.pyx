@@ -132,6 +132,7 @@ cdef class Shards:
         call.scope.shard = shard
         call.scope.database = shard_database(shard, 0)
         call.scope.now_ms = self.proactor.now_ms
+        call.scope.client_id = 0
         call.scope.keep_access = False
         call.reply = &self.reply
         call.spec.handler(call)
