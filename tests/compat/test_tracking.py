@@ -394,6 +394,34 @@ def test_a_cache_is_never_stale_for_long(start, threads):
     assert not failures
 
 
+def test_nobody_hears_of_a_change_before_the_reply_that_it_makes_stale(start):
+    """One shard is busy for long, so a pipeline over all shards waits with the replies that it has."""
+    server = start(proactor_threads=3)
+    keys = [f"k{index}" for index in range(12)]
+    with server.connect(3) as reader, server.connect() as slow, server.connect() as writer:
+        slow.command("SETBIT", "big", str(8 * 200_000_000), "1")
+        reader.command("CLIENT", "TRACKING", "ON")
+        for turn in range(10):
+            slow.send(encode("BITCOUNT", "big"))
+            time.sleep(0.002)
+            reader.send(b"".join(encode("GET", key) for key in keys))
+            writer.send(b"".join(encode("SET", key, str(turn)) for key in keys))
+            answered = 0
+            while answered < len(keys):
+                message = reader.read_any().raw
+                if message.startswith(b">"):
+                    for key in keys_of(message):
+                        assert keys.index(key.decode()) < answered
+                else:
+                    answered += 1
+            for _ in keys:
+                writer.read()
+            slow.read()
+            reader.send(encode("PING"))
+            while reader.read_any().raw != b"+PONG\r\n":
+                pass
+
+
 def test_trackers_that_die_while_keys_change(start):
     server = start(proactor_threads=3)
     with server.connect() as writer, server.connect(3) as faithful:
