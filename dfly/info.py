@@ -199,6 +199,8 @@ class Info:
             "gil_acquisitions_data_plane": stats["gil_acquisitions"],
             "foreign_commands_in_place": stats["foreign_in_place"],
             "foreign_commands_by_message": stats["foreign_messages"], "shard_tokens_borrowed": stats["borrowed"],
+            "transactions_in_flight": stats["transactions_in_flight"], "token_waits": stats["token_waits"],
+            "token_wait_usec": stats["token_wait_us"],
             "proactor_ticks": stats["ticks"], "proactor_sleeps": stats["sleeps"],
             "proactor_wakeups_sent": stats["wakeups_sent"],
             "receive_buffer_shortages": stats["receive_buffer_shortages"],

@@ -48,6 +48,9 @@ SCHEDULER = """\
 - Commands that should be fast are slow: the machine may be overloaded, other processes may take the cores \
 of the shard threads, or values are very large.
 """
+BUSY_SHARDS = """\
+-- Commands over several keys wait for shards that are busy with long commands. SLOWLOG GET names these.
+"""
 EXPIRES = """\
 - Many keys are due at the same time. Spread their times to live, for instance by a random part.
 """
@@ -208,6 +211,8 @@ class Latency:
             pieces.append(SLOWLOG_INSPECT)
         if "fast-command" in events:
             pieces.append(SCHEDULER)
+        if "token-wait" in events:
+            pieces.append(BUSY_SHARDS)
         if "expire-cycle" in events:
             pieces.append(EXPIRES)
         if "eviction-cycle" in events:

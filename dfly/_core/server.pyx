@@ -226,6 +226,8 @@ cdef class Server:
             self.server.settings.tracking_table_max_keys = value
         elif name == "active-expire":
             self.server.settings.active_expire_enabled = bool(value)
+        elif name == "interrupt-transactions":
+            self.server.settings.interrupt_transactions = bool(value)
         elif name == "list-max-listpack-size":
             self.server.settings.list_max_listpack_size = value
         elif name == "admin_nopass":
@@ -458,7 +460,8 @@ cdef class Server:
             "lazyfreed_objects", "connections_received", "net_input_bytes", "net_output_bytes", "ticks", "sleeps",
             "wakeups_sent", "wakeups_received", "completions", "messages", "receive_buffer_shortages",
             "submission_overflows", "lazyfree_pending_objects", "expire_cap_reached", "blocked_clients",
-            "tracking_clients", "tracking_keys", "tracking_items"), 0)
+            "tracking_clients", "tracking_keys", "tracking_items",
+            "transactions_in_flight", "token_waits", "token_wait_ticks"), 0)
         total["tracking_prefixes"] = self.server.shards[0].tracked.prefix_count
         total["pubsub_channels"] = pubsub_topics(self.server, TOPIC_CHANNEL)
         total["pubsub_patterns"] = pubsub_topics(self.server, TOPIC_PATTERN)
@@ -489,6 +492,9 @@ cdef class Server:
                 ("blocked_clients", executor.paused_count + executor.blocked_count),
                 ("tracking_clients", tracking_clients(executor)), ("tracking_keys", shard.tracked.count),
                 ("tracking_items", shard.tracked.items),
+                ("transactions_in_flight", executor.transactions_in_flight - executor.blocked_count),
+                ("token_waits", executor.stats.token_waits),
+                ("token_wait_ticks", executor.stats.token_wait_ticks),
                 ("connections_received", executor.net.connections_received),
                 ("net_input_bytes", executor.net.net_input_bytes),
                 ("net_output_bytes", executor.net.net_output_bytes),
@@ -512,7 +518,8 @@ cdef class Server:
                 output_peak = max(output_peak, executor.output_peaks[slot])
         total.update(sums)
         total.update({
-            "expire_lag_ms_max": lag, "expire_cycle_ms": int(expire_ticks / ticks_per_us() / 1000),
+            "expire_lag_ms_max": lag, "token_wait_us": int(total["token_wait_ticks"] / ticks_per_us()),
+            "expire_cycle_ms": int(expire_ticks / ticks_per_us() / 1000),
             "expire_stale_percent": 100.0 * stale / self.server.thread_count,
             "eviction_exceeded_ms": exceeded_us // 1000, "eviction_exceeding_ms": exceeding_us // 1000,
             "input_buffer_peak": input_peak, "output_buffer_peak": output_peak})

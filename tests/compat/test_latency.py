@@ -8,7 +8,7 @@ import pytest
 from dfly.latency import cumulative, graph, highest_equivalent_ns, percentile
 
 from .test_server import info_sections
-from .wire import pairs_of
+from .wire import encode, pairs_of
 
 OK = b"+OK\r\n"
 
@@ -216,3 +216,28 @@ def test_graph_of_many_samples_has_two_parts():
     lines = shown.split("\n")
     assert lines[0] == "command - high 7 ms, low 1 ms (all time high 200 ms)"
     assert len(lines[2]) == 80 and lines[10] == "" and len(lines[11]) == 20
+
+
+def in_stats(connection, field):
+    return int(info_sections(connection.command("INFO", "stats"))["Stats"][field])
+
+
+def test_waiting_for_a_busy_shard_is_seen(start):
+    """While one client counts bits for long, transactions over all shards wait for its shard."""
+    server = start(proactor_threads=3)
+    keys = [f"k{index}" for index in range(20)]
+    with server.connect(timeout=60) as slow, server.connect() as other:
+        other.command("CONFIG", "SET", "latency-monitor-threshold", 1)
+        slow.command("SETBIT", "big", 8 * 200_000_000, 1)
+        waiting = 0
+        for _ in range(5):
+            slow.send(encode("BITCOUNT", "big"))
+            time.sleep(0.002)
+            other.send(encode("MGET", *keys))
+            with server.connect() as third:
+                waiting += in_stats(third, "transactions_in_flight")
+            slow.read(), other.read()
+        assert waiting > 0
+        assert "token-wait" in events(other)
+        assert in_stats(other, "token_waits") > 0 and in_stats(other, "token_wait_usec") > 1000
+        assert in_stats(other, "transactions_in_flight") == 0

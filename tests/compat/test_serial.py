@@ -121,6 +121,14 @@ def test_transactions_are_strictly_serialisable(start, threads):
         check(run_load(subject, as_one=True, seconds=SECONDS))
 
 
+def test_the_checker_sees_tokens_that_do_not_hold(start):
+    """The lock table broken on purpose: an EXEC gives its tokens away between its commands."""
+    subject = start(proactor_threads=2, interrupt_transactions="yes")
+    with pytest.raises(Violation):
+        for _ in range(10):
+            check(run_load(subject, as_one=True, seconds=SECONDS))
+
+
 def test_the_checker_sees_a_server_without_transactions(start):
     """The same load without MULTI: each transaction's commands interleave with others'."""
     subject = start(proactor_threads=2)

@@ -201,6 +201,7 @@ cdef struct transaction_t:
     bint is_inside               # a command of an EXEC, which holds its tokens for it
     bint is_released             # gave its tokens back before its end
     grant_t grant                # the token it waits for
+    uint64_t grant_asked_ticks
     caller_t caller
     int64_t now_ms
     int stage

@@ -565,6 +565,8 @@ cdef void transaction_finished(transaction_t *transaction) noexcept nogil:
     cdef connection_t *connection = transaction.connection
     cdef executor_t *self = <executor_t *>connection.thread.context
     connection.is_busy = False
+    if transaction.spec.kind == KIND_TRANSACTION:
+        self.transactions_in_flight -= 1
     if not connection.is_closed:
         take_transaction_reply(self, connection, transaction)
     else:
@@ -615,6 +617,8 @@ cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *
     connection_retain(connection)
     if call.spec.kind == KIND_CONTROL:
         control_submit(server, transaction)
+    else:
+        self.transactions_in_flight += 1
     return False
 
 

@@ -22,7 +22,8 @@ cdef enum latency_event_t:
     LATENCY_EXPIRE_DEL = 3
     LATENCY_EVICTION_CYCLE = 4
     LATENCY_EVICTION_DEL = 5
-    LATENCY_EVENTS = 6           # of these; LATENCY_EVENTS_MAX in settings.pxd is room for more
+    LATENCY_TOKEN_WAIT = 6       # a transaction waited for a shard that was busy
+    LATENCY_EVENTS = 7           # of these; LATENCY_EVENTS_MAX in settings.pxd is room for more
 
 cdef enum:
     LATENCY_SAMPLES = 160
@@ -42,7 +43,7 @@ cdef struct latency_series_t:
     uint64_t resets              # settings.latency_resets of the event when this was begun
 
 cdef struct latency_monitor_t:
-    latency_series_t series[6]
+    latency_series_t series[7]
 
 cdef const char *latency_event_name(uint32_t event) noexcept nogil
 # Allocates the monitor if there is none yet.

@@ -16,6 +16,7 @@ EVENT_NAMES[2] = "expire-cycle"
 EVENT_NAMES[3] = "expire-del"
 EVENT_NAMES[4] = "eviction-cycle"
 EVENT_NAMES[5] = "eviction-del"
+EVENT_NAMES[6] = "token-wait"
 
 
 cdef const char *latency_event_name(uint32_t event) noexcept nogil:

@@ -10,20 +10,22 @@ from dfly._core.engine.execute cimport account_call, check_slow, run_on_shard
 from dfly._core.engine.server_state cimport control_submit, executor_of, executor_t, monitor_feed
 from dfly._core.engine.shard cimport caller_t, shard_close_books, shard_of, shard_open_books, shard_t
 from dfly._core.engine.tracking cimport caller_of, tracking_command_done
-from dfly._core.engine.transaction cimport (transaction_free, transaction_lock_all, transaction_lock_shard,
-                                            transaction_new, transaction_resume, transaction_run)
+from dfly._core.engine.transaction cimport (transaction_free, transaction_interrupt, transaction_lock_all,
+                                            transaction_lock_shard, transaction_new, transaction_resume,
+                                            transaction_run)
 from dfly._core.engine.watch cimport unwatch_all, watch_failed, watch_shards
 from dfly._core.net.connection cimport CONNECTION_MULTI
 from dfly._core.resp.reply cimport reply_array, reply_error, reply_null_array, reply_raw
 from dfly._core.store.object cimport key_init, key_t
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, cycle_ticks, likely, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, cycle_ticks, likely, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     # transaction.numbers
     NEXT_CALL = 0
+    WAS_INTERRUPTED = 1
 
 
 # ---- The queue ---------------------------------------------------------------------------------
@@ -202,6 +204,10 @@ cdef int exec_step(transaction_t *tx) noexcept nogil:
         unwatch_all(connection, tx.shards)
         reply_array(&tx.reply, queue.count)
     while tx.numbers[NEXT_CALL] < queue.count:
+        if unlikely(executor_of(connection).server.settings.interrupt_transactions != 0):
+            tx.numbers[WAS_INTERRUPTED] = not tx.numbers[WAS_INTERRUPTED]
+            if tx.numbers[WAS_INTERRUPTED]:
+                return transaction_interrupt(tx)
         tx.numbers[NEXT_CALL] += 1
         if not run_inside(tx, &queue.calls[tx.numbers[NEXT_CALL] - 1]):
             return TRANSACTION_WAIT

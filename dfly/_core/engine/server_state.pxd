@@ -51,6 +51,8 @@ cdef struct executor_stats_t:
     uint64_t batches
     uint64_t foreign_in_place    # foreign commands executed by borrowing
     uint64_t foreign_messages    # foreign commands that travelled
+    uint64_t token_waits         # times a transaction found a shard busy
+    uint64_t token_wait_ticks
     uint64_t connections_rejected
     uint64_t gil_acquisitions    # on the data plane: must stay zero
     uint64_t input_limit_closes
@@ -84,6 +86,7 @@ cdef struct executor_t:
     connection_t *paused         # by CLIENT PAUSE
     uint64_t paused_count
     uint64_t blocked_count       # clients whose commands wait for a key
+    uint64_t transactions_in_flight      # started and not complete; those that wait for a key too
     timer_t cron_timer           # every 100 ms: clients, statistics, eviction
     timer_t expire_timer
     timer_t pause_timer

@@ -55,6 +55,7 @@ cdef struct settings_t:
     int64_t notify_keyspace_events
     int64_t tracking_table_max_keys      # 0: no limit
     int64_t active_expire_enabled
+    int64_t interrupt_transactions   # for tests: an EXEC gives its tokens away between its commands
     int64_t list_max_listpack_size   # see list_limits in store/block_list.pxd
     output_limit_t output_limits[3]
     # The password: replaced as a whole by the main thread, never changed in place and never freed,

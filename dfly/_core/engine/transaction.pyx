@@ -14,6 +14,8 @@ from dfly._core.engine.command cimport (COMMAND_GLOBAL, COMMAND_READONLY, HOP_AL
                                         HOP_THREADS, TRANSACTION_HOP, TRANSACTION_WAIT, TRANSACTION_YIELD,
                                         call_t, command_key_positions, hop_message_t, hop_target_t,
                                         key_result_t)
+from dfly._core.engine.latency cimport LATENCY_TOKEN_WAIT, latency_add, latency_is_event
+from dfly._core.engine.server_state cimport executor_of, executor_t
 from dfly._core.engine.shard cimport (scope_t, shard_close_books, shard_database, shard_lock, shard_of,
                                       shard_open_books, shard_submit, shard_t, shard_unlock, token_set_t,
                                       tokens_release)
@@ -202,6 +204,7 @@ cdef bint take_tokens(transaction_t *self) noexcept nogil:
         if not shard_lock(self.shards[self.lock_shards[self.locked]], &self.grant):
             # `granted` comes through this thread's mailbox, so not before we return to the loop.
             transaction_own_arguments(self)
+            self.grant_asked_ticks = cycle_ticks()
             return False
         self.locked += 1
     return True
@@ -209,6 +212,12 @@ cdef bint take_tokens(transaction_t *self) noexcept nogil:
 
 cdef void granted(message_t *message, void *context) noexcept nogil:
     cdef transaction_t *self = <transaction_t *>(<char *>message - <size_t>&(<transaction_t *>NULL).grant)
+    cdef executor_t *executor = executor_of(self.connection)
+    cdef uint64_t waited = cycle_ticks() - self.grant_asked_ticks
+    executor.stats.token_waits += 1
+    executor.stats.token_wait_ticks += waited
+    if unlikely(latency_is_event(&executor.server.settings, waited)):
+        latency_add(&executor.latency, &executor.server.settings, LATENCY_TOKEN_WAIT, waited)
     self.locked += 1
     transaction_resume(self)
 
@@ -229,6 +238,16 @@ cdef void transaction_restart(transaction_t *self) noexcept nogil:
     self.uses_held = False
     self.held = NULL
     self.locked = 0
+
+
+cdef int transaction_interrupt(transaction_t *self) noexcept nogil:
+    transaction_own_arguments(self)
+    transaction_release(self)
+    self.is_released = False
+    self.held = NULL
+    self.done_message.run = resume_on_origin
+    proactor_post(self.origin, &self.done_message)
+    return TRANSACTION_WAIT
 
 
 cdef void transaction_release(transaction_t *self) noexcept nogil:
