@@ -231,7 +231,7 @@ SETTINGS = [
     number("hz", 10, "kept for compatibility; timers follow what is due", low=0, high=500),
     Setting("dynamic-hz", "bool", True, "kept for compatibility"),
     Setting("active-expire", "bool", True, "expire keys on time, not only when they are read", hidden=True),
-    Setting("interrupt-transactions", "bool", False, "for tests: breaks transactions on purpose", hidden=True),
+    Setting("interrupt-transactions", "bool", False, "for tests: breaks them on purpose", hidden=True),
     # Diagnostics
     number("slowlog-log-slower-than", 10000, "microseconds; -1 is off", low=-1, high=2**63 - 1),
     number("slowlog-max-len", 128, "entries kept", high=2**63 - 1),
