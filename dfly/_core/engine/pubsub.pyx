@@ -11,7 +11,7 @@ from dfly._core.engine.shard cimport database_t, shard_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
 from dfly._core.net.connection cimport (CONNECTION_PUBSUB, connection_close, connection_output_bytes,
-                                        connection_prepare_output, connection_queue_flush, net_thread_t)
+                                        connection_prepare_output, connection_queue_push, net_thread_t)
 from dfly._core.resp.reply cimport reply_bulk, reply_init, reply_push, reply_raw, reply_reset, reply_t
 from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
@@ -324,7 +324,7 @@ cdef void send_to(executor_t *executor, connection_t *connection, const reply_t 
         executor.stats.output_limit_closes += 1
         connection_close(connection)
         return
-    connection_queue_flush(connection)
+    connection_queue_push(connection)
 
 
 cdef void send_to_topic(executor_t *executor, int kind, topic_t *topic, bint is_pattern, slice_t channel,

@@ -48,7 +48,9 @@ cdef struct connection_t:
     connection_t *next           # all connections of the thread
     connection_t *previous
     connection_t *next_flush
+    connection_t *next_push
     bint is_flush_queued
+    bint is_push_queued
     bint is_busy                 # a batch waits for other threads: input is kept
     bint is_blocked              # busy, with a command that waits for a key: closes with its peer
     bint is_closed               # the stream is gone; kept only for `references`
@@ -94,6 +96,12 @@ cdef struct net_thread_t:
     connection_t *connections    # doubly linked, newest first
     uint64_t connection_count
     connection_t *flush_list
+    connection_t *push_list      # pushes that may wait for more: see connection_queue_push
+    uint32_t push_count
+    int64_t push_due_us          # when they go; 0: nothing waits
+    int64_t push_sent_us         # when the last ones had gone
+    uint64_t push_tick           # the tick in which they were handed to the loop; 0: they have gone
+    timer_t push_timer
     char **buffer_cache          # OUTPUT_BUFFER_SIZE blocks
     uint32_t buffer_cached
     uint64_t output_bytes_pending
@@ -117,6 +125,9 @@ cdef void connection_close_after_reply(connection_t *self) noexcept nogil
 cdef void connection_keep_input(connection_t *self, const char *data, size_t size) noexcept nogil
 cdef void connection_consume_input(connection_t *self, size_t size) noexcept nogil
 cdef void connection_queue_flush(connection_t *self) noexcept nogil            # after appending to output
+# As connection_queue_flush, for what the client did not ask for (a published message). A push to many
+# clients that follows close on another waits a moment, so that one send carries several.
+cdef void connection_queue_push(connection_t *self) noexcept nogil
 cdef void connection_prepare_output(connection_t *self) noexcept nogil         # makes sure output has a buffer
 cdef void connection_retain(connection_t *self) noexcept nogil
 cdef void connection_release(connection_t *self) noexcept nogil

@@ -12,8 +12,9 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memmove, memset
 
-from dfly._core.loop.proactor cimport (proactor_t, stream_close, stream_open, stream_pause_reading,
+from dfly._core.loop.proactor cimport (BACKEND_IO_URING, proactor_t, stream_close, stream_open, stream_pause_reading,
                                        stream_resume_reading, stream_send, stream_t)
+from dfly._core.loop.timer cimport timer_start, timer_t
 from dfly._core.net.posix cimport (AF_INET, AF_INET6, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOL_SOCKET,
                                    SO_KEEPALIVE, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY,
                                    getpeername, getsockname, inet_ntop, ntohs, send, setsockopt, sockaddr,
@@ -28,11 +29,15 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     INPUT_KEEP_MAX = 1048576     # bytes kept for a connection that cannot run now, before reading stops
     INPUT_BUFFER_MIN = 1024
+    PUSH_HOLD_CLIENTS = 8
+    PUSH_HOLD_US_EACH = 2        # a send takes no less
+    PUSH_HOLD_US_MAX = 500
 
 
 cdef void net_thread_init(net_thread_t *self, proactor_t *proactor) noexcept nogil:
     memset(self, 0, sizeof(net_thread_t))
     self.proactor = proactor
+    self.push_timer.fire = on_push_due
     self.buffer_cache = <char **>net_zalloc(BUFFER_CACHE_MAX * sizeof(char *))
 
 
@@ -73,6 +78,54 @@ cdef void connection_queue_flush(connection_t *self) noexcept nogil:
     connection_retain(self)
 
 
+cdef void connection_queue_push(connection_t *self) noexcept nogil:
+    cdef net_thread_t *thread = self.thread
+    if self.is_push_queued or self.is_flush_queued or self.is_closed:
+        return
+    self.is_push_queued = True
+    self.next_push = thread.push_list
+    thread.push_list = self
+    thread.push_count += 1
+    connection_retain(self)
+
+
+cdef void on_push_due(timer_t *timer, int64_t now_us) noexcept nogil:
+    """The tick's flush, which follows, looks at the time."""
+
+
+cdef bint hold_pushes(net_thread_t *self) noexcept nogil:
+    """Sending to so many clients takes longer than this wait, and the last pushes have only just gone."""
+    cdef int64_t now_us = self.proactor.now_us
+    cdef int64_t hold_us = self.push_count * PUSH_HOLD_US_EACH
+    if hold_us > PUSH_HOLD_US_MAX:
+        hold_us = PUSH_HOLD_US_MAX
+    if self.push_due_us != 0:
+        return now_us < self.push_due_us
+    # The other backend's waits are whole milliseconds.
+    if self.push_count < PUSH_HOLD_CLIENTS or self.proactor.backend_kind != BACKEND_IO_URING:
+        return False
+    if now_us - self.push_sent_us >= 2 * hold_us:
+        return False
+    self.push_due_us = now_us + hold_us
+    timer_start(&self.proactor.timers, &self.push_timer, self.push_due_us)
+    return True
+
+
+cdef void release_pushes(net_thread_t *self) noexcept nogil:
+    cdef connection_t *connection = self.push_list
+    cdef connection_t *following
+    self.push_list = NULL
+    self.push_count = 0
+    self.push_due_us = 0
+    self.push_tick = self.proactor.stats.ticks
+    while connection != NULL:
+        following = connection.next_push
+        connection.is_push_queued = False
+        connection_queue_flush(connection)
+        connection_release(connection)
+        connection = following
+
+
 cdef void start_sending(connection_t *self) noexcept nogil:
     self.sending = self.output
     self.output.data = NULL
@@ -84,8 +137,15 @@ cdef void start_sending(connection_t *self) noexcept nogil:
 
 
 cdef void net_thread_flush(net_thread_t *self) noexcept nogil:
-    cdef connection_t *connection = self.flush_list
+    cdef connection_t *connection
     cdef connection_t *following
+    if self.push_tick != 0 and self.push_tick != self.proactor.stats.ticks:
+        # The kernel took them before this tick began.
+        self.push_tick = 0
+        self.push_sent_us = self.proactor.now_us
+    if self.push_list != NULL and not hold_pushes(self):
+        release_pushes(self)
+    connection = self.flush_list
     self.flush_list = NULL
     while connection != NULL:
         following = connection.next_flush
