@@ -29,10 +29,15 @@ def connected_clients(server):
     raise AssertionError("no connected_clients in INFO")
 
 
+def client_list(server):
+    with server.connect() as connection:
+        return connection.command("CLIENT", "LIST").value.decode()
+
+
 def wait_for_clients(server, count, patience=10.0):
     deadline = time.monotonic() + patience
     while (found := connected_clients(server)) > count:
-        assert time.monotonic() < deadline, f"{found} connections are still there"
+        assert time.monotonic() < deadline, f"{found} connections are still there: {client_list(server)}"
         time.sleep(0.02)
 
 

@@ -12,8 +12,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memmove, memset
 
-from dfly._core.loop.proactor cimport (BACKEND_IO_URING, proactor_t, stream_close, stream_open, stream_pause_reading,
-                                       stream_resume_reading, stream_send, stream_t)
+from dfly._core.loop.proactor cimport (BACKEND_IO_URING, proactor_t, stream_close, stream_open,
+                                       stream_pause_reading, stream_resume_reading, stream_send, stream_t)
 from dfly._core.loop.timer cimport timer_start, timer_t
 from dfly._core.net.posix cimport (AF_INET, AF_INET6, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOL_SOCKET,
                                    SO_KEEPALIVE, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY,
