@@ -18,6 +18,7 @@ from dfly._core.engine.shard cimport policy_tracks_access, shard_release, shard_
 from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
 from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, connection_close,
                                         connection_output_bytes, connection_release, connection_t)
+from dfly._core.net.posix cimport peer_has_finished
 from dfly._core.store.dash cimport dash_enable_access_tracking
 from dfly._core.sys.alloc cimport mem_return_to_system
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed, cycle_ticks,
@@ -27,6 +28,7 @@ from dfly._core.sys.clock cimport monotonic_us
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
+    QUIET_MS = 100               # after its last byte a client's end is looked for
     CRON_PERIOD_US = 100000
     EXPIRE_PERIOD_US = 20000     # lag of expiry is at most about this plus a slice's wait
     IDLE_PERIOD_US = 100000      # nothing has a deadline
@@ -92,7 +94,8 @@ cdef void expiry_soon(executor_t *self) noexcept nogil:
     timer_start(&self.proactor.timers, &self.expire_timer, self.proactor.now_us + RETRY_US)
 
 
-cdef bint over_soft_limit(connection_t *connection, const output_limit_t *limit, int64_t now_ms) noexcept nogil:
+cdef bint over_soft_limit(connection_t *connection, const output_limit_t *limit,
+                          int64_t now_ms) noexcept nogil:
     if limit.soft_bytes == 0 or connection_output_bytes(connection) <= <size_t>limit.soft_bytes:
         connection.output_soft_since_ms = 0
         return False
@@ -115,6 +118,25 @@ cdef void check_client(executor_t *self, connection_t *connection, int64_t now_m
             and now_ms - connection.last_interaction_ms > settings.timeout_s * 1000):
         self.stats.timeout_closes += 1
         connection_close(connection)
+    elif (became_quiet(self, connection, now_ms) and is_at_rest(connection)
+            and peer_has_finished(connection.stream.fd)):
+        # The kernel's multishot receive has missed an end that came together with data, and stays armed
+        # on the closed socket (seen on Linux 6.18).
+        connection_close(connection)
+
+
+cdef inline bint became_quiet(const executor_t *self, const connection_t *connection,
+                              int64_t now_ms) noexcept nogil:
+    """Since the last look: each connection is looked at once after it has sent something."""
+    return (connection.last_interaction_ms <= now_ms - QUIET_MS
+            and connection.last_interaction_ms > self.clients_checked_ms - QUIET_MS)
+
+
+cdef inline bint is_at_rest(const connection_t *connection) noexcept nogil:
+    """Nothing is under way to a peer that may have gone."""
+    return ((not connection.is_busy or connection.is_blocked) and not connection.is_client_paused
+            and not connection.stream.is_paused and not connection.stream.is_sending
+            and not connection.stream.is_closing and connection.output.size == 0)
 
 
 cdef inline void note_larger(uint64_t *peak, size_t size) noexcept nogil:
@@ -138,6 +160,7 @@ cdef void check_clients(executor_t *self) noexcept nogil:
             note_larger(&self.output_peaks[second], connection.output.capacity + connection.sending.capacity)
             check_client(self, connection, self.proactor.now_ms)
         connection = following
+    self.clients_checked_ms = self.proactor.now_ms
 
 
 cdef void look_after_shard(shard_t *shard, int64_t now_ms) noexcept nogil:

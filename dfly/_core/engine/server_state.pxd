@@ -91,6 +91,7 @@ cdef struct executor_t:
     timer_t expire_timer
     timer_t pause_timer
     int64_t cron_runs
+    int64_t clients_checked_ms   # when it last looked after its clients
     char *ring                   # what else the thread wants to keep
 
 cdef struct server_t:

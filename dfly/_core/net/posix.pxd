@@ -1,5 +1,6 @@
 """libc declarations of the network room: addresses and socket options."""
 
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint16_t, uint32_t
 
 cdef extern from "sys/socket.h" nogil:
@@ -28,7 +29,8 @@ cdef extern from "sys/socket.h" nogil:
         char sun_path[108]
     int AF_INET, AF_INET6, AF_UNIX
     int SOL_SOCKET, SO_KEEPALIVE, IPPROTO_TCP, TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT
-    int MSG_DONTWAIT, MSG_NOSIGNAL
+    int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK
+    ssize_t recv(int fd, void *buffer, size_t size, int flags) noexcept
     ssize_t send(int fd, const void *data, size_t size, int flags) noexcept
     int getpeername(int fd, sockaddr *address, socklen_t *size) noexcept
     int getsockname(int fd, sockaddr *address, socklen_t *size) noexcept
@@ -52,3 +54,10 @@ cdef inline bint peer_has_hung_up(int fd) noexcept nogil:
     waiting.events = <short>POLLRDHUP
     waiting.revents = 0
     return poll(&waiting, 1, 0) > 0 and waiting.revents & (POLLRDHUP | POLLHUP | POLLERR) != 0
+
+
+cdef inline bint peer_has_finished(int fd) noexcept nogil:
+    """Has it hung up, and is all that it sent read?"""
+    cdef char byte
+    cdef ssize_t size = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+    return size == 0 or size < 0 and errno != EAGAIN and errno != EINTR
