@@ -20,7 +20,7 @@ from dfly._core.engine.tracking_table cimport (TRACKING_BCAST, TRACKING_NOLOOP, 
 from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_threads
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport connection_t, net_thread_t
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_text, reply_defer_array, reply_error,
+from dfly._core.resp.reply cimport (reply_bulk, reply_bulk_text, reply_defer_array, reply_error,
                                     reply_int, reply_map, reply_ok, reply_set_deferred, reply_t)
 from dfly._core.store.object cimport parse_int64
 from dfly._core.sys.alloc cimport net_zalloc
@@ -294,13 +294,11 @@ cdef void client_trackinginfo(call_t *call) noexcept nogil:
     reply_bulk_text(reply, "redirect")
     reply_int(reply, redirect_of(call.connection))
     reply_bulk_text(reply, "prefixes")
+    mark = reply_defer_array(reply)
     count = 0
     prefix = own.prefixes if own != NULL else NULL
     while prefix != NULL:
+        reply_bulk(reply, prefix.text.data, prefix.text.size)
         count += 1
         prefix = prefix.next
-    reply_array(reply, count)
-    prefix = own.prefixes if own != NULL else NULL
-    while prefix != NULL:
-        reply_bulk(reply, prefix.text.data, prefix.text.size)
-        prefix = prefix.next
+    reply_set_deferred(reply, mark, c'*', count)

@@ -15,7 +15,7 @@ from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, liste
                                           listeners_visit)
 from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_database, shard_t,
                                       policy_tracks_access)
-from dfly._core.engine.tracking_table cimport tracking_table_clear, tracking_table_invalidate
+from dfly._core.engine.tracking_table cimport tracking_table_drop, tracking_table_invalidate
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_enable_access_tracking, dash_erase,
                                     dash_find, dash_init, dash_insert, dash_ref_t, dash_set_deadline, dash_t)
 from dfly._core.store.object cimport key_t, object_block_count, object_free, object_is_string, object_t
@@ -177,10 +177,18 @@ cdef void mark_ready(listened_key_t *listened, void *context) noexcept nogil:
     listeners_mark_ready(<listener_table_t *>context, listened)
 
 
+cdef void drop_tracked(shard_t *shard) noexcept nogil:
+    cdef reclaim_t *dropped = <reclaim_t *>mem_zalloc(sizeof(reclaim_t))
+    tracking_table_drop(&shard.tracked, &dropped.tracked)
+    dropped.next = shard.reclaim
+    shard.reclaim = dropped
+
+
 cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     cdef database_t *database = shard.databases[index]
     cdef reclaim_t *dropped
-    tracking_table_clear(&shard.tracked)
+    if shard.tracked.count != 0:
+        drop_tracked(shard)
     if database == NULL:
         return
     listeners_visit(&shard.watched, index, signal_if_exists, &database.table)

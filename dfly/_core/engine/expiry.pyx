@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from dfly._core.engine.database cimport NOTIFY_EXPIRED, delete_key, get_deadline
 from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latency_stop
 from dfly._core.engine.shard cimport database_t, reclaim_t, scope_t, shard_t
+from dfly._core.engine.tracking_table cimport tracking_table_free_step
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear_step, dash_next_due, dash_ref_t, dash_sample,
                                     dash_t, dash_visit_due)
 from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_free_step,
@@ -112,7 +113,10 @@ cdef bint reclaim_step(shard_t *shard, uint64_t budget) noexcept nogil:
     cdef bint is_done
     if dropped == NULL:
         return True
-    if object_is_string(&dropped.value):
+    if dropped.tracked.count != 0:
+        is_done = tracking_table_free_step(&dropped.tracked, budget)
+        freed = 0
+    elif object_is_string(&dropped.value):
         freed = dropped.table.count
         is_done = dash_clear_step(&dropped.table, budget)
         freed -= dropped.table.count

@@ -58,6 +58,7 @@ ctypedef void (*mutation_hook_t)(shard_t *shard, database_t *database, const cha
 cdef struct reclaim_t:
     # A dropped table, or a dropped value of many blocks, that is freed in slices. Owned by the shard.
     dash_t table
+    tracking_table_t tracked
     object_t value
     reclaim_t *next
 

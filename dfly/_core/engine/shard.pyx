@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LFU, POLICY_ALLKEYS_LRU, POLICY_VOLATILE_LFU,
                                          POLICY_VOLATILE_LRU, settings_t)
+from dfly._core.engine.tracking_table cimport tracking_table_free_step
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_is_empty, mailbox_push, mailbox_take, message_t
 from dfly._core.loop.proactor cimport proactor_post
 from dfly._core.store.dash cimport dash_clear, dash_init, dash_enable_access_tracking
@@ -59,7 +60,9 @@ cdef void shard_free(shard_t *self) noexcept nogil:
         self.reclaim = dropped.next
         dash_clear(&dropped.table)
         object_free(&dropped.value)
+        tracking_table_free_step(&dropped.tracked, dropped.tracked.count)
         mem_free(dropped)
+    tracking_table_free_step(&self.tracked, self.tracked.count)
     net_free(self.databases)
     net_free(self)
 

@@ -302,7 +302,7 @@ cdef void tracking_remember(shard_t *shard, const key_t *key, tracker_t *tracker
     if not tracking_table_add(&shard.tracked, key, tracker) or limit == 0:
         return
     for i in range(shard.shard_count):
-        total += <int64_t>shard.siblings[i].tracked.count
+        total += <int64_t>atomic_load_relaxed(&shard.siblings[i].tracked.count)
     if total > limit:
         tracking_table_evict(&shard.tracked)
 

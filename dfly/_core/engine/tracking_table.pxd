@@ -72,9 +72,11 @@ cdef struct wanting_thread_t:
 cdef struct tracking_table_t:
     tracked_key_t **chains
     uint32_t chain_count         # a power of two, or 0
-    uint32_t count               # keys
+    tracked_key_t **old_chains   # while it grows: half as many, those from `moved` on still hold keys
+    uint32_t moved
+    uint32_t cursor              # the chain from which keys go next, by eviction or in slices
+    uint64_t count               # keys
     uint64_t items               # clients in the keys' entries
-    uint32_t eviction_cursor
     uint32_t prefix_count        # different ones, over all threads
     wanting_thread_t *wanting    # threads with clients in broadcasting mode
     message_run_t run            # receives what is for trackers
@@ -87,7 +89,10 @@ cdef bint tracking_table_add(tracking_table_t *self, const key_t *key, tracker_t
 cdef void tracking_table_invalidate(tracking_table_t *self, const key_t *key, uint64_t writer) noexcept nogil
 # Forgets some key to make room, and tells its clients.
 cdef void tracking_table_evict(tracking_table_t *self) noexcept nogil
-cdef void tracking_table_clear(tracking_table_t *self) noexcept nogil        # silently; prefixes stay
+# Takes all keys out, silently, into `dropped`, which is all zero; prefixes stay.
+cdef void tracking_table_drop(tracking_table_t *self, tracking_table_t *dropped) noexcept nogil
+# Frees about so many keys of a dropped table; True: it is empty and owns nothing.
+cdef bint tracking_table_free_step(tracking_table_t *self, uint64_t budget) noexcept nogil
 cdef void tracking_table_want(tracking_table_t *self, slice_t prefix, proactor_t *home,
                               message_run_t run) noexcept nogil
 cdef void tracking_table_unwant(tracking_table_t *self, slice_t prefix, proactor_t *home) noexcept nogil

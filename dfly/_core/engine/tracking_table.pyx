@@ -17,6 +17,7 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     CHAINS_MIN = 64
     SLOTS_MIN = 4
+    MOVED_A_KEY = 2
 
 
 cdef void tracker_retain(tracker_t *self) noexcept nogil:
@@ -82,34 +83,48 @@ cdef bint add_to_set(tracked_key_t *self, tracker_t *tracker) noexcept nogil:
 # ---- Keys ----------------------------------------------------------------------------------------
 
 cdef inline tracked_key_t **chain_of(tracking_table_t *self, uint64_t hash) noexcept nogil:
-    return &self.chains[(hash >> 8) & (self.chain_count - 1)]
+    cdef uint32_t place = <uint32_t>(hash >> 8)
+    if self.old_chains != NULL and place & (self.chain_count // 2 - 1) >= self.moved:
+        return &self.old_chains[place & (self.chain_count // 2 - 1)]
+    return &self.chains[place & (self.chain_count - 1)]
 
 
-cdef void grow(tracking_table_t *self) noexcept nogil:
-    cdef uint32_t old_count = self.chain_count
-    cdef tracked_key_t **old = self.chains
+cdef void move_chains(tracking_table_t *self, uint32_t wanted) noexcept nogil:
+    """A part of its growth: a table of a million keys must not move all of them at once."""
+    cdef uint32_t end = min(self.moved + wanted, self.chain_count // 2)
     cdef tracked_key_t *key
     cdef tracked_key_t *following
     cdef tracked_key_t **chain
-    cdef uint32_t i
-    self.chain_count = max(<uint32_t>CHAINS_MIN, 2 * old_count)
-    self.chains = <tracked_key_t **>net_zalloc(self.chain_count * sizeof(tracked_key_t *))
-    for i in range(old_count):
-        key = old[i]
+    while self.moved < end:
+        key = self.old_chains[self.moved]
+        self.moved += 1
         while key != NULL:
             following = key.next
             chain = chain_of(self, key.hash)
             key.next = chain[0]
             chain[0] = key
             key = following
-    net_free(old)
+    if self.moved == self.chain_count // 2:
+        net_free(self.old_chains)
+        self.old_chains = NULL
+
+
+cdef void make_room(tracking_table_t *self) noexcept nogil:
+    """Before a key is entered."""
+    if self.old_chains != NULL:
+        # Done long before the table is full again.
+        move_chains(self, MOVED_A_KEY)
+    elif self.count >= self.chain_count:
+        self.old_chains = self.chains
+        self.moved = 0
+        self.chain_count = max(<uint32_t>CHAINS_MIN, 2 * self.chain_count)
+        self.chains = <tracked_key_t **>net_zalloc(self.chain_count * sizeof(tracked_key_t *))
 
 
 cdef bint tracking_table_add(tracking_table_t *self, const key_t *key, tracker_t *tracker) noexcept nogil:
     cdef tracked_key_t *found = NULL
     cdef tracked_key_t **chain
-    if self.count >= self.chain_count:
-        grow(self)
+    make_room(self)
     chain = chain_of(self, key.hash)
     found = chain[0]
     while found != NULL and not (found.hash == key.hash and found.size == key.size
@@ -142,20 +157,59 @@ cdef void forget(tracking_table_t *self, tracked_key_t **link) noexcept nogil:
     net_free(key)
 
 
-cdef void tracking_table_clear(tracking_table_t *self) noexcept nogil:
-    cdef tracked_key_t **link
-    cdef uint32_t i
-    cdef uint32_t at
-    for i in range(self.chain_count):
-        link = &self.chains[i]
-        while link[0] != NULL:
-            for at in range(link[0].capacity):
-                if tracker_at(link[0], at) != NULL:
-                    tracker_release(tracker_at(link[0], at))
-            forget(self, link)
-    net_free(self.chains)
+cdef tracked_key_t **last_of(tracked_key_t **chain) noexcept nogil:
+    """The link to the oldest key of a chain."""
+    while chain[0].next != NULL:
+        chain = &chain[0].next
+    return chain
+
+
+cdef tracked_key_t **some_key(tracking_table_t *self) noexcept nogil:
+    """The link to a key: of those that are to be moved, else from where the cursor is. There must be one."""
+    while self.old_chains != NULL:
+        if self.old_chains[self.moved] != NULL:
+            return last_of(&self.old_chains[self.moved])
+        move_chains(self, 1)
+    while True:
+        self.cursor &= self.chain_count - 1
+        if self.chains[self.cursor] != NULL:
+            return last_of(&self.chains[self.cursor])
+        self.cursor += 1
+
+
+cdef void tracking_table_drop(tracking_table_t *self, tracking_table_t *dropped) noexcept nogil:
+    dropped.chains = self.chains
+    dropped.chain_count = self.chain_count
+    dropped.old_chains = self.old_chains
+    dropped.moved = self.moved
+    dropped.count = self.count
+    dropped.items = self.items
     self.chains = NULL
     self.chain_count = 0
+    self.old_chains = NULL
+    self.cursor = 0
+    self.count = 0
+    self.items = 0
+
+
+cdef bint tracking_table_free_step(tracking_table_t *self, uint64_t budget) noexcept nogil:
+    cdef tracked_key_t **link
+    cdef uint32_t at
+    while self.count > 0:
+        if budget == 0:
+            return False
+        budget -= 1
+        link = some_key(self)
+        for at in range(link[0].capacity):
+            if tracker_at(link[0], at) != NULL:
+                tracker_release(tracker_at(link[0], at))
+        forget(self, link)
+    net_free(self.chains)
+    net_free(self.old_chains)
+    self.chains = NULL
+    self.old_chains = NULL
+    self.chain_count = 0
+    return True
 
 
 # ---- Messages --------------------------------------------------------------------------------------
@@ -245,16 +299,10 @@ cdef void tracking_table_evict(tracking_table_t *self) noexcept nogil:
     cdef tracked_key_t **link
     if self.count == 0:
         return
-    while True:
-        self.eviction_cursor = (self.eviction_cursor + 1) & (self.chain_count - 1)
-        link = &self.chains[self.eviction_cursor]
-        if link[0] != NULL:
-            # The last of its chain: the one that was entered first.
-            while link[0].next != NULL:
-                link = &link[0].next
-            tell_trackers(self, link[0], 0)
-            forget(self, link)
-            return
+    link = some_key(self)
+    self.cursor += 1
+    tell_trackers(self, link[0], 0)
+    forget(self, link)
 
 
 # ---- Prefixes ----------------------------------------------------------------------------------------
