@@ -155,15 +155,20 @@ def test_bytes_per_entry(keys):
     assert table.info()["bytes"] / keys < 46
 
 
-def test_half_of_the_memory_comes_back_with_half_of_the_keys():
+def test_memory_comes_back_with_the_keys():
+    """Over 150 hash seeds, half of the keys keep 0.725 to 0.751 of the bytes, a tenth 0.139 to 0.140."""
     table = DashTable()
     table.fill(0, 100_000)
     full = table.info()["bytes"]
     for i in range(0, 100_000, 2):
         assert table.erase(b"key:%012d" % i)
     table.check()
-    assert table.info()["bytes"] < 0.75 * full
-    for i in range(1, 100_000, 2):
+    assert table.info()["bytes"] < 0.78 * full
+    for i in range(1, 80_000, 2):
+        assert table.erase(b"key:%012d" % i)
+    table.check()
+    assert table.info()["bytes"] < 0.15 * full
+    for i in range(80_001, 100_000, 2):
         assert table.get(b"key:%012d" % i) == b"v" * 16
 
 
