@@ -373,6 +373,7 @@ def test_killed_clients_lose_no_element(start, threads):
         worker.start()
     with subject.connect() as pusher:
         while elements < 1500 or len(killed) < KILLS:
+            assert any(worker.is_alive() for worker in workers)
             pusher.command(rng.choice(["RPUSH", "LPUSH"]), rng.choice(keys), f"e{elements}")
             elements += 1
         stopping.set()
