@@ -9,6 +9,8 @@ Environment:
     DFLY_BUILD=tsan       TSan, debug checks, libc malloc
     DFLY_ALLOCATOR=libc   the system allocator (for memray and the sanitizers)
     DFLY_ANNOTATE=1       write Cython's annotated HTML beside the sources
+    DFLY_STAMP=word       this stamp instead of the hash: a changed .pxd then rebuilds only what cimports it.
+                          For a developer's own tree; never for one that is shipped or benchmarked
 """
 
 import glob
@@ -31,6 +33,8 @@ def version():
 
 def abi_stamp():
     """Hash of every header of the build; struct layouts cannot differ between equal stamps."""
+    if os.environ.get("DFLY_STAMP"):
+        return os.environ["DFLY_STAMP"]
     digest = hashlib.sha256(BUILD.encode())
     digest.update(repr(find_mimalloc()).encode())
     for path in sorted([*CORE.rglob("*.pxd"), *CORE.rglob("*.h")]):
@@ -80,7 +84,8 @@ def flags():
         return common + ["-O1", "-DDFLY_DEBUG=1", *sanitize], ["-fsanitize=address,undefined"]
     if BUILD == "tsan":
         return common + ["-O1", "-DDFLY_DEBUG=1", "-fsanitize=thread"], ["-fsanitize=thread"]
-    return common + ["-O3", "-fno-plt"], []
+    # A developer's own tree (DFLY_STAMP) is built for the next edit, not for speed.
+    return common + ["-O1" if os.environ.get("DFLY_STAMP") else "-O3", "-fno-plt"], []
 
 
 def extensions():

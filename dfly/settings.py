@@ -278,7 +278,7 @@ SETTINGS = [
     Setting("activedefrag", "bool", False, "kept for compatibility"),
     number("list-max-listpack-size", -2, "size class of list blocks", low=-(2**31), aliases=("list-max-ziplist-size",)),
     number("list-compress-depth", 0, "list blocks left uncompressed at each end"),
-    number("hash-max-listpack-entries", 128, "fields of a compact hash", aliases=("hash-max-ziplist-entries",)),
+    number("hash-max-listpack-entries", 512, "fields of a compact hash", aliases=("hash-max-ziplist-entries",)),
     number("hash-max-listpack-value", 64, "bytes of its longest field", aliases=("hash-max-ziplist-value",)),
     number("set-max-intset-entries", 512, "members of a set of integers"),
     number("set-max-listpack-entries", 128, "members of a compact set"),
@@ -288,6 +288,7 @@ SETTINGS = [
     number("hll-sparse-max-bytes", 3000, "bytes of a sparse HyperLogLog"),
     number("stream-node-max-bytes", 4096, "bytes of a stream block"),
     number("stream-node-max-entries", 100, "entries of a stream block"),
+    number("rdb-version", 11, "RDB format that DUMP and snapshots are written in: 10 for Redis 7.0", low=9, high=12),
 ]
 
 

@@ -38,7 +38,7 @@ from dfly._core.engine.latency cimport (LATENCY_BUCKETS, LATENCY_EVENTS, LATENCY
 from dfly._core.engine.pubsub cimport (TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD_CHANNEL, pubsub_init,
                                        pubsub_topics)
 from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, command_stats_t, executor_t, server_t
-from dfly._core.engine.settings cimport password_t, settings_t
+from dfly._core.engine.settings cimport password_t, settings_init_encoding_limits, settings_t
 from dfly._core.engine.shard cimport database_t, shard_new, shard_t
 from dfly._core.engine.tracking cimport tracking_clients, tracking_flush, tracking_init
 from dfly._core.engine.transaction cimport transaction_complete
@@ -177,7 +177,7 @@ cdef class Server:
         self.server.settings.latency_tracking = 1
         self.server.settings.tracking_table_max_keys = 1000000
         self.server.settings.active_expire_enabled = 1
-        self.server.settings.list_max_listpack_size = -2
+        settings_init_encoding_limits(&self.server.settings)
         self.server.settings.output_limits[2].hard_bytes = 32 * 1024 * 1024
         self.server.settings.output_limits[2].soft_bytes = 8 * 1024 * 1024
         self.server.settings.output_limits[2].soft_seconds = 60
@@ -230,6 +230,28 @@ cdef class Server:
             self.server.settings.interrupt_transactions = bool(value)
         elif name == "list-max-listpack-size":
             self.server.settings.list_max_listpack_size = value
+        elif name == "hash-max-listpack-entries":
+            self.server.settings.hash_max_listpack_entries = value
+        elif name == "hash-max-listpack-value":
+            self.server.settings.hash_max_listpack_value = value
+        elif name == "set-max-intset-entries":
+            self.server.settings.set_max_intset_entries = value
+        elif name == "set-max-listpack-entries":
+            self.server.settings.set_max_listpack_entries = value
+        elif name == "set-max-listpack-value":
+            self.server.settings.set_max_listpack_value = value
+        elif name == "zset-max-listpack-entries":
+            self.server.settings.zset_max_listpack_entries = value
+        elif name == "zset-max-listpack-value":
+            self.server.settings.zset_max_listpack_value = value
+        elif name == "stream-node-max-bytes":
+            self.server.settings.stream_node_max_bytes = value
+        elif name == "stream-node-max-entries":
+            self.server.settings.stream_node_max_entries = value
+        elif name == "hll-sparse-max-bytes":
+            self.server.settings.hll_sparse_max_bytes = value
+        elif name == "rdb-version":
+            self.server.settings.rdb_version = value
         elif name == "admin_nopass":
             self.server.admin_without_password = bool(value)
         elif name == "requirepass":

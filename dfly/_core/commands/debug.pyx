@@ -12,13 +12,14 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport strtod, strtol
 from libc.string cimport memcpy, memset
 
+from dfly._core.commands.value_digest cimport digest_mix, digest_number, digest_value, digest_xor
 from dfly._core.engine.access cimport access_idle_seconds
 from dfly._core.engine.command cimport (ACL_ADMIN, ACL_DANGEROUS, COMMAND_ADMIN, COMMAND_LOADING,
                                         COMMAND_NOSCRIPT, COMMAND_STALE, TRANSACTION_DONE, TRANSACTION_WAIT,
                                         TRANSACTION_YIELD, command_spec_t, register_commands,
                                         reply_not_integer, reply_subcommand_syntax, reply_syntax_error,
                                         slice_equals, transaction_row, transaction_step_t, transaction_t)
-from dfly._core.engine.database cimport NOTIFY_GENERIC, find_peek, get_deadline, insert_key, update_end
+from dfly._core.engine.database cimport NOTIFY_GENERIC, find_peek, insert_key, update_end
 from dfly._core.engine.server_state cimport control_submit, executor_of
 from dfly._core.engine.shard cimport scope_t, shard_of, shard_t
 from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_shard, transaction_lock_all,
@@ -27,18 +28,15 @@ from dfly._core.resp.reply cimport (reply_array, reply_big_number, reply_bool, r
                                     reply_header, reply_int, reply_map, reply_null,
                                     reply_ok, reply_push, reply_raw, reply_set, reply_simple, reply_t,
                                     reply_verbatim)
-from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_block_count, list_count,
-                                          list_cursor_t, list_data_bytes, list_item_t, list_item_text,
-                                          list_next, list_seek)
-from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t, dash_scan, dash_t
+from dfly._core.store.block_list cimport block_list_t, list_block_count, list_count, list_data_bytes
+from dfly._core.store.dash cimport dash_ref_t, dash_scan, dash_t
 from dfly._core.store.glob cimport glob_match
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_LIST, key_init, key_t, object_encoding_name,
-                                      object_is_container, object_is_string, object_pointer,
-                                      object_set_string, object_size, object_t, object_type, object_view,
-                                      parse_int64)
+                                      object_is_container, object_pointer, object_set_string, object_size,
+                                      object_t, object_view, parse_int64)
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
-from dfly._core.sys.sha1 cimport SHA1_SIZE, sha1
+from dfly._core.sys.sha1 cimport SHA1_SIZE
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -246,55 +244,6 @@ cdef int debug_protocol(transaction_t *tx) noexcept nogil:
 cdef struct digest_t:
     unsigned char bytes[SHA1_SIZE]
     uint64_t entries
-
-
-cdef void digest_xor(unsigned char *digest, const void *data, size_t size) noexcept nogil:
-    cdef unsigned char hashed[SHA1_SIZE]
-    cdef int i
-    sha1(data, size, hashed)
-    for i in range(SHA1_SIZE):
-        digest[i] ^= hashed[i]
-
-
-cdef void digest_mix(unsigned char *digest, const void *data, size_t size) noexcept nogil:
-    """As digest_xor, but the order of what is mixed in matters."""
-    cdef unsigned char before[SHA1_SIZE]
-    digest_xor(digest, data, size)
-    memcpy(before, digest, SHA1_SIZE)
-    sha1(before, SHA1_SIZE, digest)
-
-
-cdef void digest_number(unsigned char *digest, uint32_t number) noexcept nogil:
-    cdef unsigned char text[4]
-    cdef int i
-    for i in range(4):
-        text[i] = <unsigned char>(number >> (24 - 8 * i))
-    digest_mix(digest, text, 4)
-
-
-cdef void digest_list(unsigned char *digest, block_list_t elements) noexcept nogil:
-    cdef char scratch[LIST_ITEM_SCRATCH]
-    cdef list_cursor_t cursor
-    cdef list_item_t item
-    cdef slice_t text
-    list_seek(elements, 0, &cursor)
-    while list_next(&cursor, &item):
-        text = list_item_text(&item, scratch)
-        digest_mix(digest, text.data, text.size)
-
-
-cdef void digest_value(unsigned char *digest, dash_ref_t *ref) noexcept nogil:
-    cdef char scratch[OBJECT_SCRATCH]
-    cdef object_t value = ref.entry.value
-    cdef slice_t text
-    digest_number(digest, <uint32_t>object_type(&value))
-    if object_is_string(&value):
-        text = object_view(&value, scratch)
-        digest_mix(digest, text.data, text.size)
-    elif object_is_container(&value, TYPE_LIST):
-        digest_list(digest, object_pointer(&value))
-    if get_deadline(ref) != DASH_NO_DEADLINE:
-        digest_xor(digest, "!!expire!!", 10)
 
 
 cdef bint digest_visit(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:

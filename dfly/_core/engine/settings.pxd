@@ -57,8 +57,36 @@ cdef struct settings_t:
     int64_t active_expire_enabled
     int64_t interrupt_transactions   # for tests: an EXEC gives its tokens away between its commands
     int64_t list_max_listpack_size   # see list_limits in store/block_list.pxd
+    # Up to these sizes a container is compact: elements, and bytes of its longest one.
+    int64_t hash_max_listpack_entries
+    int64_t hash_max_listpack_value
+    int64_t set_max_intset_entries
+    int64_t set_max_listpack_entries
+    int64_t set_max_listpack_value
+    int64_t zset_max_listpack_entries
+    int64_t zset_max_listpack_value
+    int64_t stream_node_max_bytes
+    int64_t stream_node_max_entries
+    int64_t hll_sparse_max_bytes
+    int64_t rdb_version              # of DUMP and of snapshots: the newest format that readers know
     output_limit_t output_limits[3]
     # The password: replaced as a whole by the main thread, never changed in place and never freed,
     # so that a shard thread may compare with an old one for a moment. NULL: none.
     const password_t *password
     int64_t has_password
+
+
+cdef inline void settings_init_encoding_limits(settings_t *self) noexcept nogil:
+    """Redis' defaults."""
+    self.list_max_listpack_size = -2
+    self.hash_max_listpack_entries = 512
+    self.hash_max_listpack_value = 64
+    self.set_max_intset_entries = 512
+    self.set_max_listpack_entries = 128
+    self.set_max_listpack_value = 64
+    self.zset_max_listpack_entries = 128
+    self.zset_max_listpack_value = 64
+    self.stream_node_max_bytes = 4096
+    self.stream_node_max_entries = 100
+    self.hll_sparse_max_bytes = 3000
+    self.rdb_version = 11

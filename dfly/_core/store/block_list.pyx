@@ -12,6 +12,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove
 
 from dfly._core.store.decimal_text cimport format_int64, parse_int64
+from dfly._core.store.object cimport (TYPE_LIST, container_ops_t, object_pointer, object_register_container,
+                                      object_root, object_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, mem_realloc, mem_usable
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, clz64, likely, slice_t, unlikely
 
@@ -1066,3 +1068,40 @@ cdef bint list_check(block_list_t self) noexcept nogil:
         total += slots[i].count
     DFLY_CHECK(total == directory.count, "the directory knows the sum")
     return True
+
+
+# ---- As a container ----------------------------------------------------------------------------
+
+cdef void dup_object(const object_t *self, object_t *out) noexcept nogil:
+    object_root(out)[0] = list_dup(object_pointer(self))
+
+
+cdef bint free_object_step(object_t *self, uint64_t *budget) noexcept nogil:
+    return list_free_step(object_root(self), budget)
+
+
+cdef uint64_t object_blocks(const object_t *self) noexcept nogil:
+    return list_block_count(object_pointer(self))
+
+
+cdef uint64_t object_heap(const object_t *self) noexcept nogil:
+    return list_heap_bytes(object_pointer(self))
+
+
+cdef uint64_t object_data(const object_t *self) noexcept nogil:
+    return list_data_bytes(object_pointer(self))
+
+
+cdef const char *object_encoding_text(const object_t *self) noexcept nogil:
+    # As Redis 7.0, where a list of any size is one.
+    return "quicklist"
+
+
+cdef container_ops_t OPS
+OPS.dup = dup_object
+OPS.free_step = free_object_step
+OPS.block_count = object_blocks
+OPS.heap_bytes = object_heap
+OPS.data_bytes = object_data
+OPS.encoding_name = object_encoding_text
+object_register_container(TYPE_LIST, &OPS)

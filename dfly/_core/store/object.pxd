@@ -7,7 +7,8 @@
     16, 17                   ASCII string of that length, 7 bits a character (14 or 15 bytes)
     OBJECT_INT               int64 at 0..7: a string that is the canonical decimal of that integer
     OBJECT_HEAP              pointer at 0..7, uint32 size at 8..11: a string block of mem_alloc
-    OBJECT_TYPED             pointer at 0..7, type at 12, encoding at 13: a container (later issues)
+    OBJECT_TYPED             pointer at 0..7, type at 12, encoding at 13: a container; bytes 8..11 are its
+                             module's own
 
 Bit 7 of the tag (OBJECT_RAW) changes no bytes: it says that Redis would call this string
 "raw" (it was edited in place), which OBJECT ENCODING reports.
@@ -45,6 +46,21 @@ cdef enum object_type_t:
 cdef struct object_t:
     uint64_t lo
     uint64_t hi
+
+# What a container's module does for every command that takes any type (COPY, UNLINK, OBJECT, MEMORY).
+# An empty container (root NULL) may be freed and counted, nothing else.
+ctypedef void (*object_dup_t)(const object_t *self, object_t *out) noexcept nogil
+ctypedef bint (*object_free_step_t)(object_t *self, uint64_t *budget) noexcept nogil
+ctypedef uint64_t (*object_number_t)(const object_t *self) noexcept nogil
+ctypedef const char *(*object_name_t)(const object_t *self) noexcept nogil
+
+cdef struct container_ops_t:
+    object_dup_t dup                 # root and payload of out; its tag is set already
+    object_free_step_t free_step     # as object_free_step; the root is NULL when it returns True
+    object_number_t block_count      # allocations, roughly: what freeing costs
+    object_number_t heap_bytes       # real bytes of all it owns
+    object_number_t data_bytes       # of its elements as they are stored ("serializedlength")
+    object_name_t encoding_name
 
 cdef struct key_t:
     # A key as commands carry it: the caller's bytes, its hash, and (short keys) its 16 bytes.
@@ -98,6 +114,10 @@ cdef inline void *object_pointer(const object_t *self) noexcept nogil:
 
 
 # Containers. A new one is empty (its root is NULL); functions of its type change it through the root.
+# At import, by the type's module; ops live for ever.
+cdef void object_register_container(object_type_t type, const container_ops_t *ops) noexcept nogil
+
+
 cdef inline void object_set_container(object_t *out, object_type_t type, void *root) noexcept nogil:
     out.lo = <uint64_t>root
     out.hi = (<uint64_t>type << 32) | (<uint64_t>OBJECT_TYPED << 56)
@@ -109,3 +129,12 @@ cdef inline bint object_is_container(const object_t *self, object_type_t type) n
 
 cdef inline void **object_root(object_t *self) noexcept nogil:
     return <void **>&self.lo
+
+
+# The encoding says what the root points to; its values are the type's own, 0 in a new container.
+cdef inline uint32_t object_encoding(const object_t *self) noexcept nogil:
+    return <uint32_t>(self.hi >> 40) & 0xFF
+
+
+cdef inline void object_set_encoding(object_t *self, uint32_t encoding) noexcept nogil:
+    self.hi = (self.hi & ~(<uint64_t>0xFF << 40)) | (<uint64_t>encoding << 40)

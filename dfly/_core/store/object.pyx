@@ -8,8 +8,6 @@ Little-endian byte order is assumed: payload bytes 0..14 are the low bytes of lo
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from dfly._core.store.block_list cimport (list_block_count, list_data_bytes, list_dup, list_free_step,
-                                          list_heap_bytes)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, load32, load64, slice_t, store64
 from dfly._core.sys.hash cimport hash_bytes, hash_pair
@@ -25,6 +23,19 @@ cdef extern from *:
     #define DFLY_ASCII_HIGH 0x8080808080808080ull
     """
     const uint64_t DFLY_ASCII_HIGH
+
+
+cdef const container_ops_t *containers[TYPE_COUNT]
+
+
+cdef void object_register_container(object_type_t type, const container_ops_t *ops) noexcept nogil:
+    containers[<int>type] = ops
+
+
+cdef inline const container_ops_t *ops_of(const object_t *self) noexcept nogil:
+    cdef const container_ops_t *ops = containers[(self.hi >> 32) & 0xFF]
+    DFLY_CHECK(ops != NULL, "a container of a type that nobody has registered")
+    return ops
 
 
 # ---- 7-bit packing ---------------------------------------------------------------------------
@@ -195,7 +206,7 @@ cdef size_t object_size(const object_t *self) noexcept nogil:
     cdef uint8_t tag = object_tag(self) & OBJECT_TAG_MASK
     cdef char text[OBJECT_SCRATCH]
     if tag == OBJECT_TYPED:
-        return list_data_bytes(object_pointer(self))
+        return ops_of(self).data_bytes(self)
     if tag == OBJECT_HEAP:
         return <uint32_t>self.hi
     if tag == OBJECT_INT:
@@ -241,8 +252,7 @@ cdef void object_dup(const object_t *self, object_t *out) noexcept nogil:
     cdef uint32_t size
     out[0] = self[0]
     if not object_is_string(self):
-        DFLY_CHECK(object_type(self) == TYPE_LIST, "object_dup of a type without values")
-        object_root(out)[0] = list_dup(object_pointer(self))
+        ops_of(self).dup(self, out)
         return
     if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:
         size = <uint32_t>self.hi
@@ -268,8 +278,7 @@ cdef bint object_free_step(object_t *self, uint64_t *budget) noexcept nogil:
         budget[0] -= 1
         object_free(self)
         return True
-    DFLY_CHECK(object_type(self) == TYPE_LIST, "object_free of a type without values")
-    if not list_free_step(object_root(self), budget):
+    if not ops_of(self).free_step(self, budget):
         return False
     self.lo = 0
     self.hi = 0
@@ -277,7 +286,7 @@ cdef bint object_free_step(object_t *self, uint64_t *budget) noexcept nogil:
 
 
 cdef uint64_t object_block_count(const object_t *self) noexcept nogil:
-    return 1 if object_is_string(self) else list_block_count(object_pointer(self))
+    return 1 if object_is_string(self) else ops_of(self).block_count(self)
 
 
 cdef object_type_t object_type(const object_t *self) noexcept nogil:
@@ -289,8 +298,7 @@ cdef object_type_t object_type(const object_t *self) noexcept nogil:
 cdef const char *object_encoding_name(const object_t *self) noexcept nogil:
     cdef uint8_t tag = object_tag(self)
     if not object_is_string(self):
-        # As Redis 7.0, where a list of any size is one.
-        return "quicklist"
+        return ops_of(self).encoding_name(self)
     if tag & OBJECT_TAG_MASK == OBJECT_INT:
         return "int"
     if tag & OBJECT_RAW or object_size(self) > EMBEDDED_MAX:
@@ -315,4 +323,4 @@ cdef const char *type_name(object_type_t type) noexcept nogil:
 cdef size_t object_heap_bytes(const object_t *self) noexcept nogil:
     if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:
         return mem_usable(<const void *>self.lo)
-    return 0 if object_is_string(self) else list_heap_bytes(object_pointer(self))
+    return 0 if object_is_string(self) else ops_of(self).heap_bytes(self)

@@ -13,7 +13,7 @@ from dfly._core.commands.bit_words cimport (bit_operation_t, bits_combine, bits_
                                             bits_read_field, bits_write_field)
 from dfly._core.commands.numbers cimport LONG_DOUBLE_TEXT_MAX, format_long_double, parse_long_double
 from dfly._core.engine.command cimport KIND_KEY, KIND_TRANSACTION, call_t, find_command
-from dfly._core.engine.settings cimport settings_t
+from dfly._core.engine.settings cimport settings_init_encoding_limits, settings_t
 from dfly._core.engine.shard cimport (database_t, shard_acquire, shard_database, shard_free, shard_new,
                                       shard_of, shard_release, shard_t)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run, transaction_t
@@ -59,7 +59,7 @@ cdef class Shards:
         self.settings.databases = 16
         self.settings.proto_max_bulk_len = proto_max_bulk_len
         self.settings.notify_keyspace_events = -1   # every class: the hook is called
-        self.settings.list_max_listpack_size = -2
+        settings_init_encoding_limits(&self.settings)
         reply_init(&self.events, 2)
         reply_init(&self.reply, 2)
         self.proactor = <proactor_t *>net_zalloc(sizeof(proactor_t))
