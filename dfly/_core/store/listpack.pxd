@@ -44,7 +44,7 @@ cdef size_t listpack_element_size(const char *data, size_t size) noexcept nogil
 
 # Changes move the block; each returns the position that its comment names.
 cdef const uint8_t *listpack_insert(uint8_t **self, const uint8_t *before, const char *data,
-                                    size_t size) noexcept nogil      # the new element; before NULL: at the end
+                                    size_t size) noexcept nogil      # the new one; before NULL: the end
 cdef const uint8_t *listpack_insert_int(uint8_t **self, const uint8_t *before, int64_t value) noexcept nogil
 cdef const uint8_t *listpack_replace(uint8_t **self, const uint8_t *p, const char *data,
                                      size_t size) noexcept nogil                  # the new element
