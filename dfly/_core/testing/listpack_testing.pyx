@@ -7,8 +7,8 @@ from dfly._core.store.listpack cimport (LISTPACK_END, LISTPACK_HEADER, listpack_
                                         listpack_delete, listpack_dup, listpack_element_size, listpack_find,
                                         listpack_first, listpack_insert, listpack_insert_int,
                                         listpack_is_valid, listpack_last, listpack_new, listpack_next,
-                                        listpack_previous, listpack_read, listpack_replace, listpack_replace_int,
-                                        listpack_seek)
+                                        listpack_previous, listpack_read, listpack_replace,
+                                        listpack_replace_int, listpack_seek)
 from dfly._core.sys.alloc cimport mem_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
