@@ -288,7 +288,7 @@ SETTINGS = [
     number("hll-sparse-max-bytes", 3000, "bytes of a sparse HyperLogLog"),
     number("stream-node-max-bytes", 4096, "bytes of a stream block"),
     number("stream-node-max-entries", 100, "entries of a stream block"),
-    number("rdb-version", 11, "RDB format that DUMP and snapshots are written in: 10 for Redis 7.0", low=9, high=12),
+    number("rdb-version", 11, "RDB format of DUMP and snapshots: 10 for Redis 7.0", low=9, high=12),
 ]
 
 
