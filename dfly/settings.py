@@ -382,7 +382,7 @@ class Settings:
     def load_environment(self, environment):
         """DFLY_<flag>=value, and DFLY_PASSWORD for requirepass. Unknown names are errors."""
         for name, value in sorted(environment.items()):
-            if not name.startswith("DFLY_") or name in ("DFLY_BUILD", "DFLY_ALLOCATOR", "DFLY_ANNOTATE") \
+            if not name.startswith("DFLY_") or name in ("DFLY_BUILD", "DFLY_ALLOCATOR", "DFLY_ANNOTATE", "DFLY_STAMP") \
                     or name.startswith("DFLY_TEST_") or name.startswith("DFLY_BENCH_"):
                 continue
             flag = "requirepass" if name == "DFLY_PASSWORD" else name[5:].lower()
