@@ -51,6 +51,9 @@ cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil
 # Takes the value out without freeing it (RENAME, MOVE): the caller owns it. Then erases the entry.
 cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil
 
+# The key holds no members with deadlines any more: see engine/member_expiry.pxd. The door does it for keys that go.
+cdef void forget_members(scope_t *scope, const key_t *key) noexcept nogil
+
 cdef int64_t get_deadline(dash_ref_t *ref) noexcept nogil                                # ms since epoch, -1: none
 cdef void set_deadline(scope_t *scope, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil   # -1: persist
 

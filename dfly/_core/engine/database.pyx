@@ -131,7 +131,15 @@ cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int even
     if event != NULL:
         announce(scope, key, event_class, event)
     drop_value(scope, &ref.entry.value)
+    if unlikely(scope.database.members.count != 0):
+        forget_members(scope, key)
     dash_erase(&scope.database.table, ref)
+
+
+cdef void forget_members(scope_t *scope, const key_t *key) noexcept nogil:
+    cdef dash_ref_t ref
+    if dash_find(&scope.database.members, key, &ref):
+        dash_erase(&scope.database.members, &ref)
 
 
 cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil:
@@ -152,6 +160,8 @@ cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *ou
     (<object_t *>out_object)[0] = ref.entry.value
     memset(&ref.entry.value, 0, sizeof(object_t))
     count_mutation(scope, key)
+    if unlikely(scope.database.members.count != 0):
+        forget_members(scope, key)
     dash_erase(&scope.database.table, ref)
 
 
@@ -197,7 +207,9 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     dropped.next = shard.reclaim
     shard.reclaim = dropped
     shard.reclaim_pending += dropped.table.count
+    dropped.members = database.members
     memset(&database.table, 0, sizeof(dash_t))
+    memset(&database.members, 0, sizeof(dash_t))
     dash_init(&database.table)
     if policy_tracks_access(shard.settings.maxmemory_policy):
         dash_enable_access_tracking(&database.table, shard.access_clock)
