@@ -1,6 +1,6 @@
 """Hash commands that look at many fields: HGETALL, HKEYS, HVALS, HRANDFIELD, HSCAN."""
 
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdio cimport snprintf
 
 from dfly._core.commands.hashes cimport find_hash, reply_hash_item

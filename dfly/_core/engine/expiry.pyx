@@ -122,7 +122,7 @@ cdef bint reclaim_step(shard_t *shard, uint64_t budget) noexcept nogil:
         is_done = tracking_table_free_step(&dropped.tracked, budget)
         freed = 0
     elif dropped.members.directory != NULL:
-        dash_clear_step(&dropped.members, budget)
+        dash_clear_step(&dropped.members, &budget)
         return False
     elif object_is_string(&dropped.value):
         freed = dropped.table.count

@@ -9,8 +9,8 @@ Invariants
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
-from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_bytes, dash_check, dash_clear_step, dash_deadline,
-                                    dash_erase, dash_find, dash_init, dash_insert, dash_next_due,
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_bytes, dash_check, dash_clear, dash_clear_step,
+                                    dash_deadline, dash_erase, dash_find, dash_init, dash_insert, dash_next_due,
                                     dash_random, dash_ref_t, dash_scan, dash_set_deadline, dash_t,
                                     dash_visit_due)
 from dfly._core.store.decimal_text cimport parse_int64
@@ -226,7 +226,7 @@ cdef void free_if_empty(object_t *self) noexcept nogil:
     """Of a table."""
     cdef dash_t *table = hash_table(self)
     if table.count == 0:
-        dash_clear_step(table, <uint64_t>-1)
+        dash_clear(table)
         mem_free(table)
         object_root(self)[0] = NULL
         object_set_encoding(self, HASH_LISTPACK)
@@ -479,8 +479,6 @@ cdef void dup_hash(const object_t *self, object_t *out) noexcept nogil:
 
 cdef bint free_hash_step(object_t *self, uint64_t *budget) noexcept nogil:
     cdef dash_t *table
-    cdef uint64_t before
-    cdef uint64_t freed
     cdef bint is_done
     if object_pointer(self) == NULL:
         return True
@@ -492,15 +490,11 @@ cdef bint free_hash_step(object_t *self, uint64_t *budget) noexcept nogil:
         object_root(self)[0] = NULL
         return True
     table = hash_table(self)
-    before = table.count
-    is_done = dash_clear_step(table, budget[0])
-    freed = before - table.count
+    is_done = dash_clear_step(table, budget)
     if is_done:
-        freed += 1
         mem_free(table)
         object_root(self)[0] = NULL
         object_set_encoding(self, HASH_LISTPACK)
-    budget[0] -= min(budget[0], freed)
     return is_done
 
 

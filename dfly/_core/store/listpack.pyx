@@ -200,7 +200,7 @@ cdef const uint8_t *find_short(const uint8_t *p, const char *text, uint32_t size
     cdef uint32_t head = STRING_6 | size
     cdef uint32_t shift = 8 * (8 - size) if size < 8 else 0
     cdef uint64_t wanted = 0
-    cdef uint32_t i
+    cdef uint32_t _i
     memcpy(<char *>&wanted, text + (size - 8 if size > 8 else 0), 8 if size > 8 else size)
     while p[0] != LISTPACK_END:
         # The eight bytes that end with the text's last lie in the block, since its header is before them.
@@ -208,7 +208,7 @@ cdef const uint8_t *find_short(const uint8_t *p, const char *text, uint32_t size
             if size <= 8 or memcmp(p + 1, text, size - 8) == 0:
                 return p
         p = step_over(p)
-        for i in range(skip):
+        for _i in range(skip):
             if unlikely(p[0] == LISTPACK_END):
                 return NULL
             p = step_over(p)
@@ -218,7 +218,7 @@ cdef const uint8_t *find_short(const uint8_t *p, const char *text, uint32_t size
 cdef const uint8_t *listpack_find(const uint8_t *p, const list_item_t *needle, uint32_t skip) noexcept nogil:
     cdef list_item_t item
     cdef const uint8_t *following
-    cdef uint32_t i
+    cdef uint32_t _i
     if p == NULL:
         return NULL
     if likely(needle.data != NULL and 0 < needle.size < 64):
@@ -228,7 +228,7 @@ cdef const uint8_t *listpack_find(const uint8_t *p, const list_item_t *needle, u
         if list_item_equals(&item, needle):
             return p
         p = following
-        for i in range(skip):
+        for _i in range(skip):
             if p[0] == LISTPACK_END:
                 return NULL
             p = step_over(p)
