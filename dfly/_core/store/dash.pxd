@@ -76,6 +76,14 @@ cdef struct dash_ref_t:
     uint16_t bucket_index
     uint8_t slot
 
+cdef struct dash_cursor_t:
+    # A place in a table that does not change meanwhile.
+    const dash_t *table
+    segment_t *segment
+    uint64_t word                # of the directory: the segment's first
+    uint32_t bucket
+    uint32_t mask                # slots of the bucket that are still to come
+
 ctypedef bint (*dash_visit_t)(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil
 
 cdef void dash_init(dash_t *self) noexcept nogil
@@ -103,6 +111,10 @@ cdef int64_t dash_next_due(dash_t *self) noexcept nogil                     # lo
 # Visits entries due at now_ms, at most `budget` of them. The visitor must erase the entry (through
 # the engine's door) and return True, or return False to leave it. Returns the number visited.
 cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit, void *context) noexcept nogil
+
+# All entries in storage order: dash_begin, then dash_next until False.
+cdef void dash_begin(const dash_t *self, dash_cursor_t *out) noexcept nogil
+cdef bint dash_next(dash_cursor_t *self, dash_ref_t *out) noexcept nogil
 
 # Visits all entries whose home is the bucket at `cursor` (45 bits, 0 to start); returns the next
 # cursor, 0 at the end. The visitor may not insert or erase; its result is ignored.

@@ -1085,6 +1085,37 @@ cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash
 
 # ---- Scan, random, sample ----------------------------------------------------------------------
 
+cdef void dash_begin(const dash_t *self, dash_cursor_t *out) noexcept nogil:
+    out.table = self
+    out.word = 0
+    out.segment = word_segment(self.directory[0])
+    out.bucket = 0
+    out.mask = segment_buckets(out.segment).busy
+
+
+cdef bint next_filled(dash_cursor_t *self) noexcept nogil:
+    """To the next bucket that has entries; False at the end of the table."""
+    while self.mask == 0:
+        self.bucket += 1
+        if self.bucket == self.segment.total:
+            self.word += <uint64_t>1 << (self.table.depth - self.segment.local_depth)
+            if self.word >> self.table.depth:
+                self.bucket -= 1
+                return False
+            self.segment = word_segment(self.table.directory[self.word])
+            self.bucket = 0
+        self.mask = segment_buckets(self.segment)[self.bucket].busy
+    return True
+
+
+cdef bint dash_next(dash_cursor_t *self, dash_ref_t *out) noexcept nogil:
+    if unlikely(self.mask == 0) and not next_filled(self):
+        return False
+    make_ref(out, self.segment, self.bucket, <uint32_t>ctz(self.mask))
+    self.mask &= self.mask - 1
+    return True
+
+
 cdef void visit_home(dash_t *self, segment_t *segment, uint32_t b, uint32_t mask, uint32_t home,
                      uint64_t prefix, uint32_t prefix_depth, dash_visit_t visit, void *context) noexcept nogil:
     """Visits the slots in mask of bucket b whose entries are at home in `home` and begin with prefix."""
