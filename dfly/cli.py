@@ -12,6 +12,8 @@ import textwrap
 from dfly.settings import SETTINGS, ConfigError, Settings, find
 from dfly.version import REDIS_VERSION, __version__
 
+SWITCH_INTERVAL_S = 0.0005
+
 USAGE = """\
 Usage: dfly [redis.conf | -] [--flag value | --flag=value | --noflag] ...
 
@@ -119,6 +121,8 @@ def main(arguments=None):
 
     from dfly.server import Process
     gc.disable()
+    # A shard thread that enters its fiber phase waits for the GIL, and its clients with it.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         process = Process(settings)
         gc.freeze()

@@ -196,7 +196,8 @@ class Info:
             "reply_buffer_expands": 0,
             # dfly's own
             "expire_lag_ms_max": stats["expire_lag_ms_max"], "oom_rejections": stats["oom_rejections"],
-            "gil_acquisitions_data_plane": stats["gil_acquisitions"],
+            "gil_acquisitions_data_plane": stats["gil_acquisitions"], "fiber_phases": stats["fiber_phases"],
+            "fiber_switches": stats["fiber_switches"], "baton_waits": stats["baton_waits"],
             "foreign_commands_in_place": stats["foreign_in_place"],
             "foreign_commands_by_message": stats["foreign_messages"], "shard_tokens_borrowed": stats["borrowed"],
             "transactions_in_flight": stats["transactions_in_flight"], "token_waits": stats["token_waits"],

@@ -288,7 +288,7 @@ SETTINGS = [
     number("hll-sparse-max-bytes", 3000, "bytes of a sparse HyperLogLog"),
     number("stream-node-max-bytes", 4096, "bytes of a stream block"),
     number("stream-node-max-entries", 100, "entries of a stream block"),
-    number("rdb-version", 11, "RDB format that DUMP and snapshots are written in: 10 for Redis 7.0", low=9, high=12),
+    number("rdb-version", 11, "RDB format of DUMP and snapshots: 10 for Redis 7.0", low=9, high=12),
 ]
 
 
@@ -382,7 +382,7 @@ class Settings:
     def load_environment(self, environment):
         """DFLY_<flag>=value, and DFLY_PASSWORD for requirepass. Unknown names are errors."""
         for name, value in sorted(environment.items()):
-            if not name.startswith("DFLY_") or name in ("DFLY_BUILD", "DFLY_ALLOCATOR", "DFLY_ANNOTATE") \
+            if not name.startswith("DFLY_") or name in ("DFLY_BUILD", "DFLY_ALLOCATOR", "DFLY_ANNOTATE", "DFLY_STAMP") \
                     or name.startswith("DFLY_TEST_") or name.startswith("DFLY_BENCH_"):
                 continue
             flag = "requirepass" if name == "DFLY_PASSWORD" else name[5:].lower()

@@ -42,9 +42,10 @@ from dfly._core.engine.settings cimport password_t, settings_init_encoding_limit
 from dfly._core.engine.shard cimport database_t, shard_new, shard_t
 from dfly._core.engine.tracking cimport tracking_clients, tracking_flush, tracking_init
 from dfly._core.engine.transaction cimport transaction_complete
+from dfly._core.loop.fiber cimport FiberHub
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
 from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_options_t, proactor_post,
-                                       proactor_run, proactor_stop, proactor_t)
+                                       proactor_stop, proactor_t)
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_t,
                                         net_thread_flush, net_thread_init, net_thread_t)
 from dfly._core.resp.reply cimport reply_raw
@@ -123,6 +124,7 @@ cdef class Server:
     cdef server_t *server
     cdef dict listening          # the caller's descriptor -> (address of the acceptor_t, our descriptor)
     cdef list threads
+    cdef list hubs               # the FiberHub of each thread
     cdef list start_errors
     cdef object ready
     cdef object go
@@ -136,6 +138,7 @@ cdef class Server:
         self.server.settings.databases = settings.get("databases", 16)
         self.backend = 2 if force_epoll else (1 if force_io_uring else 0)
         self.threads = []
+        self.hubs = [FiberHub() for _ in range(threads)]
         self.listening = {}
         self.start_errors = []
         self.server.started_ms = wall_ms()
@@ -296,9 +299,9 @@ cdef class Server:
 
     def _thread_main(self, uint32_t index):
         cdef executor_t *executor = self.server.executors[index]
+        cdef FiberHub hub = self.hubs[index]
         cdef proactor_options_t options
         cdef int result
-        cdef bint wants_fibers
         memset(&options, 0, sizeof(options))
         options.backend = self.backend
         with nogil:
@@ -315,13 +318,8 @@ cdef class Server:
         cron_start(executor)
         self.ready.set()
         self.go.wait()
-        while True:
-            with nogil:
-                wants_fibers = proactor_run(&executor.proactor)
-            if not wants_fibers:
-                break
-            # The only way from the data plane to the GIL (tests/tidy forbids `with gil` below): count it.
-            executor.stats.gil_acquisitions += 1
+        # Its fiber phases are the only way from a shard thread to the GIL (tests/tidy forbids `with gil` below).
+        hub.run(&executor.proactor)
 
     def listen(self, int fd, bint unix_socket=False, bint admin=False, bint is_protected=False):
         """Accepts clients from a listening descriptor; call before start's threads are released or after.
@@ -479,7 +477,7 @@ cdef class Server:
         }
         sums = dict.fromkeys((
             "commands", "errors", "batches", "foreign_in_place", "foreign_messages", "connections_rejected",
-            "gil_acquisitions", "input_limit_closes", "output_limit_closes", "timeout_closes", "hits", "misses",
+            "input_limit_closes", "output_limit_closes", "timeout_closes", "hits", "misses",
             "expired_keys", "evicted_keys", "oom_rejections", "mutations", "borrowed", "inbox_messages",
             "lazyfreed_objects", "connections_received", "net_input_bytes", "net_output_bytes", "ticks", "sleeps",
             "wakeups_sent", "wakeups_received", "completions", "messages", "receive_buffer_shortages",
@@ -502,7 +500,6 @@ cdef class Server:
                 ("batches", executor.stats.batches), ("foreign_in_place", executor.stats.foreign_in_place),
                 ("foreign_messages", executor.stats.foreign_messages),
                 ("connections_rejected", executor.stats.connections_rejected),
-                ("gil_acquisitions", executor.stats.gil_acquisitions),
                 ("input_limit_closes", executor.stats.input_limit_closes),
                 ("output_limit_closes", executor.stats.output_limit_closes),
                 ("timeout_closes", executor.stats.timeout_closes),
@@ -541,6 +538,7 @@ cdef class Server:
                 input_peak = max(input_peak, executor.input_peaks[slot])
                 output_peak = max(output_peak, executor.output_peaks[slot])
         total.update(sums)
+        total.update(self._fiber_stats())
         total.update({
             "expire_lag_ms_max": lag, "token_wait_us": int(total["token_wait_ticks"] / ticks_per_us()),
             "expire_cycle_ms": int(expire_ticks / ticks_per_us() / 1000),
@@ -548,6 +546,18 @@ cdef class Server:
             "eviction_exceeded_ms": exceeded_us // 1000, "eviction_exceeding_ms": exceeding_us // 1000,
             "input_buffer_peak": input_peak, "output_buffer_peak": output_peak})
         return total
+
+    def _fiber_stats(self):
+        """Counters of the fiber phases of all threads; each phase took the GIL once."""
+        hubs = [hub.stats() for hub in self.hubs]
+        return {
+            "fiber_switches": sum(each["switches"] for each in hubs),
+            "fiber_phases": sum(each["phases"] for each in hubs),
+            "fibers_live": sum(each["live"] for each in hubs),
+            "baton_waits": sum(each["baton_waits"] for each in hubs),
+            "gil_wait_us_max": max(each["gil_wait_us_max"] for each in hubs),
+            # A phase without a fiber would be the data plane's.
+            "gil_acquisitions": sum(each["empty_phases"] for each in hubs)}
 
     def keyspace(self):
         """{database: (keys, keys with a deadline, mutations)} over all shards."""

@@ -118,7 +118,7 @@ cdef bint reclaim_step(shard_t *shard, uint64_t budget) noexcept nogil:
         freed = 0
     elif object_is_string(&dropped.value):
         freed = dropped.table.count
-        is_done = dash_clear_step(&dropped.table, budget)
+        is_done = dash_clear_step(&dropped.table, &budget)
         freed -= dropped.table.count
     else:
         is_done = object_free_step(&dropped.value, &budget)

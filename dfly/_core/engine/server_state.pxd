@@ -54,7 +54,6 @@ cdef struct executor_stats_t:
     uint64_t token_waits         # times a transaction found a shard busy
     uint64_t token_wait_ticks
     uint64_t connections_rejected
-    uint64_t gil_acquisitions    # on the data plane: must stay zero
     uint64_t input_limit_closes
     uint64_t output_limit_closes
     uint64_t timeout_closes

@@ -256,6 +256,7 @@ backend.read_stop = read_stop
 backend.flush = flush
 backend.listener_attach = listener_attach
 backend.listener_detach = listener_detach
+backend.file_start = NULL
 
 
 cdef const backend_t *epoll_backend() noexcept nogil:

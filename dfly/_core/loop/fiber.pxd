@@ -63,6 +63,7 @@ cdef struct fiber_stats_t:
     uint64_t switches            # resumptions of a fiber
     uint64_t live                # spawned and not finished
     uint64_t phases              # each took the GIL once; nothing else on a shard thread takes it
+    uint64_t empty_phases        # of them those that found no fiber: must stay zero
     uint64_t gil_wait_us         # time that the phases waited for the GIL, with the data plane standing still
     uint64_t gil_wait_us_max     # the longest of these waits: other Python threads, sys.setswitchinterval
     uint64_t foreign_wakes       # wake-ups that came from another thread; baton waits are counted by the seat

@@ -485,6 +485,8 @@ cdef class FiberHub:
         cdef fiber_hub_t *hub = self.hub
         cdef fiber_t *fiber
         add(&hub.stats.phases, 1)
+        if hub.ready_first == NULL:
+            add(&hub.stats.empty_phases, 1)
         hub.phase_left = hub.ready_count
         hub.phase_end_us = monotonic_us() + FIBER_PHASE_US
         while True:
@@ -527,6 +529,7 @@ cdef class FiberHub:
             "switches": atomic_load_relaxed(&hub.stats.switches),
             "live": atomic_load_relaxed(&hub.stats.live),
             "phases": atomic_load_relaxed(&hub.stats.phases),
+            "empty_phases": atomic_load_relaxed(&hub.stats.empty_phases),
             "gil_wait_us": atomic_load_relaxed(&hub.stats.gil_wait_us),
             "gil_wait_us_max": atomic_load_relaxed(&hub.stats.gil_wait_us_max),
             "foreign_wakes": atomic_load_relaxed(&hub.stats.foreign_wakes),

@@ -35,6 +35,9 @@ from libc.stdio cimport snprintf
 from libc.string cimport memset, strerror
 
 from dfly._core.loop.backend cimport STREAM_CANCELLING, loop_state_t
+from dfly._core.loop.file cimport (
+    FILE_CLOSE, FILE_FSYNC, FILE_OPEN, FILE_READ, FILE_RENAME, FILE_UNLINK, FILE_WRITE, file_request_t,
+)
 from dfly._core.loop.proactor cimport backend_t, listener_t, proactor_options_t, proactor_t, stream_t
 from dfly._core.loop.stream cimport (
     listener_accepted, listener_failed, listener_finish, stream_begin_close, stream_ended,
@@ -44,8 +47,10 @@ from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, DFLY_DCHECK, prefetch_write
 from dfly._core.sys.clock cimport monotonic_us
 from dfly._core.sys.liburing cimport (
-    IORING_CQE_F_BUFFER, IORING_ENTER_GETEVENTS, IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL, IORING_OP_NOP,
-    IORING_OP_POLL_ADD, IORING_OP_RECV, IORING_OP_SEND, IOSQE_BUFFER_SELECT, URING_ACCEPT_MULTISHOT,
+    IORING_CQE_F_BUFFER, IORING_ENTER_GETEVENTS, IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE,
+    IORING_OP_FSYNC, IORING_OP_NOP, IORING_OP_OPENAT, IORING_OP_POLL_ADD, IORING_OP_READ, IORING_OP_RECV,
+    IORING_OP_RENAMEAT, IORING_OP_SEND, IORING_OP_UNLINKAT, IORING_OP_WRITE, IOSQE_ASYNC,
+    IOSQE_BUFFER_SELECT, URING_ACCEPT_MULTISHOT,
     URING_CANCEL_ALL, URING_CANCEL_ANY, URING_CANCEL_FD, URING_CQE_BUFFER_SHIFT, URING_CQE_F_MORE,
     URING_ENTER_EXT_ARG, URING_ENTER_NO_IOWAIT, URING_ENTER_REGISTERED_RING, URING_FEAT_EXT_ARG,
     URING_FEAT_NODROP, URING_FEAT_NO_IOWAIT, URING_POLL_ADD_MULTI, URING_RECVSEND_POLL_FIRST,
@@ -58,7 +63,7 @@ from dfly._core.sys.liburing cimport (
     uring_store16, uring_timespec_t, uring_wait_argument_t,
 )
 from dfly._core.sys.posix_net cimport (
-    AF_UNIX, ECANCELED, EFD_CLOEXEC, EFD_NONBLOCK, EPOLLIN, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE,
+    AF_UNIX, AT_FDCWD, ECANCELED, EFD_CLOEXEC, EFD_NONBLOCK, EPOLLIN, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE,
     MSG_NOSIGNAL, MSG_WAITALL, PROT_READ, PROT_WRITE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close,
     eventfd, mmap, munmap, send, socketpair, syscall,
 )
@@ -71,7 +76,7 @@ cdef enum kind_t:
     KIND_SEND = 2
     KIND_ACCEPT = 3
     KIND_WAKE = 4
-    KIND_TEST = 5
+    KIND_TEST = 5                # or, with an owner, a file request
     KIND_CANCEL = 6
     KIND_CANCEL_ACCEPT = 7
     KIND_MASK = 7
@@ -84,6 +89,15 @@ cdef enum:
     BUFFER_STAGGER = 192         # buffers on whole pages would all fall into the same cache sets
     SUBMIT_ATTEMPTS = 1000
     TEARDOWN_US = 1000000
+
+cdef uint8_t[8] FILE_OPCODES
+FILE_OPCODES[<int>FILE_OPEN] = IORING_OP_OPENAT
+FILE_OPCODES[<int>FILE_READ] = IORING_OP_READ
+FILE_OPCODES[<int>FILE_WRITE] = IORING_OP_WRITE
+FILE_OPCODES[<int>FILE_FSYNC] = IORING_OP_FSYNC
+FILE_OPCODES[<int>FILE_RENAME] = IORING_OP_RENAMEAT
+FILE_OPCODES[<int>FILE_UNLINK] = IORING_OP_UNLINKAT
+FILE_OPCODES[<int>FILE_CLOSE] = IORING_OP_CLOSE
 
 cdef struct uring_t:
     loop_state_t loop
@@ -270,6 +284,29 @@ cdef void arm_wake(proactor_t *proactor) noexcept nogil:
     uring_of(proactor).in_flight += 1
 
 
+cdef void file_start(proactor_t *proactor, void *wanted) noexcept nogil:
+    """To the kernel's workers at once: in place a write into the page cache would take this thread's time."""
+    cdef file_request_t *request = <file_request_t *>wanted
+    cdef int opcode = FILE_OPCODES[request.operation]
+    cdef io_uring_sqe *sqe = next_sqe(proactor, opcode, request.fd, request, KIND_TEST)
+    cdef size_t rest = request.size - request.done
+    sqe.flags = IOSQE_ASYNC
+    if request.operation == FILE_READ or request.operation == FILE_WRITE:
+        sqe.addr = <uintptr_t>(request.data + request.done)
+        sqe.len = <uint32_t>(rest if rest < 0x40000000 else 0x40000000)
+        sqe.off = request.offset + request.done
+    elif request.path != NULL:
+        sqe.fd = AT_FDCWD
+        sqe.addr = <uintptr_t>request.path
+        if request.operation == FILE_OPEN:
+            sqe.len = request.mode
+            sqe.open_flags = <uint32_t>request.flags
+        elif request.operation == FILE_RENAME:
+            sqe.len = <uint32_t>AT_FDCWD
+            sqe.off = <uintptr_t>request.new_path
+    uring_of(proactor).in_flight += 1
+
+
 # ---- provided buffers ----------------------------------------------------------------------------
 
 cdef inline char *buffer_address(uring_t *self, uint32_t index) noexcept nogil:
@@ -390,6 +427,9 @@ cdef void dispatch(proactor_t *proactor, uintptr_t owner, int result, uint32_t f
         on_cancel(<stream_t *>owner)
     elif kind == KIND_CANCEL_ACCEPT:
         on_cancel_accept(<listener_t *>owner)
+    elif kind == KIND_TEST and owner != 0:
+        uring_of(proactor).in_flight -= 1
+        (<file_request_t *>owner).on_result(<file_request_t *>owner, result)
     elif kind == KIND_TEST:
         uring_of(proactor).test_result = result
         uring_of(proactor).test_flags = flags
@@ -683,6 +723,7 @@ backend.read_stop = read_stop
 backend.flush = flush
 backend.listener_attach = listener_attach
 backend.listener_detach = listener_detach
+backend.file_start = file_start
 
 
 cdef const backend_t *uring_backend() noexcept nogil:

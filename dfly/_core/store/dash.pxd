@@ -22,6 +22,8 @@ TTLs are part of the entry: a segment with at least one deadline carries an arra
 deadlines (ms since the segment's base), widened to 8 bytes when they lie more than 49 days apart. Each
 segment knows its earliest deadline; a heap of segments by that gives what is due.
 
+Tables of keys only (dash_init_keys): entries are 16 bytes, ref.entry.value does not exist.
+
 Ownership: the table owns its keys; values belong to the caller's rules (free before erase).
 A dash_ref_t is valid until the next insert or erase in the same table. Nothing here suspends.
 """
@@ -61,6 +63,7 @@ cdef struct dash_t:
     segment_t **due              # binary heap of segments that have deadlines
     uint32_t due_count
     uint32_t due_capacity
+    uint8_t entry_shift          # an entry takes 1 << entry_shift bytes
     bint is_visiting             # dash_visit_due runs: segments keep their size
     bint access_tracking         # segments carry 24-bit access words (LRU clock or LFU)
     uint64_t grow_count
@@ -76,10 +79,12 @@ cdef struct dash_ref_t:
 ctypedef bint (*dash_visit_t)(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil
 
 cdef void dash_init(dash_t *self) noexcept nogil
+cdef void dash_init_keys(dash_t *self) noexcept nogil         # of keys without values
 cdef void dash_clear(dash_t *self) noexcept nogil             # frees keys, values and segments, in one go
-# Frees at most `budget` entries (or blocks of containers) of a table that nobody uses any more; True
-# when all is freed.
-cdef bint dash_clear_step(dash_t *self, uint64_t budget) noexcept nogil
+# Frees at most *budget entries (or blocks of containers) of a table that nobody uses any more, and takes
+# them off the budget; True when all is freed.
+cdef bint dash_clear_step(dash_t *self, uint64_t *budget) noexcept nogil
+cdef void dash_dup(const dash_t *self, dash_t *out) noexcept nogil    # deadlines too, access words not
 
 cdef bint dash_find(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil
 # Inserts a key that is not present; the value is zero (an empty string) and the caller's to set.

@@ -3,8 +3,8 @@
     total bytes: uint32 | elements: uint16 (65535: count them) | element ... | 0xFF
 
 An element is its encoding byte with data, then the length of both, written to be read from its end. Texts
-that are the canonical decimal of an int64 are kept as integers. Since the bytes are Redis', DUMP, RESTORE and
-snapshots of compact hashes, sorted sets and streams copy them. Format: the listpack specification of Redis
+that are the canonical decimal of an int64 are kept as integers. Since the bytes are Redis', DUMP, RESTORE
+and snapshots of compact hashes, sorted sets and streams copy them. Format: Redis' listpack specification
 (github.com/antirez/listpack/blob/master/listpack.md).
 
 A listpack may have at most LISTPACK_BYTES_MAX bytes; who uses one converts to something larger long
@@ -24,7 +24,7 @@ cdef enum:
     LISTPACK_COUNT_UNKNOWN = 0xFFFF
     LISTPACK_ELEMENT_MAX = 14        # bytes of an element beyond its text, at most
 
-cdef uint8_t *listpack_new(size_t room) noexcept nogil                  # empty; room: bytes of elements to come
+cdef uint8_t *listpack_new(size_t room) noexcept nogil       # empty; room: bytes of elements to come
 cdef uint8_t *listpack_dup(const uint8_t *self) noexcept nogil
 cdef uint64_t listpack_count(const uint8_t *self) noexcept nogil
 
@@ -33,9 +33,10 @@ cdef const uint8_t *listpack_first(const uint8_t *self) noexcept nogil
 cdef const uint8_t *listpack_last(const uint8_t *self) noexcept nogil
 cdef const uint8_t *listpack_next(const uint8_t *p) noexcept nogil       # NULL at the end
 cdef const uint8_t *listpack_previous(const uint8_t *self, const uint8_t *p) noexcept nogil
-cdef const uint8_t *listpack_seek(const uint8_t *self, int64_t index) noexcept nogil   # negative: from the end
-# Reads the element at p (list_item_t of block_list.pxd: text or integer) and returns what follows it, which is
-# the end mark after the last one: `while p[0] != LISTPACK_END: p = listpack_read(p, &item)`.
+# Negative: from the end.
+cdef const uint8_t *listpack_seek(const uint8_t *self, int64_t index) noexcept nogil
+# Reads the element at p (list_item_t of block_list.pxd: text or integer) and returns what follows it, which
+# is the end mark after the last one: `while p[0] != LISTPACK_END: p = listpack_read(p, &item)`.
 cdef const uint8_t *listpack_read(const uint8_t *p, list_item_t *out) noexcept nogil
 # The first element equal to needle (see list_needle) at p or later, looking at each (skip + 1)th element.
 cdef const uint8_t *listpack_find(const uint8_t *p, const list_item_t *needle, uint32_t skip) noexcept nogil
@@ -44,7 +45,7 @@ cdef size_t listpack_element_size(const char *data, size_t size) noexcept nogil
 
 # Changes move the block; each returns the position that its comment names.
 cdef const uint8_t *listpack_insert(uint8_t **self, const uint8_t *before, const char *data,
-                                    size_t size) noexcept nogil                   # the new element; NULL: at the end
+                                    size_t size) noexcept nogil      # the new one; before NULL: the end
 cdef const uint8_t *listpack_insert_int(uint8_t **self, const uint8_t *before, int64_t value) noexcept nogil
 cdef const uint8_t *listpack_replace(uint8_t **self, const uint8_t *p, const char *data,
                                      size_t size) noexcept nogil                  # the new element

@@ -188,7 +188,7 @@ cdef const uint8_t *listpack_read(const uint8_t *p, list_item_t *out) noexcept n
 cdef const uint8_t *listpack_find(const uint8_t *p, const list_item_t *needle, uint32_t skip) noexcept nogil:
     cdef list_item_t item
     cdef const uint8_t *following
-    cdef uint32_t i
+    cdef uint32_t _i
     if p == NULL:
         return NULL
     while p[0] != LISTPACK_END:
@@ -196,7 +196,7 @@ cdef const uint8_t *listpack_find(const uint8_t *p, const list_item_t *needle, u
         if list_item_equals(&item, needle):
             return p
         p = following
-        for i in range(skip):
+        for _i in range(skip):
             if p[0] == LISTPACK_END:
                 return NULL
             p = after(p)
@@ -431,7 +431,8 @@ cdef bint listpack_is_valid(const uint8_t *data, size_t size) noexcept nogil:
     cdef piece_t piece
     cdef uint64_t count = 0
     cdef uint64_t body
-    if size < LISTPACK_HEADER + 1 or size > LISTPACK_BYTES_MAX or load32(data) != size or end[0] != LISTPACK_END:
+    if (size < LISTPACK_HEADER + 1 or size > LISTPACK_BYTES_MAX or load32(data) != size
+            or end[0] != LISTPACK_END):
         return False
     while p < end:
         if not head_fits(p, <uint64_t>(end - p)):

@@ -32,6 +32,7 @@ cdef extern from "liburing.h" nogil:
         uint32_t accept_flags
         uint32_t cancel_flags
         uint32_t poll32_events
+        uint32_t open_flags
         uint64_t user_data
         uint16_t buf_group
 
@@ -77,7 +78,15 @@ cdef extern from "liburing.h" nogil:
         IORING_OP_ASYNC_CANCEL
         IORING_OP_SEND
         IORING_OP_RECV
+        IORING_OP_FSYNC
+        IORING_OP_OPENAT
+        IORING_OP_CLOSE
+        IORING_OP_READ
+        IORING_OP_WRITE
+        IORING_OP_RENAMEAT
+        IORING_OP_UNLINKAT
         IOSQE_BUFFER_SELECT
+        IOSQE_ASYNC
         IORING_ENTER_GETEVENTS
         IORING_CQE_F_BUFFER
         __NR_io_uring_enter

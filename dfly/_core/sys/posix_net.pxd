@@ -47,6 +47,7 @@ cdef extern from * nogil:
         F_GETFL
         F_SETFL
         O_NONBLOCK
+        AT_FDCWD
         ECANCELED
 
     int socket(int domain, int type, int protocol) noexcept

@@ -5,9 +5,10 @@ from libc.stdint cimport uint8_t, uint64_t
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
 from dfly._core.store.listpack cimport (LISTPACK_END, LISTPACK_HEADER, listpack_bytes, listpack_count,
                                         listpack_delete, listpack_dup, listpack_element_size, listpack_find,
-                                        listpack_first, listpack_insert, listpack_insert_int, listpack_is_valid,
-                                        listpack_last, listpack_new, listpack_next, listpack_previous,
-                                        listpack_read, listpack_replace, listpack_replace_int, listpack_seek)
+                                        listpack_first, listpack_insert, listpack_insert_int,
+                                        listpack_is_valid, listpack_last, listpack_new, listpack_next,
+                                        listpack_previous, listpack_read, listpack_replace,
+                                        listpack_replace_int, listpack_seek)
 from dfly._core.sys.alloc cimport mem_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 

@@ -30,7 +30,7 @@ def process(tmp_path):
     port, admin = free_port(), free_port()
     running = subprocess.Popen(
         [sys.executable, "-m", "dfly", "--port", str(port), "--admin_port", str(admin),
-         "--proactor_threads", "2", "--pidfile", str(tmp_path / "pid")],
+         "--proactor_threads", "2", "--pidfile", str(tmp_path / "pid"), "--dir", str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(port)
     wait_for(admin)
@@ -73,4 +73,5 @@ def test_the_data_path_never_takes_the_gil(process):
     assert len(replies) == 5 + 7 * 100_000
     info = ask(port, b"INFO stats\r\n").decode()
     assert "gil_acquisitions_data_plane:0\r\n" in info
+    assert "fiber_phases:0\r\n" in info and "fiber_switches:0\r\n" in info
     assert "keyspace_hits:100000\r\n" in info
