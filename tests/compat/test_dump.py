@@ -154,7 +154,8 @@ def test_idle_time_and_frequency(start_pair, policy):
     with pair.oracle.connect() as redis:
         redis.command("SET", "k", "v")
         payload = redis.command("DUMP", "k").value
-    pair.run([("RESTORE", "a", 0, payload, "IDLETIME", 1000), ("OBJECT", "IDLETIME", "a"), ("OBJECT", "FREQ", "a"),
+    pair.run([("RESTORE", "a", 0, payload, "IDLETIME", 1000), ("OBJECT", "IDLETIME", "a"), ("OBJECT",
+                                                                                            "FREQ", "a"),
               ("RESTORE", "b", 0, payload, "FREQ", 77), ("OBJECT", "FREQ", "b"), ("OBJECT", "IDLETIME", "b"),
               ("RESTORE", "c", 0, payload), ("OBJECT", "FREQ", "c")], walk=False)
 
@@ -167,7 +168,8 @@ def test_events(trio):
              ("l", "PSUBSCRIBE", "__key*"),
              *[("w", "RESTORE", *rest) for rest in (
                  ("a", 0, payload), ("a", 0, payload, "REPLACE"), ("a", 100_000, payload, "REPLACE"),
-                 ("a", 1, payload, "ABSTTL", "REPLACE"), ("a", 1, payload, "ABSTTL", "REPLACE"), ("a", 0, "x"))],
+                 ("a", 1, payload, "ABSTTL", "REPLACE"), ("a", 1, payload, "ABSTTL", "REPLACE"), ("a", 0,
+                                                                                                  "x"))],
              ("w", "DUMP", "a"), ("w", "DUMP", "b"), ("w", "CONFIG", "SET", "notify-keyspace-events", "")]
     assert play(trio[0], steps, w=2, l=3) == play(trio[1], steps, w=2, l=3)
 
@@ -194,7 +196,8 @@ def test_mutated_payloads_are_refused_or_loaded(trio, name):
         for _ in range(60):
             broken = bytearray(body)
             for _ in range(noise.randrange(1, 4)):
-                broken[noise.randrange(len(broken) - 2)] = noise.choice([0, 1, 127, 128, 255, noise.randrange(256)])
+                broken[noise.randrange(len(broken) - 2)] = noise.choice([0, 1, 127, 128, 255,
+                                                                         noise.randrange(256)])
             if noise.random() < 0.3:
                 del broken[noise.randrange(len(broken) - 2):-2]
             lines.append(("RESTORE", "k", 0, bytes(broken) + checksum(broken), "REPLACE"))

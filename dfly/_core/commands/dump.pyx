@@ -6,11 +6,13 @@ Order of checks and texts as Redis 7.0. A payload is loaded as a whole before an
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.access cimport access_set_frequency, access_set_idle
-from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_DENYOOM, COMMAND_READONLY, COMMAND_WRITE,
+from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_DENYOOM, COMMAND_READONLY,
+                                        COMMAND_WRITE,
                                         KEY_ACCESS, KEY_OW, KEY_RO, KEY_UPDATE, call_int_argument, call_t,
                                         command_spec_t, key_row, register_commands, reply_syntax_error,
                                         slice_equals)
-from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_read, find_write, insert_key, set_deadline,
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_read, find_write, insert_key,
+                                         set_deadline,
                                          update_end)
 from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t
 from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_dump, rdb_open_dump, rdb_restore

@@ -1,4 +1,4 @@
-"""CRC-64 as Redis' files and DUMP payloads carry it: Jones' polynomial, reflected, from 0 and not inverted."""
+"""CRC-64 of Redis' files and DUMP payloads: Jones' polynomial, reflected, from 0 and not inverted."""
 
 from libc.stdint cimport uint64_t
 

@@ -1,7 +1,7 @@
 """CRC-64, eight bytes a step ("slicing by 8": Kounavis and Berry, 2008).
 
-Table k holds the checksum of a byte with k zero bytes behind it, so eight bytes are eight look-ups that do not
-wait for each other.
+Table k holds the checksum of a byte with k zero bytes behind it, so eight bytes are eight look-ups that do
+not wait for each other.
 """
 
 from libc.stdint cimport uint8_t, uint64_t
@@ -29,7 +29,7 @@ cdef void fill_tables() noexcept nogil:
     cdef int i
     for byte in range(256):
         crc = <uint64_t>byte
-        for i in range(8):
+        for _ in range(8):
             crc = (crc >> 1) ^ (DFLY_CRC64_REFLECTED if crc & 1 else 0)
         tables[0][byte] = crc
     for i in range(1, TABLES):

@@ -1,15 +1,16 @@
 """Reading and writing the primitives of Redis' RDB format: lengths, strings, numbers.
 
-A length is 6, 14, 32 or 64 bits, as the two highest bits of its first byte say; 11 in these bits says that the
-rest is a string in a special encoding (an integer of 1, 2 or 4 bytes, or LZF). Integers are little-endian but for
-lengths, which are big-endian. Format: Redis' rdb.h, and rdb.fnordig.com/file_format.html.
+A length is 6, 14, 32 or 64 bits, as the two highest bits of its first byte say; 11 in these bits says that
+the
+rest is a string in a special encoding (an integer of 1, 2 or 4 bytes, or LZF). Integers are little-endian but
+for lengths, which are big-endian. Format: Redis' rdb.h, and rdb.fnordig.com/file_format.html.
 
-The writer has one buffer. With `flush` it hands it over when it is full, also in the middle of a value, so that a
-snapshot needs no more memory than that; without, the buffer grows. The reader never reads beyond its bytes: the
-first fault (what, and where) stays, and everything read after it is zero or empty.
+The writer has one buffer. With `flush` it hands it over when it is full, also in the middle of a value, so
+that a snapshot needs no more memory than that; without, the buffer grows. The reader never reads beyond its
+bytes: the first fault (what, and where) stays, and everything read after it is zero or empty.
 
-Ownership: the writer owns its buffers (net_alloc), the reader borrows its bytes. An rdb_text_t borrows from the
-reader's bytes or owns what it had to unpack: rdb_text_free ends it in either case.
+Ownership: the writer owns its buffers (net_alloc), the reader borrows its bytes. An rdb_text_t borrows from
+the reader's bytes or owns what it had to unpack: rdb_text_free ends it in either case.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -43,7 +44,8 @@ cdef enum:
     RDB_STREAM_2 = 19
     RDB_SET_LISTPACK = 20
     RDB_STREAM_3 = 21
-    RDB_HASH_TTL_EARLY = 22          # Redis 7.4 before its release; in Valkey's version 80: RDB_HASH_TTL_VALKEY
+    # Redis 7.4 before its release; in Valkey's version 80: RDB_HASH_TTL_VALKEY
+    RDB_HASH_TTL_EARLY = 22
     RDB_HASH_TTL_LISTPACK_EARLY = 23
     RDB_HASH_TTL = 24
     RDB_HASH_TTL_LISTPACK = 25
@@ -80,7 +82,8 @@ cdef struct rdb_text_t:
     char scratch[24]                 # RDB_TEXT_SCRATCH
 
 # flush_bytes: how large the buffer is, if there is a flush.
-cdef void rdb_writer_init(rdb_writer_t *self, uint32_t version, bint compress, rdb_flush_t flush, void *context,
+cdef void rdb_writer_init(rdb_writer_t *self, uint32_t version, bint compress, rdb_flush_t flush,
+                          void *context,
                           size_t flush_bytes) noexcept nogil
 cdef void rdb_writer_deinit(rdb_writer_t *self) noexcept nogil
 cdef void rdb_flush(rdb_writer_t *self) noexcept nogil               # hands over what there is
@@ -88,7 +91,8 @@ cdef void rdb_put(rdb_writer_t *self, const void *data, size_t size) noexcept no
 cdef void rdb_put_byte(rdb_writer_t *self, uint8_t byte) noexcept nogil
 cdef void rdb_put_length(rdb_writer_t *self, uint64_t length) noexcept nogil
 cdef void rdb_put_string(rdb_writer_t *self, const char *data, size_t size) noexcept nogil
-cdef void rdb_put_integer(rdb_writer_t *self, int64_t value) noexcept nogil      # as the string of its decimal
+# as the string of its decimal
+cdef void rdb_put_integer(rdb_writer_t *self, int64_t value) noexcept nogil
 cdef void rdb_put_double(rdb_writer_t *self, double value) noexcept nogil
 cdef void rdb_put_ms(rdb_writer_t *self, int64_t ms) noexcept nogil
 # Temporary memory of at least so many bytes, kept for the next value; what was in it is kept too.

@@ -33,7 +33,8 @@ cdef enum:
 
 # ---- The writer ------------------------------------------------------------------------------
 
-cdef void rdb_writer_init(rdb_writer_t *self, uint32_t version, bint compress, rdb_flush_t flush, void *context,
+cdef void rdb_writer_init(rdb_writer_t *self, uint32_t version, bint compress, rdb_flush_t flush,
+                          void *context,
                           size_t flush_bytes) noexcept nogil:
     memset(self, 0, sizeof(rdb_writer_t))
     self.version = version

@@ -9,15 +9,18 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST_2, RDB_LIST_ZIPLIST, rdb_fail, rdb_get_count,
+from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST_2, RDB_LIST_ZIPLIST, rdb_fail,
+                                        rdb_get_count,
                                         rdb_get_length, rdb_get_string, rdb_put_integer, rdb_put_length,
                                         rdb_put_string, rdb_reader_t, rdb_scratch, rdb_text_free, rdb_text_t,
                                         rdb_writer_t)
 from dfly._core.persist.ziplist cimport ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, cursor_forward, element_read,
-                                          list_block_count, list_count, list_cursor_t, list_item_t, list_item_text,
+                                          list_block_count, list_count, list_cursor_t, list_item_t,
+                                          list_item_text,
                                           list_limits, list_limits_t, list_next, list_push, list_seek)
-from dfly._core.store.listpack cimport (LISTPACK_ELEMENT_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_is_valid,
+from dfly._core.store.listpack cimport (LISTPACK_ELEMENT_MAX, LISTPACK_END, LISTPACK_HEADER,
+                                        listpack_is_valid,
                                         listpack_read, listpack_write, listpack_write_ends)
 from dfly._core.store.object cimport object_pointer, object_root, object_t
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -122,7 +125,8 @@ cdef void load_listpack(rdb_reader_t *input, const rdb_text_t *node, block_list_
         push_item(root, &item, limits)
 
 
-cdef void load_node(int type, rdb_reader_t *input, block_list_t *root, const list_limits_t *limits) noexcept nogil:
+cdef void load_node(int type, rdb_reader_t *input, block_list_t *root,
+                    const list_limits_t *limits) noexcept nogil:
     cdef uint64_t container = NODE_PACKED
     cdef rdb_text_t text
     if type == RDB_LIST_QUICKLIST_2:
@@ -141,7 +145,8 @@ cdef void load_node(int type, rdb_reader_t *input, block_list_t *root, const lis
     rdb_text_free(&text)
 
 
-cdef void rdb_load_list(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil:
+cdef void rdb_load_list(int type, rdb_reader_t *input, const settings_t *settings,
+                        object_t *out) noexcept nogil:
     cdef list_limits_t limits = list_limits(settings.list_max_listpack_size)
     cdef uint64_t count = 1
     if type != RDB_LIST_ZIPLIST:

@@ -1,7 +1,7 @@
 """Values in Redis' RDB format: what DUMP, RESTORE and snapshots share.
 
-A value is a type byte (RDB_... of rdb_io.pxd) and a body; in files the key stands between them. Each type has a
-module of its own with these functions; this one knows who does what.
+A value is a type byte (RDB_* of rdb_io.pxd) and a body; in files the key stands between them. Each type has
+a module of its own with these functions; this one knows who does what.
 """
 
 from libc.stdint cimport int64_t, uint32_t

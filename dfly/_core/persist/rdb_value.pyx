@@ -26,7 +26,8 @@ cdef enum:
 ctypedef int (*type_of_t)(const object_t *value, uint32_t version) noexcept nogil
 ctypedef void (*save_t)(const object_t *value, rdb_writer_t *out) noexcept nogil
 # As rdb_load_list: faults are the reader's, the caller frees.
-ctypedef void (*load_t)(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil
+ctypedef void (*load_t)(int type, rdb_reader_t *input, const settings_t *settings,
+                        object_t *out) noexcept nogil
 
 cdef struct writing_t:
     type_of_t type_of

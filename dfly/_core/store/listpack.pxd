@@ -53,7 +53,8 @@ cdef const uint8_t *listpack_replace_int(uint8_t **self, const uint8_t *p, int64
 cdef const uint8_t *listpack_delete(uint8_t **self, const uint8_t *p,
                                     uint64_t count) noexcept nogil                # what follows, or NULL
 
-# Writing one in a row into the caller's memory, which need not be mem_alloc's: elements from LISTPACK_HEADER on
+# Writing one in a row into the caller's memory, which need not be mem_alloc's: elements from
+# LISTPACK_HEADER on
 # (each returns where the next one goes), then the header and the end mark.
 cdef uint8_t *listpack_write(uint8_t *p, const list_item_t *item) noexcept nogil
 cdef void listpack_write_ends(uint8_t *self, uint8_t *end, uint64_t count) noexcept nogil

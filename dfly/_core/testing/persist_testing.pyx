@@ -6,10 +6,12 @@ from libc.string cimport memset
 from dfly._core.engine.settings cimport settings_init_encoding_limits, settings_t
 from dfly._core.persist.crc64 cimport crc64
 from dfly._core.persist.lzf cimport lzf_compress, lzf_decompress
-from dfly._core.persist.rdb_io cimport (rdb_flush, rdb_flush_t, rdb_get_string, rdb_put, rdb_put_length, rdb_put_string,
+from dfly._core.persist.rdb_io cimport (rdb_flush, rdb_flush_t, rdb_get_string, rdb_put, rdb_put_length,
+                                        rdb_put_string,
                                         rdb_reader_init, rdb_reader_t, rdb_text_free, rdb_text_t,
                                         rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
-from dfly._core.persist.rdb_value cimport (RDB_BROKEN, RDB_EMPTY, rdb_load_value, rdb_result_t, rdb_save_value,
+from dfly._core.persist.rdb_value cimport (RDB_BROKEN, RDB_EMPTY, rdb_load_value, rdb_result_t,
+                                           rdb_save_value,
                                            rdb_value_type, rdb_value_version)
 from dfly._core.store.object cimport object_encoding_name, object_free, object_t
 from dfly._core.sys.alloc cimport mem_thread_balance, net_alloc, net_free
@@ -80,7 +82,8 @@ def read_string(bytes data):
     return result
 
 
-def convert(int type, bytes data, int from_version=11, int to_version=11, int now_ms=0, flush_bytes=0, **limits):
+def convert(int type, bytes data, int from_version=11, int to_version=11, int now_ms=0, flush_bytes=0,
+            **limits):
     """Loads a value and writes it again: (encoding, type, body), or the reason why it is refused."""
     cdef settings_t settings
     cdef rdb_reader_t reader

@@ -1,3 +1,5 @@
+"""Settings of hypothesis for the tests of this folder."""
+
 import os
 
 from hypothesis import settings

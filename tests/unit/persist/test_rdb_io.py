@@ -69,8 +69,10 @@ def test_strings_come_back(data, compressing):
 
 
 @pytest.mark.parametrize("data, written", [
-    (b"7", "c007"), (b"-128", "c080"), (b"128", "c18000"), (b"-32769", "c2ff7fffff"), (b"2147483647", "c2ffffff7f"),
-    (b"2147483648", "0a32313437343833363438"), (b"007", "03303037"), (b"", "00"), (b"aa" * 20, "c305286161e01e00"),
+    (b"7", "c007"), (b"-128", "c080"), (b"128", "c18000"), (b"-32769", "c2ff7fffff"), (b"2147483647",
+                                                                                       "c2ffffff7f"),
+    (b"2147483648", "0a32313437343833363438"), (b"007", "03303037"), (b"", "00"), (b"aa" * 20,
+                                                                                   "c305286161e01e00"),
 ])
 def test_forms_of_strings(data, written):
     assert write([data])[0].hex() == written or len(data) == 40

@@ -12,7 +12,8 @@ from packed import length, listpack, string, ziplist
 LIST, LIST_ZIPLIST, QUICKLIST, QUICKLIST_2 = 1, 10, 14, 18
 OLD = 9                              # a version in which containers are written element by element
 
-INTEGERS = [0, 1, 12, 13, 127, 128, -1, 4095, -4096, 32767, -32768, 8388607, 8388608, -8388609, 2**31 - 1, 2**31,
+INTEGERS = [0, 1, 12, 13, 127, 128, -1, 4095, -4096, 32767, -32768, 8388607, 8388608, -8388609, 2**31 - 1,
+            2**31,
             -(2**63), 2**63 - 1]
 elements = st.one_of(
     st.sampled_from(INTEGERS),
@@ -48,7 +49,8 @@ def lists_of(values):
 @given(values=st.lists(elements, min_size=1, max_size=30), limit=st.sampled_from([-2, 3]),
        room=st.sampled_from([0, 300]))
 def test_lists(values, limit, room):
-    written = {convert(kind, body, to_version=OLD, list_max_listpack_size=limit) for kind, body in lists_of(values)}
+    written = {convert(kind, body, to_version=OLD, list_max_listpack_size=limit) for kind,
+               body in lists_of(values)}
     assert len(written) == 1
     encoding, kind, body = written.pop()
     assert (encoding, kind) == ("quicklist", LIST)
@@ -59,7 +61,8 @@ def test_lists(values, limit, room):
 
 
 def test_containers_without_elements():
-    for kind, body in [(LIST, b"\0"), (QUICKLIST, b"\0"), (QUICKLIST_2, b"\0"), (LIST_ZIPLIST, string(ziplist([])))]:
+    for kind, body in [(LIST, b"\0"), (QUICKLIST, b"\0"), (QUICKLIST_2, b"\0"), (LIST_ZIPLIST,
+                                                                                 string(ziplist([])))]:
         assert convert(kind, body) == "empty"
 
 
