@@ -255,6 +255,8 @@ cdef class Server:
             self.server.settings.hll_sparse_max_bytes = value
         elif name == "rdb-version":
             self.server.settings.rdb_version = value
+        elif name == "rdbcompression":
+            self.server.settings.rdb_compression = value
         elif name == "admin_nopass":
             self.server.admin_without_password = bool(value)
         elif name == "requirepass":

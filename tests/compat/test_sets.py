@@ -17,10 +17,8 @@ from .arguments import (
     values,
 )
 from .differential import Duel
-from .party import play
 from .scripts import run_scripts
 from .servers import SUBJECT, Server
-from .test_notifications import steps_with
 
 LIMITS = {"set_max_intset_entries": 8, "set_max_listpack_entries": 0}
 # Members that meet each other, and some that change widths and encodings.

@@ -9,6 +9,7 @@ from dfly._core.commands import (
     blocking_lists,
     connection,
     debug,
+    dump,
     hash_ttl,
     hash_walks,
     hashes,
@@ -50,6 +51,7 @@ FAMILIES = (
     hash_ttl,
     sets,
     set_algebra,
+    dump,
 )
 
 registered = False

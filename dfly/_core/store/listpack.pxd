@@ -22,6 +22,7 @@ cdef enum:
     LISTPACK_END = 0xFF
     LISTPACK_BYTES_MAX = 0x40000000
     LISTPACK_COUNT_UNKNOWN = 0xFFFF
+    LISTPACK_ELEMENT_MAX = 14        # bytes of an element beyond its text, at most
 
 cdef uint8_t *listpack_new(size_t room) noexcept nogil       # empty; room: bytes of elements to come
 cdef uint8_t *listpack_dup(const uint8_t *self) noexcept nogil
@@ -51,6 +52,12 @@ cdef const uint8_t *listpack_replace(uint8_t **self, const uint8_t *p, const cha
 cdef const uint8_t *listpack_replace_int(uint8_t **self, const uint8_t *p, int64_t value) noexcept nogil
 cdef const uint8_t *listpack_delete(uint8_t **self, const uint8_t *p,
                                     uint64_t count) noexcept nogil                # what follows, or NULL
+
+# Writing one in a row into the caller's memory, which need not be mem_alloc's: elements from
+# LISTPACK_HEADER on
+# (each returns where the next one goes), then the header and the end mark.
+cdef uint8_t *listpack_write(uint8_t *p, const list_item_t *item) noexcept nogil
+cdef void listpack_write_ends(uint8_t *self, uint8_t *end, uint64_t count) noexcept nogil
 
 # Of foreign bytes: is this a whole listpack of exactly `size` bytes whose every element is well formed?
 cdef bint listpack_is_valid(const uint8_t *data, size_t size) noexcept nogil

@@ -429,6 +429,24 @@ cdef const uint8_t *listpack_delete(uint8_t **self, const uint8_t *p, uint64_t c
     return following if following[0] != LISTPACK_END else NULL
 
 
+# ---- In a row -----------------------------------------------------------------------------------
+
+cdef uint8_t *listpack_write(uint8_t *p, const list_item_t *item) noexcept nogil:
+    cdef piece_t piece
+    if item.data == NULL:
+        prepare_integer(&piece, item.integer)
+    else:
+        prepare_text(&piece, item.data, item.size)
+    write_piece(p, &piece)
+    return p + piece_size(&piece)
+
+
+cdef void listpack_write_ends(uint8_t *self, uint8_t *end, uint64_t count) noexcept nogil:
+    end[0] = LISTPACK_END
+    set_total(self, <size_t>(end + 1 - self))
+    set_count(self, count)
+
+
 # ---- Foreign bytes -----------------------------------------------------------------------------
 
 cdef inline bint head_fits(const uint8_t *p, uint64_t room) noexcept nogil:
