@@ -3,12 +3,12 @@
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 from dfly._core.commands import (admin, bitfield, blocking_lists, bits, connection, debug, keys, keyspace, lcs, list_moves,
-                                 lists, numbers, pubsub, string_multi, strings, transactions)
+                                 lists, numbers, pubsub, streams, string_multi, strings, transactions)
 
 __abi__ = DFLY_ABI_STAMP
 
 FAMILIES = (connection, keys, keyspace, strings, numbers, string_multi, bits, bitfield, lcs, admin,
-            transactions, pubsub, debug, lists, list_moves, blocking_lists)
+            transactions, pubsub, debug, lists, list_moves, blocking_lists, streams)
 
 registered = False
 

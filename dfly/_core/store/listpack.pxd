@@ -51,6 +51,12 @@ cdef const uint8_t *listpack_replace_int(uint8_t **self, const uint8_t *p, int64
 cdef const uint8_t *listpack_delete(uint8_t **self, const uint8_t *p,
                                     uint64_t count) noexcept nogil                # what follows, or NULL
 
+# Writing many elements at once: the caller has room (listpack_room of each) from the end mark on, puts elements
+# one after another, and ends with listpack_seal, which says how many they were.
+cdef uint8_t *listpack_put(uint8_t *p, const char *data, size_t size) noexcept nogil       # where the next one goes
+cdef uint8_t *listpack_put_int(uint8_t *p, int64_t value) noexcept nogil
+cdef void listpack_seal(uint8_t *self, uint8_t *end, uint64_t added) noexcept nogil
+
 # Of foreign bytes: is this a whole listpack of exactly `size` bytes whose every element is well formed?
 cdef bint listpack_is_valid(const uint8_t *data, size_t size) noexcept nogil
 
@@ -58,3 +64,8 @@ cdef bint listpack_is_valid(const uint8_t *data, size_t size) noexcept nogil
 cdef inline size_t listpack_bytes(const uint8_t *self) noexcept nogil:
     """All of it, header and end mark included."""
     return load32(self)
+
+
+cdef inline size_t listpack_room(size_t size) noexcept nogil:
+    """At most so many bytes does an element of a text of this size take."""
+    return size + 10

@@ -397,6 +397,33 @@ cdef const uint8_t *listpack_delete(uint8_t **self, const uint8_t *p, uint64_t c
     return following if following[0] != LISTPACK_END else NULL
 
 
+# ---- Many elements at once ---------------------------------------------------------------------
+
+cdef uint8_t *listpack_put(uint8_t *p, const char *data, size_t size) noexcept nogil:
+    cdef piece_t piece
+    prepare_text(&piece, data, size)
+    write_piece(p, &piece)
+    return p + piece_size(&piece)
+
+
+cdef uint8_t *listpack_put_int(uint8_t *p, int64_t value) noexcept nogil:
+    cdef piece_t piece
+    if likely(0 <= value <= 127):
+        p[0] = <uint8_t>value
+        p[1] = 1
+        return p + 2
+    prepare_integer(&piece, value)
+    write_piece(p, &piece)
+    return p + piece_size(&piece)
+
+
+cdef void listpack_seal(uint8_t *self, uint8_t *end, uint64_t added) noexcept nogil:
+    end[0] = LISTPACK_END
+    set_total(self, <size_t>(end + 1 - self))
+    if count_field(self) != LISTPACK_COUNT_UNKNOWN:
+        set_count(self, count_field(self) + added)
+
+
 # ---- Foreign bytes -----------------------------------------------------------------------------
 
 cdef inline bint head_fits(const uint8_t *p, uint64_t room) noexcept nogil:
