@@ -22,6 +22,7 @@ from dfly._core.commands import (
     pubsub,
     set_algebra,
     sets,
+    streams,
     string_multi,
     strings,
     transactions,
@@ -52,6 +53,7 @@ FAMILIES = (
     sets,
     set_algebra,
     dump,
+    streams,
 )
 
 registered = False

@@ -120,6 +120,19 @@ cdef void update_end(scope_t *scope, const key_t *key, int event_class, const ch
         announce(scope, key, event_class, event)
 
 
+cdef void update_end_unseen(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
+    cdef listened_key_t *found
+    if unlikely(scope.shard.blocked.count != 0):
+        found = listeners_of(&scope.shard.blocked, scope.database.index, key)
+        if found != NULL:
+            listeners_mark_ready(&scope.shard.blocked, found)
+    scope.shard.version += 1
+    scope.shard.stats.mutations += 1
+    scope.database.mutations += 1
+    if event != NULL:
+        announce(scope, key, event_class, event)
+
+
 cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
     announce(scope, key, event_class, event)
 

@@ -429,16 +429,35 @@ cdef const uint8_t *listpack_delete(uint8_t **self, const uint8_t *p, uint64_t c
     return following if following[0] != LISTPACK_END else NULL
 
 
-# ---- In a row -----------------------------------------------------------------------------------
+# ---- Many elements at once ---------------------------------------------------------------------
 
-cdef uint8_t *listpack_write(uint8_t *p, const list_item_t *item) noexcept nogil:
+cdef uint8_t *listpack_put(uint8_t *p, const char *data, size_t size) noexcept nogil:
     cdef piece_t piece
-    if item.data == NULL:
-        prepare_integer(&piece, item.integer)
-    else:
-        prepare_text(&piece, item.data, item.size)
+    prepare_text(&piece, data, size)
     write_piece(p, &piece)
     return p + piece_size(&piece)
+
+
+cdef uint8_t *listpack_put_int(uint8_t *p, int64_t value) noexcept nogil:
+    cdef piece_t piece
+    if likely(0 <= value <= 127):
+        p[0] = <uint8_t>value
+        p[1] = 1
+        return p + 2
+    prepare_integer(&piece, value)
+    write_piece(p, &piece)
+    return p + piece_size(&piece)
+
+
+cdef uint8_t *listpack_write(uint8_t *p, const list_item_t *item) noexcept nogil:
+    return listpack_put(p, item.data, item.size) if item.data != NULL else listpack_put_int(p, item.integer)
+
+
+cdef void listpack_seal(uint8_t *self, uint8_t *end, uint64_t added) noexcept nogil:
+    end[0] = LISTPACK_END
+    set_total(self, <size_t>(end + 1 - self))
+    if count_field(self) != LISTPACK_COUNT_UNKNOWN:
+        set_count(self, count_field(self) + added)
 
 
 cdef void listpack_write_ends(uint8_t *self, uint8_t *end, uint64_t count) noexcept nogil:
