@@ -26,6 +26,7 @@ from dfly._core.commands import (
     string_multi,
     strings,
     transactions,
+    zsets,
 )
 
 __abi__ = DFLY_ABI_STAMP
@@ -54,6 +55,7 @@ FAMILIES = (
     set_algebra,
     dump,
     streams,
+    zsets,
 )
 
 registered = False

@@ -520,6 +520,8 @@ cdef void zset_adopt_pack(object_t *self, uint8_t *pack) noexcept nogil:
 
 cdef void dup_object(const object_t *self, object_t *out) noexcept nogil:
     cdef large_zset_t *large
+    if object_pointer(self) == NULL:
+        return
     if not is_large(self):
         object_root(out)[0] = listpack_dup(pack_of(self))
         return
