@@ -26,6 +26,8 @@ from dfly._core.commands import (
     string_multi,
     strings,
     transactions,
+    zset_pops,
+    zset_ranges,
     zsets,
 )
 
@@ -56,6 +58,8 @@ FAMILIES = (
     dump,
     streams,
     zsets,
+    zset_ranges,
+    zset_pops,
 )
 
 registered = False
