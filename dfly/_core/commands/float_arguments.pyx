@@ -1,6 +1,6 @@
 """Implementation of floating-point arguments: see float_arguments.pxd."""
 
-from libc.errno cimport ERANGE, errno
+from libc cimport errno as c_errno
 from libc.math cimport isinf, isnan
 from libc.stdlib cimport strtod
 from libc.string cimport memcpy
@@ -25,7 +25,7 @@ cdef size_t read_double(const char *data, size_t size, double *out) noexcept nog
         text = <char *>net_alloc(size + 1)
     memcpy(text, data, size)
     text[size] = 0
-    errno = 0
+    c_errno.errno = 0        # the bare name would be a local variable
     out[0] = strtod(text, &end)
     taken = <size_t>(end - text)
     if text != stack:
@@ -38,7 +38,7 @@ cdef bint parse_double(slice_t text, double *out) noexcept nogil:
         return False
     if read_double(text.data, text.size, out) != text.size:
         return False
-    if errno == ERANGE and (isinf(out[0]) or out[0] == 0):
+    if c_errno.errno == c_errno.ERANGE and (isinf(out[0]) or out[0] == 0):
         return False
     return not isnan(out[0])
 

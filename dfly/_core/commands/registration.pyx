@@ -26,6 +26,7 @@ from dfly._core.commands import (
     string_multi,
     strings,
     transactions,
+    zset_algebra,
     zset_pops,
     zset_ranges,
     zsets,
@@ -60,6 +61,7 @@ FAMILIES = (
     zsets,
     zset_ranges,
     zset_pops,
+    zset_algebra,
 )
 
 registered = False

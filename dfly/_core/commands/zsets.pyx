@@ -16,7 +16,7 @@ from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cu
 from dfly._core.commands.strings cimport overwrite_key
 from dfly._core.commands.value_digest cimport digest_mix, digest_xor, register_value_digest
 from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE,
-                                        KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_RO, KEY_RW, KEY_UPDATE,
+                                        KEY_ACCESS, KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE,
                                         call_int_argument, call_t, command_spec_t, key_row, register_commands,
                                         reply_not_integer, reply_syntax_error, reply_wrong_type, slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_ZSET, delete_key, drop_value, find_read, find_write,
@@ -28,7 +28,7 @@ from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport TYPE_ZSET, key_t, object_pointer, object_set_container, object_t, parse_int64
 from dfly._core.store.sorted_set cimport (SCORE_TEXT_MAX, is_zset, score_text, zset_count, zset_cursor_t, zset_entry_t,
-                                          zset_erase, zset_find, zset_insert, zset_limits_t, zset_next, zset_place_t,
+                                          zset_erase, zset_find, zset_insert, zset_limits_t, zset_next, zset_pack, zset_place_t,
                                           zset_previous, zset_rank, zset_remove_range, zset_scan, zset_score,
                                           zset_seek, zset_set_score)
 from dfly._core.sys.alloc cimport net_alloc, net_free
@@ -132,14 +132,15 @@ cdef void zset_pop(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t c
     cdef uint64_t total = zset_count(&ref.entry.value)
     cdef zset_cursor_t cursor
     cdef zset_entry_t entry
-    cdef uint64_t i
+    cdef uint64_t left = count
     zset_seek(&ref.entry.value, total if from_end else 0, &cursor)
-    for i in range(count):
+    while left > 0:
         if from_end:
             zset_previous(&cursor, &entry)
         else:
             zset_next(&cursor, &entry)
         reply_zset_entry(reply, &entry, True, nested)
+        left -= 1
     update_begin(scope, ref)
     zset_remove_range(&ref.entry.value, total - count if from_end else 0, count)
     zset_finish_removal(scope, key, ref, "zpopmax" if from_end else "zpopmin")
@@ -523,6 +524,7 @@ cdef struct scan_walk_t:
     const scan_options_t *options
     reply_t elements
     uint64_t found
+    bint is_large
 
 
 cdef void scan_entry(const zset_entry_t *entry, void *context) noexcept nogil:
@@ -533,7 +535,11 @@ cdef void scan_entry(const zset_entry_t *entry, void *context) noexcept nogil:
     if not scan_pattern_matches(walk.options, member.data, member.size):
         return
     reply_bulk(&walk.elements, member.data, member.size)
-    reply_bulk(&walk.elements, text, score_text(entry.score, text))
+    # As Redis: a compact set shows scores as they are stored, a large one never shows 1e17 as a whole number.
+    if walk.is_large:
+        reply_bulk(&walk.elements, text, <size_t>snprintf(text, sizeof(text), "%.17g", entry.score))
+    else:
+        reply_bulk(&walk.elements, text, score_text(entry.score, text))
     walk.found += 1
 
 
@@ -555,6 +561,7 @@ cdef void zscan_command(call_t *call) noexcept nogil:
         return
     walk.options = &options
     walk.found = 0
+    walk.is_large = zset_pack(&ref.entry.value) == NULL
     reply_init(&walk.elements, call.reply.resp)
     cursor = zset_scan(&ref.entry.value, cursor, <uint64_t>options.count, scan_entry, &walk)
     reply_element_scan(call.reply, cursor, 2 * walk.found, &walk.elements)
