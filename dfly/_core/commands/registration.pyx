@@ -22,6 +22,9 @@ from dfly._core.commands import (
     pubsub,
     set_algebra,
     sets,
+    stream_group_admin,
+    stream_pending,
+    stream_reads,
     streams,
     string_multi,
     strings,
@@ -62,6 +65,9 @@ FAMILIES = (
     zset_ranges,
     zset_pops,
     zset_algebra,
+    stream_reads,
+    stream_group_admin,
+    stream_pending,
 )
 
 registered = False
