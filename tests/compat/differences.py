@@ -200,6 +200,8 @@ UNSTEADY = {
     "HSCAN": element_scan_reply,
     "XPENDING": pending_entries,
     "XINFO": stream_facts,
+    "XGROUP HELP": help_frame,
+    "XINFO HELP": help_frame,
     "ZSCAN": element_scan_reply,
     "ZRANDMEMBER": random_members,
     "HRANDFIELD": random_fields,

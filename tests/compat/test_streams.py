@@ -1,6 +1,5 @@
 """Stream commands against Redis, and what it does not show yet against Valkey; readers that wait; job queues."""
 
-import threading
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,6 @@ from .arguments import command, examples, integers, keys, modes, often, options,
 from .differential import Duel
 from .scripts import run_scripts
 from .servers import SUBJECT, Server
-from .test_notifications import steps_with
 
 small_ids = st.builds(lambda ms, seq: b"%d-%d" % (ms, seq), st.integers(0, 9), st.integers(0, 3))
 ids = often(st.one_of(small_ids, small_ids, st.integers(0, 9).map(lambda ms: b"%d" % ms)),

@@ -554,10 +554,10 @@ cdef int delete_one(stream_t *stream, stream_id_t id, reference_t references) no
 
 
 cdef void reply_unknown(call_t *call, uint32_t count) noexcept nogil:
-    cdef uint32_t i
     reply_array(call.reply, count)
-    for i in range(count):
+    while count > 0:
         reply_int(call.reply, ID_UNKNOWN)
+        count -= 1
 
 
 cdef void delete_all(call_t *call, dash_ref_t *ref, stream_group_t *group, reference_t references,

@@ -330,11 +330,10 @@ cdef void reply_new(reply_t *reply, stream_t *stream, stream_group_t *group, str
     reply_set_deferred(reply, mark, c'*', <size_t>written)
 
 
-cdef stream_consumer_t *take_consumer(scope_t *scope, transaction_t *tx, stream_group_t *group, uint32_t i,
-                                      bint *created) noexcept nogil:
+cdef stream_consumer_t *take_consumer(scope_t *scope, transaction_t *tx, stream_group_t *group,
+                                      uint32_t i) noexcept nogil:
     cdef slice_t name = tx.argv[wanted_of(tx).group_position + 1]
     cdef stream_consumer_t *consumer = consumer_find(group, name)
-    created[0] = consumer == NULL
     if consumer == NULL:
         consumer = consumer_create(group, name, scope.now_ms)
         notify(scope, &tx.keys[i], NOTIFY_STREAM, "xgroup-createconsumer")
@@ -356,7 +355,6 @@ cdef void serve_group_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef stream_consumer_t *consumer
     cdef stream_group_t *group
     cdef stream_t *stream
-    cdef bint created
     cdef bint has_new
     cdef scope_t scope
     cdef dash_ref_t ref
@@ -365,15 +363,17 @@ cdef void serve_group_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     stream = stream_of(&ref)
     group = group_find(&stream.groups, wanted.group)
     has_new = is_new(id) and has_behind(stream, group.last_id)
+    if is_new(id) and not has_new:
+        return
+    # As 7.0, a consumer comes into being when it is served for the first time.
     update_begin(&scope, &ref)
-    consumer = take_consumer(&scope, tx, group, i, &created)
-    if has_new or not is_new(id):
-        tx.numbers[SERVED] += 1
-        begin_key(&tx.reply, tx.argv[wanted.first + i])
-        if has_new:
-            reply_new(&tx.reply, stream, group, consumer, wanted.count, wanted.no_ack, scope.now_ms)
-        else:
-            reply_history(&tx.reply, stream, consumer, id, wanted.count, scope.now_ms)
+    consumer = take_consumer(&scope, tx, group, i)
+    tx.numbers[SERVED] += 1
+    begin_key(&tx.reply, tx.argv[wanted.first + i])
+    if has_new:
+        reply_new(&tx.reply, stream, group, consumer, wanted.count, wanted.no_ack, scope.now_ms)
+    else:
+        reply_history(&tx.reply, stream, consumer, id, wanted.count, scope.now_ms)
     update_end_unseen(&scope, &tx.keys[i], NOTIFY_STREAM, NULL)
 
 
@@ -411,7 +411,6 @@ cdef void serve_waiting(transaction_t *tx, uint32_t position) noexcept nogil:
     cdef stream_t *stream
     cdef scope_t scope
     cdef dash_ref_t ref
-    cdef bint created
     transaction_scope(tx, tx.shards[tx.key_shards[position]], &scope)
     if stream_lookup(&scope, &tx.keys[position], &ref) != STREAM_FOUND:
         reply_error(&tx.reply, "UNBLOCKED the stream key no longer exists")
@@ -428,7 +427,7 @@ cdef void serve_waiting(transaction_t *tx, uint32_t position) noexcept nogil:
         reply_error(&tx.reply, "NOGROUP the consumer group this client was blocked on no longer exists")
         return
     update_begin(&scope, &ref)
-    consumer = take_consumer(&scope, tx, group, position, &created)
+    consumer = take_consumer(&scope, tx, group, position)
     begin_single(&tx.reply, key)
     reply_new(&tx.reply, stream, group, consumer, count, wanted.no_ack, scope.now_ms)
     update_end_unseen(&scope, &tx.keys[position], NOTIFY_STREAM, NULL)
