@@ -173,6 +173,7 @@ class Info:
             "instantaneous_input_repl_kbps": "0.00", "instantaneous_output_repl_kbps": "0.00",
             "rejected_connections": stats["connections_rejected"], "sync_full": 0, "sync_partial_ok": 0,
             "sync_partial_err": 0, "expired_keys": stats["expired_keys"],
+            "expired_subkeys": stats["expired_fields"], "expired_fields": stats["expired_fields"],
             "expired_stale_perc": f"{stats['expire_stale_percent']:.2f}",
             "expired_time_cap_reached_count": stats["expire_cap_reached"],
             "expire_cycle_cpu_milliseconds": stats["expire_cycle_ms"],

@@ -22,6 +22,7 @@ POLICIES = ("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
 NOTIFY_FLAGS = {"K": 1, "E": 2, "g": 4, "$": 8, "l": 16, "s": 32, "h": 64, "z": 128, "x": 256, "e": 512, "t": 1024,
                 "m": 2048, "d": 8192, "n": 16384}
 NOTIFY_ALL = "g$lshzxetd"
+BUILD_VARIABLES = ("DFLY_BUILD", "DFLY_ALLOCATOR", "DFLY_ANNOTATE", "DFLY_STAMP")  # setup.py's
 
 
 class ConfigError(ValueError):
@@ -219,7 +220,8 @@ SETTINGS = [
     # Keyspace
     number("databases", 16, "databases for SELECT", low=1, high=16384, mutable=False, aliases=("dbnum",)),
     Setting("maxmemory", "memory", 0, "memory limit in bytes; 0 is none", low=0, high=2**63 - 1),
-    Setting("maxmemory-policy", "enum", "noeviction", "what goes when memory is full", choices=POLICIES[4:] + POLICIES[1:4] + POLICIES[:1]),
+    Setting("maxmemory-policy", "enum", "noeviction", "what goes when memory is full",
+            choices=POLICIES[4:] + POLICIES[1:4] + POLICIES[:1]),
     fixed("maxmemory-clients", "memory", 0, "memory limit of all clients together"),
     number("maxmemory-samples", 5, "candidates looked at for one eviction, at most 64", low=1),
     Setting("cache_mode", "bool", False, "evict instead of refusing writes, as Dragonfly's flag", mutable=False),
@@ -278,8 +280,10 @@ SETTINGS = [
     Setting("activedefrag", "bool", False, "kept for compatibility"),
     number("list-max-listpack-size", -2, "size class of list blocks", low=-(2**31), aliases=("list-max-ziplist-size",)),
     number("list-compress-depth", 0, "list blocks left uncompressed at each end"),
-    number("hash-max-listpack-entries", 512, "fields of a compact hash", aliases=("hash-max-ziplist-entries",)),
-    number("hash-max-listpack-value", 64, "bytes of its longest field", aliases=("hash-max-ziplist-value",)),
+    number("hash-max-listpack-entries", 512, "fields of a compact hash", high=2**63 - 1,
+           aliases=("hash-max-ziplist-entries",)),
+    Setting("hash-max-listpack-value", "memory", 64, "bytes of its longest field", low=0, high=2**63 - 1,
+            aliases=("hash-max-ziplist-value",)),
     number("set-max-intset-entries", 512, "members of a set of integers"),
     number("set-max-listpack-entries", 128, "members of a compact set"),
     number("set-max-listpack-value", 64, "bytes of its longest member"),
@@ -382,8 +386,8 @@ class Settings:
     def load_environment(self, environment):
         """DFLY_<flag>=value, and DFLY_PASSWORD for requirepass. Unknown names are errors."""
         for name, value in sorted(environment.items()):
-            if not name.startswith("DFLY_") or name in ("DFLY_BUILD", "DFLY_ALLOCATOR", "DFLY_ANNOTATE", "DFLY_STAMP") \
-                    or name.startswith("DFLY_TEST_") or name.startswith("DFLY_BENCH_"):
+            ours = name.startswith("DFLY_") and not name.startswith(("DFLY_TEST_", "DFLY_BENCH_"))
+            if not ours or name in BUILD_VARIABLES:
                 continue
             flag = "requirepass" if name == "DFLY_PASSWORD" else name[5:].lower()
             try:

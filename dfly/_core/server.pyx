@@ -255,6 +255,8 @@ cdef class Server:
             self.server.settings.hll_sparse_max_bytes = value
         elif name == "rdb-version":
             self.server.settings.rdb_version = value
+        elif name == "rdbcompression":
+            self.server.settings.rdb_compression = value
         elif name == "admin_nopass":
             self.server.admin_without_password = bool(value)
         elif name == "requirepass":
@@ -475,8 +477,8 @@ cdef class Server:
         }
         sums = dict.fromkeys((
             "commands", "errors", "batches", "foreign_in_place", "foreign_messages", "connections_rejected",
-            "input_limit_closes", "output_limit_closes", "timeout_closes", "hits", "misses",
-            "expired_keys", "evicted_keys", "oom_rejections", "mutations", "borrowed", "inbox_messages",
+            "input_limit_closes", "output_limit_closes", "timeout_closes", "hits", "misses", "expired_keys",
+            "expired_fields", "evicted_keys", "oom_rejections", "mutations", "borrowed", "inbox_messages",
             "lazyfreed_objects", "connections_received", "net_input_bytes", "net_output_bytes", "ticks", "sleeps",
             "wakeups_sent", "wakeups_received", "completions", "messages", "receive_buffer_shortages",
             "submission_overflows", "lazyfree_pending_objects", "expire_cap_reached", "blocked_clients",
@@ -502,7 +504,8 @@ cdef class Server:
                 ("output_limit_closes", executor.stats.output_limit_closes),
                 ("timeout_closes", executor.stats.timeout_closes),
                 ("hits", shard.stats.hits), ("misses", shard.stats.misses),
-                ("expired_keys", shard.stats.expired_keys), ("evicted_keys", shard.stats.evicted_keys),
+                ("expired_keys", shard.stats.expired_keys),
+                ("expired_fields", shard.stats.expired_fields), ("evicted_keys", shard.stats.evicted_keys),
                 ("oom_rejections", shard.stats.oom_rejections), ("mutations", shard.stats.mutations),
                 ("borrowed", shard.stats.borrowed), ("inbox_messages", shard.stats.inbox_messages),
                 ("lazyfreed_objects", shard.stats.lazyfreed_objects),

@@ -39,6 +39,16 @@ def near(tolerance):
     return normalise
 
 
+def near_items(tolerance):
+    """As near, for each item of an array."""
+    one = near(tolerance)
+
+    def normalise(arguments, tree):
+        return (tree[0], [one(arguments, item) for item in tree[1]]) if tree[0] == "*" else tree
+
+    return normalise
+
+
 def unordered(arguments, tree):
     tag, value = tree
     return (tag, sorted(value, key=repr) if isinstance(value, list) else value)
@@ -61,6 +71,33 @@ def scan_reply(arguments, tree):
         return tree
     cursor, keys = value
     return (tag, cursor, sorted(keys[1], key=repr))
+
+
+def pairs_unordered(arguments, tree):
+    """Fields with values, in any order."""
+    if tree[0] in "-!":
+        return tree
+    items = tree[1]
+    if tree[0] == "*":
+        items = list(zip(items[::2], items[1::2], strict=True))
+    return (tree[0], sorted(items, key=repr))
+
+
+def element_scan_reply(arguments, tree):
+    """HSCAN over everything at once."""
+    tag, value = tree
+    if tag != "*":
+        return tree
+    cursor, elements = value
+    return (tag, cursor, pairs_unordered(arguments, elements))
+
+
+def random_fields(arguments, tree):
+    """HRANDFIELD: as many, and with values as many pairs."""
+    tag, value = tree
+    if tag != "*":
+        return only_shape(arguments, tree)
+    return (tag, [item[0] for item in value])
 
 
 def help_frame(arguments, tree):
@@ -96,9 +133,25 @@ UNSTEADY = {
     "PTTL": near(CLOCK_TOLERANCE_MS),
     "EXPIRETIME": near(CLOCK_TOLERANCE_MS // 1000),
     "PEXPIRETIME": near(CLOCK_TOLERANCE_MS),
+    "HTTL": near_items(CLOCK_TOLERANCE_MS // 1000),
+    "HPTTL": near_items(CLOCK_TOLERANCE_MS),
+    "HEXPIRETIME": near_items(CLOCK_TOLERANCE_MS // 1000),
+    "HPEXPIRETIME": near_items(CLOCK_TOLERANCE_MS),
     "KEYS": unordered,
     "SCAN": scan_reply,
+    "SMEMBERS": unordered,
+    "SINTER": unordered,
+    "SUNION": unordered,
+    "SDIFF": unordered,
+    "SSCAN": scan_reply,
+    "SPOP": unordered,
+    "SRANDMEMBER": only_shape,
     "RANDOMKEY": only_shape,
+    "HGETALL": pairs_unordered,
+    "HKEYS": unordered,
+    "HVALS": unordered,
+    "HSCAN": element_scan_reply,
+    "HRANDFIELD": random_fields,
     "TIME": only_shape,
     "LASTSAVE": only_shape,
     "OBJECT IDLETIME": near(5),

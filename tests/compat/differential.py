@@ -256,7 +256,11 @@ def walk_databases(connection, possible_keys, encodings):
             questions += [(b"TYPE", key), (b"PTTL", key), (name, key, *rest)]
             if encodings:
                 questions.append((b"OBJECT", b"ENCODING", key))
+        of_sets = {key for key, kind in zip(keys, types, strict=True) if kind.value == b"set"}
         for question, reply in zip(questions, connection.pipeline(questions), strict=True):
+            if question[0] == b"OBJECT" and question[2] in of_sets:
+                # Small sets of texts are listpacks since Redis 7.2 (docs/differences.md).
+                reply = Reply(reply.raw.replace(b"$8\r\nlistpack", b"$9\r\nhashtable"))
             found[(database, *question)] = reply
         found[(database, b"DBSIZE")] = connection.command("DBSIZE")
     return found

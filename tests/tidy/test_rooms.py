@@ -17,7 +17,7 @@ ROOMS = {
     "loop": LOWER,
     "net": LOWER | {"loop", "resp"},
     "engine": DATA | WIRE,
-    "commands": ENGINE,
+    "commands": ENGINE | {"persist"},
     "persist": ENGINE,
     "replication": ENGINE | {"persist"},
     "cluster": ENGINE | {"persist", "replication"},

@@ -15,6 +15,7 @@ from dfly._core.engine.command cimport (ACL_KEYSPACE, COMMAND_FAST, COMMAND_LOAD
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_untouched, find_write,
                                          get_deadline, insert_key, notify, set_deadline, take_value,
                                          update_begin, update_end)
+from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.engine.shard cimport scope_t, shard_database
 from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_null,
                                     reply_simple)
@@ -273,6 +274,7 @@ cdef void move_command(call_t *call) noexcept nogil:
     moved.entry.value = value
     if deadline != -1:
         set_deadline(&target, &moved, deadline)
+    members_track(&target, &call.key, &moved.entry.value)
     notify(&call.scope, &call.key, NOTIFY_GENERIC, "move_from")
     update_end(&target, &call.key, NOTIFY_GENERIC, "move_to")
     reply_int(call.reply, 1)

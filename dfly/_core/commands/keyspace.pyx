@@ -7,6 +7,7 @@ SCAN walk in slices and let others run between them.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from dfly._core.commands.scan_options cimport SCAN_EMPTY_FACTOR, parse_scan_cursor
 from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAST, COMMAND_GLOBAL, COMMAND_READONLY,
                                         COMMAND_WRITE, COMMAND_DENYOOM, KEY_ACCESS, KEY_DELETE, KEY_RM,
                                         KEY_RO, KEY_RW, TRANSACTION_DONE, TRANSACTION_YIELD, call_t,
@@ -16,6 +17,7 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, 
                                          flush_database, get_deadline, insert_key, notify, set_deadline,
                                          swap_databases, take_value, update_end)
 from dfly._core.engine.expiry cimport reclaim_step
+from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.engine.server_state cimport executor_of
 from dfly._core.engine.shard cimport scope_t, shard_database, shard_t
 from dfly._core.engine.tracking cimport tracking_flushed
@@ -37,7 +39,6 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     WALK_BUCKETS = 512           # of a table, between two looks at other work
     RECLAIM_SLICE = 4096         # entries freed per shard between two looks at other work
-    SCAN_EMPTY_FACTOR = 10       # buckets visited per wanted element, as in Redis
     RANDOM_TRIES = 100
 
 
@@ -179,6 +180,7 @@ cdef void put_value(transaction_t *tx, shard_t *shard, const char *event,
     tx.results[0].has_value = False
     if tx.numbers[DEADLINE] != DASH_NO_DEADLINE:
         set_deadline(&scope, &ref, tx.numbers[DEADLINE])
+    members_track(&scope, &tx.keys[1], &ref.entry.value)
     if source_event != NULL:
         # Redis' order of events: the new key, where it came from, where it went.
         transaction_scope(tx, tx.shards[tx.key_shards[0]], &source)
@@ -386,30 +388,11 @@ cdef int parse_type_name(slice_t name) noexcept nogil:
     return TYPE_COUNT            # a type nobody has: nothing matches, as in Redis 7.0
 
 
-cdef bint parse_cursor(slice_t text, uint64_t *out) noexcept nogil:
-    cdef uint64_t value = 0
-    cdef size_t i
-    cdef size_t first = 0
-    # Redis reads it with strtoul: empty is 0, a sign is taken.
-    if text.size > 21:
-        return False
-    if text.size > 1 and (text.data[0] == c'-' or text.data[0] == c'+'):
-        first = 1
-    for i in range(first, text.size):
-        if text.data[i] < c'0' or text.data[i] > c'9':
-            return False
-        if value > (18446744073709551615ULL - <uint64_t>(text.data[i] - c'0')) // 10:
-            return False
-        value = value * 10 + <uint64_t>(text.data[i] - c'0')
-    out[0] = 0 - value if first == 1 and text.data[0] == c'-' else value
-    return True
-
-
 cdef bint parse_scan(transaction_t *tx, walk_t *walk) noexcept nogil:
     cdef uint32_t i = 2
     cdef int64_t count = 10
     cdef uint64_t cursor = 0
-    if not parse_cursor(tx.argv[1], &cursor):
+    if not parse_scan_cursor(tx.argv[1], &cursor):
         reply_error(&tx.reply, "ERR invalid cursor")
         return False
     while i < tx.argc:

@@ -2,13 +2,59 @@
 
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
-from dfly._core.commands import (admin, bitfield, blocking_lists, bits, connection, debug, keys, keyspace, lcs, list_moves,
-                                 lists, numbers, pubsub, string_multi, strings, transactions)
+from dfly._core.commands import (
+    admin,
+    bitfield,
+    bits,
+    blocking_lists,
+    connection,
+    debug,
+    dump,
+    hash_ttl,
+    hash_walks,
+    hashes,
+    keys,
+    keyspace,
+    lcs,
+    list_moves,
+    lists,
+    numbers,
+    pubsub,
+    set_algebra,
+    sets,
+    streams,
+    string_multi,
+    strings,
+    transactions,
+)
 
 __abi__ = DFLY_ABI_STAMP
 
-FAMILIES = (connection, keys, keyspace, strings, numbers, string_multi, bits, bitfield, lcs, admin,
-            transactions, pubsub, debug, lists, list_moves, blocking_lists)
+FAMILIES = (
+    connection,
+    keys,
+    keyspace,
+    strings,
+    numbers,
+    string_multi,
+    bits,
+    bitfield,
+    lcs,
+    admin,
+    transactions,
+    pubsub,
+    debug,
+    lists,
+    list_moves,
+    blocking_lists,
+    hashes,
+    hash_walks,
+    hash_ttl,
+    sets,
+    set_algebra,
+    dump,
+    streams,
+)
 
 registered = False
 

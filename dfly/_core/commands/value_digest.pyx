@@ -7,8 +7,8 @@ from dfly._core.engine.database cimport get_deadline
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_cursor_t, list_item_t, list_item_text,
                                           list_next, list_seek)
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t
-from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_COUNT, TYPE_LIST, object_is_string, object_pointer,
-                                      object_t, object_type, object_type_t, object_view)
+from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_COUNT, TYPE_LIST, TYPE_STREAM, object_is_string,
+                                      object_pointer, object_t, object_type, object_type_t, object_view)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, slice_t
 from dfly._core.sys.sha1 cimport SHA1_SIZE, sha1
 
@@ -64,7 +64,8 @@ cdef void digest_value(unsigned char *digest, dash_ref_t *ref) noexcept nogil:
     cdef object_t value = ref.entry.value
     cdef value_digest_t mix
     cdef slice_t text
-    digest_number(digest, <uint32_t>object_type(&value))
+    # Redis' numbers of types: five is a module's.
+    digest_number(digest, 6 if object_type(&value) == TYPE_STREAM else <uint32_t>object_type(&value))
     if object_is_string(&value):
         text = object_view(&value, scratch)
         digest_mix(digest, text.data, text.size)

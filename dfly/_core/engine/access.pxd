@@ -20,5 +20,8 @@ cdef void access_start(scope_t *scope, dash_ref_t *ref) noexcept nogil          
 cdef int64_t access_idle_seconds(scope_t *scope, dash_ref_t *ref) noexcept nogil
 cdef uint32_t access_frequency(scope_t *scope, dash_ref_t *ref) noexcept nogil   # decayed LFU counter
 cdef bint policy_is_lfu(const settings_t *settings) noexcept nogil
+# What RESTORE brings along; a word of the kind that the policy does not keep is ignored.
+cdef void access_set_idle(scope_t *scope, dash_ref_t *ref, int64_t seconds) noexcept nogil
+cdef void access_set_frequency(scope_t *scope, dash_ref_t *ref, uint32_t counter) noexcept nogil
 # Higher means a better candidate for eviction.
 cdef uint32_t access_eviction_score(scope_t *scope, dash_ref_t *ref) noexcept nogil

@@ -74,6 +74,22 @@ cdef void access_start(scope_t *scope, dash_ref_t *ref) noexcept nogil:
         dash_access_set(&scope.database.table, ref, seconds)
 
 
+cdef void access_set_idle(scope_t *scope, dash_ref_t *ref, int64_t seconds) noexcept nogil:
+    cdef int64_t clock = scope.now_ms // 1000
+    cdef uint32_t word = <uint32_t>(clock - (seconds if seconds < clock else clock))
+    if policy_is_lfu(scope.shard.settings):
+        return
+    if scope.database.table.access_tracking:
+        dash_access_set(&scope.database.table, ref, word & ACCESS_MASK)
+    else:
+        ref.bucket.touched = <unsigned short>(word & STAMP_MASK)
+
+
+cdef void access_set_frequency(scope_t *scope, dash_ref_t *ref, uint32_t counter) noexcept nogil:
+    if policy_is_lfu(scope.shard.settings) and scope.database.table.access_tracking:
+        dash_access_set(&scope.database.table, ref, lfu_word(scope, counter))
+
+
 cdef int64_t access_idle_seconds(scope_t *scope, dash_ref_t *ref) noexcept nogil:
     cdef uint32_t seconds = <uint32_t>((scope.now_ms // 1000) & ACCESS_MASK)
     if not scope.database.table.access_tracking:

@@ -12,6 +12,7 @@ from dfly._core.engine.dispatch cimport dispatch_resume
 from dfly._core.engine.eviction cimport memory_used_total
 from dfly._core.engine.expiry cimport expire_due, next_deadline, reclaim_step, sample_ttls
 from dfly._core.engine.latency cimport LATENCY_EXPIRE_CYCLE, latency_add, latency_is_event
+from dfly._core.engine.member_expiry cimport members_expire_due, members_sweep
 from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, PAUSE_OFF, executor_t, server_t
 from dfly._core.engine.settings cimport CLIENT_CLASS_NORMAL, CLIENT_CLASS_PUBSUB, output_limit_t, settings_t
 from dfly._core.engine.shard cimport policy_tracks_access, shard_release, shard_t, shard_try_acquire
@@ -71,7 +72,8 @@ cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     slice_end = monotonic_us() + SLICE_US
     if self.server.settings.active_expire_enabled and self.server.pause_mode == PAUSE_OFF:
         started = cycle_ticks()
-        expired = expire_slice(self, slice_end)
+        expired = (expire_slice(self, slice_end)
+                   and members_expire_due(shard, self.proactor.now_ms, slice_end))
         spent = cycle_ticks() - started
         shard.stats.expire_ticks += spent
         shard.stats.expire_cap_reached += not expired
@@ -170,6 +172,7 @@ cdef void look_after_shard(shard_t *shard, int64_t now_ms) noexcept nogil:
         track_access(shard)
     if shard.settings.active_expire_enabled:
         sample_ttls(shard, now_ms)
+    members_sweep(shard)
     shard_release(shard)
 
 

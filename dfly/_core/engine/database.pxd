@@ -42,6 +42,9 @@ cdef bint find_write(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept
 cdef void insert_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil   # must not exist
 cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil
 cdef void update_end(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
+# The same for a change that readers of the key do not see (a consumer group got on): as in Redis, WATCH does not fail
+# and caches keep what they have.
+cdef void update_end_unseen(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
 # Further notification for the same change (SET with EX sends "set" and "expire").
 cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
 # Frees the value and erases the entry. event may be NULL (no notification, e.g. RENAME's source uses its own).
@@ -50,6 +53,9 @@ cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int even
 cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil
 # Takes the value out without freeing it (RENAME, MOVE): the caller owns it. Then erases the entry.
 cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil
+
+# The key holds no members with deadlines any more: see engine/member_expiry.pxd. The door does it for keys that go.
+cdef void forget_members(scope_t *scope, const key_t *key) noexcept nogil
 
 cdef int64_t get_deadline(dash_ref_t *ref) noexcept nogil                                # ms since epoch, -1: none
 cdef void set_deadline(scope_t *scope, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil   # -1: persist

@@ -119,6 +119,19 @@ cdef void update_end(scope_t *scope, const key_t *key, int event_class, const ch
         announce(scope, key, event_class, event)
 
 
+cdef void update_end_unseen(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
+    cdef listened_key_t *found
+    if unlikely(scope.shard.blocked.count != 0):
+        found = listeners_of(&scope.shard.blocked, scope.database.index, key)
+        if found != NULL:
+            listeners_mark_ready(&scope.shard.blocked, found)
+    scope.shard.version += 1
+    scope.shard.stats.mutations += 1
+    scope.database.mutations += 1
+    if event != NULL:
+        announce(scope, key, event_class, event)
+
+
 cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
     announce(scope, key, event_class, event)
 
@@ -130,7 +143,15 @@ cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int even
     if event != NULL:
         announce(scope, key, event_class, event)
     drop_value(scope, &ref.entry.value)
+    if unlikely(scope.database.members.count != 0):
+        forget_members(scope, key)
     dash_erase(&scope.database.table, ref)
+
+
+cdef void forget_members(scope_t *scope, const key_t *key) noexcept nogil:
+    cdef dash_ref_t ref
+    if dash_find(&scope.database.members, key, &ref):
+        dash_erase(&scope.database.members, &ref)
 
 
 cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil:
@@ -151,6 +172,8 @@ cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *ou
     (<object_t *>out_object)[0] = ref.entry.value
     memset(&ref.entry.value, 0, sizeof(object_t))
     count_mutation(scope, key)
+    if unlikely(scope.database.members.count != 0):
+        forget_members(scope, key)
     dash_erase(&scope.database.table, ref)
 
 
@@ -194,6 +217,8 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     dropped = <reclaim_t *>mem_zalloc(sizeof(reclaim_t))
     dash_move(&database.table, &dropped.table)
     shard.reclaim_pending += dropped.table.count
+    dropped.members = database.members
+    memset(&database.members, 0, sizeof(dash_t))
     if dropped.table.walk != NULL:
         # A snapshot still wants it.
         dropped.next = shard.kept

@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.database cimport NOTIFY_EXPIRED, delete_key, get_deadline
 from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latency_stop
+from dfly._core.engine.member_expiry cimport members_next_deadline
 from dfly._core.engine.shard cimport database_t, reclaim_t, scope_t, shard_t
 from dfly._core.engine.tracking_table cimport tracking_table_free_step
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear_step, dash_next_due, dash_ref_t, dash_sample,
@@ -62,9 +63,13 @@ cdef int64_t next_deadline(shard_t *shard) noexcept nogil:
     cdef int64_t due
     cdef uint32_t i
     for i in range(shard.settings.databases):
-        if shard.databases[i] == NULL or shard.databases[i].table.deadline_count == 0:
+        if shard.databases[i] == NULL:
             continue
-        due = dash_next_due(&shard.databases[i].table)
+        if shard.databases[i].table.deadline_count != 0:
+            due = dash_next_due(&shard.databases[i].table)
+            if due != DASH_NO_DEADLINE and (earliest == DASH_NO_DEADLINE or due < earliest):
+                earliest = due
+        due = members_next_deadline(shard.databases[i])
         if due != DASH_NO_DEADLINE and (earliest == DASH_NO_DEADLINE or due < earliest):
             earliest = due
     return earliest
@@ -116,9 +121,12 @@ cdef bint reclaim_step(shard_t *shard, uint64_t budget) noexcept nogil:
     if dropped.tracked.count != 0:
         is_done = tracking_table_free_step(&dropped.tracked, budget)
         freed = 0
+    elif dropped.members.directory != NULL:
+        dash_clear_step(&dropped.members, &budget)
+        return False
     elif object_is_string(&dropped.value):
         freed = dropped.table.count
-        is_done = dash_clear_step(&dropped.table, budget)
+        is_done = dash_clear_step(&dropped.table, &budget)
         freed -= dropped.table.count
     else:
         is_done = object_free_step(&dropped.value, &budget)

@@ -69,6 +69,7 @@ cdef struct settings_t:
     int64_t stream_node_max_entries
     int64_t hll_sparse_max_bytes
     int64_t rdb_version              # of DUMP and of snapshots: the newest format that readers know
+    int64_t rdb_compression          # strings in DUMP payloads and snapshots are compressed
     output_limit_t output_limits[3]
     # The password: replaced as a whole by the main thread, never changed in place and never freed,
     # so that a shard thread may compare with an old one for a moment. NULL: none.
@@ -90,3 +91,4 @@ cdef inline void settings_init_encoding_limits(settings_t *self) noexcept nogil:
     self.stream_node_max_entries = 100
     self.hll_sparse_max_bytes = 3000
     self.rdb_version = 11
+    self.rdb_compression = 1

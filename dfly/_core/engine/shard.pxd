@@ -30,6 +30,7 @@ from dfly._core.store.object cimport key_t, object_t
 
 cdef struct database_t:
     dash_t table
+    dash_t members               # keys whose members have deadlines: see engine/member_expiry.pxd; no directory: none yet
     uint32_t index
     uint64_t expired             # keys
     int64_t avg_ttl_ms           # running average of samples, for INFO keyspace
@@ -39,6 +40,7 @@ cdef struct shard_stats_t:
     uint64_t hits
     uint64_t misses
     uint64_t expired_keys
+    uint64_t expired_fields      # and members of sets
     uint64_t evicted_keys
     uint64_t oom_rejections
     uint64_t mutations
@@ -57,6 +59,7 @@ ctypedef void (*mutation_hook_t)(shard_t *shard, database_t *database, const cha
 cdef struct reclaim_t:
     # A dropped table, or a dropped value of many blocks, that is freed in slices. Owned by the shard.
     dash_t table
+    dash_t members
     tracking_table_t tracked
     object_t value
     reclaim_t *next

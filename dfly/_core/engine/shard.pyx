@@ -59,11 +59,13 @@ cdef void shard_free(shard_t *self) noexcept nogil:
     for i in range(self.settings.databases):
         if self.databases[i] != NULL:
             dash_clear(&self.databases[i].table)
+            dash_clear(&self.databases[i].members)
             mem_free(self.databases[i])
     while self.reclaim != NULL:
         dropped = self.reclaim
         self.reclaim = dropped.next
         dash_clear(&dropped.table)
+        dash_clear(&dropped.members)
         object_free(&dropped.value)
         tracking_table_free_step(&dropped.tracked, dropped.tracked.count)
         mem_free(dropped)

@@ -5,8 +5,8 @@ megabyte done in place would keep the clients waiting). With epoll one helper th
 calls and posts the results.
 
 A request is one struct on the heap, its owner's; paths and data too stay valid and in place until it is
-complete. It completes on the thread that submitted it, from the loop and never from inside file_submit: either
-on_done is called, or, on a fiber, file_perform returns. Reads and writes go on by themselves after
+complete. It completes on the thread that submitted it, from the loop and never from inside file_submit:
+either on_done is called, or, on a fiber, file_perform returns. Reads and writes go on by themselves after
 a short one; a read ends early only at the end of the file.
 
 Faults for tests: file_inject_fault lets a kind of request fail without being done.
@@ -52,7 +52,8 @@ cdef struct file_request_t:
 # Requests; the rest of the struct is the caller's (context) or theirs.
 cdef void file_open(file_request_t *self, const char *path, int flags, uint32_t mode) noexcept nogil
 cdef void file_read(file_request_t *self, int fd, char *data, size_t size, uint64_t offset) noexcept nogil
-cdef void file_write(file_request_t *self, int fd, const char *data, size_t size, uint64_t offset) noexcept nogil
+cdef void file_write(file_request_t *self, int fd, const char *data, size_t size,
+                     uint64_t offset) noexcept nogil
 cdef void file_fsync(file_request_t *self, int fd) noexcept nogil
 cdef void file_rename(file_request_t *self, const char *path, const char *new_path) noexcept nogil
 cdef void file_unlink(file_request_t *self, const char *path) noexcept nogil
@@ -60,8 +61,8 @@ cdef void file_close(file_request_t *self, int fd) noexcept nogil
 
 # On the proactor's thread; on_done is called later.
 cdef void file_submit(file_request_t *self, proactor_t *proactor, file_done_t on_done) noexcept nogil
-# On a fiber: submits and suspends until it is complete; the result is in self.result. -1 with an exception set
-# when the hub is closed meanwhile: then the request and its data must stay for ever.
+# On a fiber: submits and suspends until it is complete; the result is in self.result. -1 with an exception
+# set when the hub is closed meanwhile: then the request and its data must stay for ever.
 cdef int file_perform(file_request_t *self) except -1
 
 # The next `skip` requests of this operation succeed, all after them fail with `error` (0: no fault any more).

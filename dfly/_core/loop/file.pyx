@@ -114,7 +114,8 @@ cdef void file_read(file_request_t *self, int fd, char *data, size_t size, uint6
     self.offset = offset
 
 
-cdef void file_write(file_request_t *self, int fd, const char *data, size_t size, uint64_t offset) noexcept nogil:
+cdef void file_write(file_request_t *self, int fd, const char *data, size_t size,
+                     uint64_t offset) noexcept nogil:
     prepare(self, FILE_WRITE, fd)
     self.data = <char *>data
     self.size = size
@@ -201,12 +202,13 @@ cdef void give_to_helper(file_request_t *self) noexcept nogil:
 cdef int64_t do_call(file_request_t *self) noexcept nogil:
     """The system call; its result or -errno."""
     cdef int64_t result
+    cdef int64_t offset = <int64_t>(self.offset + self.done)
     if self.operation == FILE_OPEN:
         result = posix_open(self.path, self.flags, self.mode)
     elif self.operation == FILE_READ:
-        result = pread(self.fd, self.data + self.done, self.size - self.done, <int64_t>(self.offset + self.done))
+        result = pread(self.fd, self.data + self.done, self.size - self.done, offset)
     elif self.operation == FILE_WRITE:
-        result = pwrite(self.fd, self.data + self.done, self.size - self.done, <int64_t>(self.offset + self.done))
+        result = pwrite(self.fd, self.data + self.done, self.size - self.done, offset)
     elif self.operation == FILE_FSYNC:
         result = fsync(self.fd)
     elif self.operation == FILE_RENAME:

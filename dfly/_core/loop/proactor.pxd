@@ -162,6 +162,6 @@ cdef struct backend_t:
     void (*flush)(stream_t *) noexcept nogil
     int (*listener_attach)(listener_t *) noexcept nogil
     void (*listener_detach)(listener_t *) noexcept nogil
-    # One system call of a file_request_t (loop/file), which hears of its result from the loop. NULL: the helper
-    # thread does it.
+    # One system call of a file_request_t (loop/file), which hears of its result from the loop. NULL: the
+    # helper thread does it.
     void (*file_start)(proactor_t *, void *request) noexcept nogil

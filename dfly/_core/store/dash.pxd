@@ -27,6 +27,8 @@ meanwhile: a bucket that is about to change and has not been visited is visited 
 buckets' versions: those up to walk.cut have not been visited. The caller says what changes in place
 (dash_before_change, then bucket.version above the cut); inserting, erasing and moving entries is seen here.
 
+Tables of keys only (dash_init_keys): entries are 16 bytes, ref.entry.value does not exist.
+
 Ownership: the table owns its keys; values belong to the caller's rules (free before erase).
 A dash_ref_t is valid until the next insert or erase in the same table. Nothing here suspends.
 """
@@ -69,6 +71,7 @@ cdef struct dash_t:
     segment_t **due              # binary heap of segments that have deadlines
     uint32_t due_count
     uint32_t due_capacity
+    uint8_t entry_shift          # an entry takes 1 << entry_shift bytes
     bint is_visiting             # dash_visit_due runs: segments keep their size
     bint access_tracking         # segments carry 24-bit access words (LRU clock or LFU)
     uint64_t grow_count
@@ -81,6 +84,14 @@ cdef struct dash_ref_t:
     bucket_t *bucket
     uint16_t bucket_index
     uint8_t slot
+
+cdef struct dash_cursor_t:
+    # A place in a table that does not change meanwhile.
+    const dash_t *table
+    segment_t *segment
+    uint64_t word                # of the directory: the segment's first
+    uint32_t bucket
+    uint32_t mask                # slots of the bucket that are still to come
 
 ctypedef bint (*dash_visit_t)(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil
 
@@ -96,10 +107,12 @@ cdef struct dash_walk_t:
 cdef void dash_init(dash_t *self) noexcept nogil
 # The table's struct goes to another place; `self` is empty and invalid then.
 cdef void dash_move(dash_t *self, dash_t *target) noexcept nogil
+cdef void dash_init_keys(dash_t *self) noexcept nogil         # of keys without values
 cdef void dash_clear(dash_t *self) noexcept nogil             # frees keys, values and segments, in one go
-# Frees at most `budget` entries (or blocks of containers) of a table that nobody uses any more; True
-# when all is freed.
-cdef bint dash_clear_step(dash_t *self, uint64_t budget) noexcept nogil
+# Frees at most *budget entries (or blocks of containers) of a table that nobody uses any more, and takes
+# them off the budget; True when all is freed.
+cdef bint dash_clear_step(dash_t *self, uint64_t *budget) noexcept nogil
+cdef void dash_dup(const dash_t *self, dash_t *out) noexcept nogil    # deadlines too, access words not
 
 cdef bint dash_find(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil
 # Inserts a key that is not present; the value is zero (an empty string) and the caller's to set.
@@ -131,6 +144,10 @@ cdef int64_t dash_next_due(dash_t *self) noexcept nogil                     # lo
 # Visits entries due at now_ms, at most `budget` of them. The visitor must erase the entry (through
 # the engine's door) and return True, or return False to leave it. Returns the number visited.
 cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit, void *context) noexcept nogil
+
+# All entries in storage order: dash_begin, then dash_next until False.
+cdef void dash_begin(const dash_t *self, dash_cursor_t *out) noexcept nogil
+cdef bint dash_next(dash_cursor_t *self, dash_ref_t *out) noexcept nogil
 
 # Visits all entries whose home is the bucket at `cursor` (45 bits, 0 to start); returns the next
 # cursor, 0 at the end. The visitor may not insert or erase; its result is ignored.

@@ -2,7 +2,9 @@
 
 A segment is one block: segment_t (64 bytes), bucket_t[total], then total * 14 entries. `regular`
 home buckets come first, then the stash. Size classes are chosen so that a block just fits one of the
-allocator's sizes (four steps a doubling): 64 + 480 * total is at most 1, 2, 4, 8, 16, 20, 24, 28, 32 KB.
+allocator's sizes (four steps a doubling): 64 + 480 * total (entries with values; 256 without) is at most 1, 2, 4,
+8, 16, 20, 24, 28, 32 KB. The last class, twice as large, is for halves of a split that do not fit: such a segment
+is split again at once.
 
 Invariants
 1. An entry lives in its home bucket, in the next regular bucket (its `displaced` bit set), or in a
@@ -25,8 +27,8 @@ from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
 from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_equals_key,
-                                      object_free, object_free_step,
-                                      object_key_hash, object_tag)
+                                      object_dup, object_free, object_free_step,
+                                      object_key_hash, object_t, object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely
 
@@ -34,7 +36,11 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     CLASS_COUNT = 9
+    SPARE_CLASS = 9              # only on the way from one split to the next
     SPLIT_CLASS = 4              # halves of a split are at least this large; smaller: small tables
+    PAIR_SHIFT = 5               # entries of 32 bytes: key and value
+    KEY_SHIFT = 4                # of 16 bytes: a key only
+    TOTAL_MAX = 254              # the directory has 8 bits for the number of buckets
     SEGMENT_HEADER = 64
     DEPTH_MAX = 24
     SLOT_MASK = 0x3FFF
@@ -56,7 +62,7 @@ cdef struct segment_t:
     uint8_t local_depth
     uint8_t size_class
     uint8_t deadline_width
-    uint8_t unused
+    uint8_t entry_shift
     uint32_t count
     uint32_t shrink_below
     uint32_t due_position        # 1-based place in the due heap, 0: not in it
@@ -69,14 +75,27 @@ cdef struct segment_t:
 
 cdef struct saved_t:
     # What a transfer changes in its source: which slots are in use. Entries stay where they lie.
-    bucket_t buckets[68]         # the largest class
+    bucket_t buckets[TOTAL_MAX]
     uint32_t count
 
-cdef uint16_t[CLASS_COUNT] CLASS_REGULAR = [1, 3, 7, 14, 31, 39, 47, 55, 64]
-cdef uint16_t[CLASS_COUNT] CLASS_TOTAL = [2, 4, 8, 16, 34, 42, 51, 59, 68]
-# The same blocks with room for a narrow deadline a slot: fewer buckets instead of the next larger block.
-cdef uint16_t[CLASS_COUNT] TIMED_REGULAR = [1, 3, 7, 14, 27, 35, 41, 49, 57]
-cdef uint16_t[CLASS_COUNT] TIMED_TOTAL = [2, 4, 8, 16, 30, 38, 45, 53, 61]
+cdef struct layout_t:
+    # Buckets by size class.
+    uint16_t regular[10]
+    uint16_t total[10]
+    # The same blocks with room for a narrow deadline a slot: fewer buckets instead of the next larger block.
+    uint16_t timed_regular[10]
+    uint16_t timed_total[10]
+
+cdef layout_t PAIRS
+PAIRS.regular = [1, 3, 7, 14, 31, 39, 47, 55, 64, 128]
+PAIRS.total = [2, 4, 8, 16, 34, 42, 51, 59, 68, 136]
+PAIRS.timed_regular = [1, 3, 7, 14, 27, 35, 41, 49, 57, 114]
+PAIRS.timed_total = [2, 4, 8, 16, 30, 38, 45, 53, 61, 122]
+cdef layout_t KEYS
+KEYS.regular = [2, 6, 14, 29, 58, 74, 89, 104, 119, 238]
+KEYS.total = [3, 7, 15, 31, 63, 79, 95, 111, 127, 254]
+KEYS.timed_regular = [2, 6, 14, 29, 48, 60, 73, 85, 97, 194]
+KEYS.timed_total = [3, 7, 15, 31, 52, 65, 78, 91, 104, 208]
 if sizeof(segment_t) != SEGMENT_HEADER or sizeof(bucket_t) != 32 or sizeof(entry_t) != 32:
     raise ImportError("dash table: unexpected struct layout")
 
@@ -116,8 +135,16 @@ cdef inline bucket_t *segment_buckets(segment_t *segment) noexcept nogil:
     return <bucket_t *>(<char *>segment + SEGMENT_HEADER)
 
 
-cdef inline entry_t *segment_entries(segment_t *segment, uint32_t total) noexcept nogil:
-    return <entry_t *>(<char *>segment + SEGMENT_HEADER + total * sizeof(bucket_t))
+cdef inline entry_t *entry_at(segment_t *segment, uint32_t total, size_t cell, uint32_t shift) noexcept nogil:
+    return <entry_t *>(<char *>segment + SEGMENT_HEADER + total * sizeof(bucket_t) + (cell << shift))
+
+
+cdef inline entry_t *segment_entry(segment_t *segment, size_t cell) noexcept nogil:
+    return entry_at(segment, segment.total, cell, segment.entry_shift)
+
+
+cdef inline size_t cell_index(uint32_t bucket, uint32_t slot) noexcept nogil:
+    return <size_t>bucket * DASH_SLOTS + slot
 
 
 cdef inline uint32_t next_bucket(uint32_t bucket, uint32_t regular) noexcept nogil:
@@ -128,20 +155,15 @@ cdef inline uint32_t previous_bucket(uint32_t bucket, uint32_t regular) noexcept
     return bucket - 1 if bucket > 0 else regular - 1
 
 
-cdef inline void make_ref(dash_ref_t *out, segment_t *segment, uint32_t total, uint32_t bucket,
-                          uint32_t slot) noexcept nogil:
+cdef inline void make_ref(dash_ref_t *out, segment_t *segment, uint32_t bucket, uint32_t slot) noexcept nogil:
     out.segment = segment
     out.bucket = &segment_buckets(segment)[bucket]
-    out.entry = &segment_entries(segment, total)[bucket * DASH_SLOTS + slot]
+    out.entry = segment_entry(segment, cell_index(bucket, slot))
     out.bucket_index = <uint16_t>bucket
     out.slot = <uint8_t>slot
 
 
 # ---- Side arrays: deadlines and access words ---------------------------------------------------
-
-cdef inline size_t cell_index(uint32_t bucket, uint32_t slot) noexcept nogil:
-    return <size_t>bucket * DASH_SLOTS + slot
-
 
 cdef int64_t deadline_get(const segment_t *segment, size_t cell) noexcept nogil:
     cdef int64_t value = 0
@@ -164,7 +186,7 @@ cdef void deadline_put(segment_t *segment, size_t cell, int64_t deadline) noexce
 
 cdef inline uint8_t *inside_deadlines(segment_t *segment) noexcept nogil:
     """Where deadlines lie that share the segment's block: behind the entries."""
-    return <uint8_t *>(segment_entries(segment, segment.total) + <size_t>segment.total * DASH_SLOTS)
+    return <uint8_t *>segment_entry(segment, <size_t>segment.total * DASH_SLOTS)
 
 
 cdef inline bint has_narrow_deadlines(const segment_t *segment) noexcept nogil:
@@ -306,7 +328,7 @@ cdef void visit_bucket(dash_t *self, segment_t *segment, uint32_t b) noexcept no
         return
     bucket.version = self.walk.cut + 1
     while mask != 0:
-        make_ref(&ref, segment, segment.total, b, <uint32_t>ctz(mask))
+        make_ref(&ref, segment, b, <uint32_t>ctz(mask))
         mask &= mask - 1
         self.walk.visit(self, &ref, self.walk.context)
 
@@ -353,11 +375,12 @@ cdef void dash_walk_end(dash_t *self) noexcept nogil:
 
 
 cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
-    cdef entry_t *entry = segment_entries(segment, segment.total) + b * DASH_SLOTS
     cdef uint32_t mask = segment_buckets(segment)[b].busy
     cdef object_t *value
+    if segment.entry_shift != PAIR_SHIFT:
+        return
     while mask != 0:
-        value = &entry[ctz(mask)].value
+        value = &segment_entry(segment, cell_index(b, <uint32_t>ctz(mask))).value
         mask &= mask - 1
         if object_tag(value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
             prefetch(<const void *>(value.lo & ~<uint64_t>7))
@@ -387,20 +410,26 @@ cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil:
 
 # ---- Segments ------------------------------------------------------------------------------------
 
+cdef inline const layout_t *layout_of(const dash_t *self) noexcept nogil:
+    return &PAIRS if self.entry_shift == PAIR_SHIFT else &KEYS
+
+
 cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth,
                             bint with_deadlines) noexcept nogil:
     """An empty segment. with_deadlines: room for narrow ones behind the entries, in the same block,
     whose pages go back to the system at once when it is freed; a small array's do not."""
     cdef bint timed = with_deadlines and size_class >= SPLIT_CLASS
-    cdef uint32_t total = TIMED_TOTAL[size_class] if timed else CLASS_TOTAL[size_class]
+    cdef const layout_t *layout = layout_of(self)
+    cdef uint32_t total = layout.timed_total[size_class] if timed else layout.total[size_class]
     cdef size_t metadata = SEGMENT_HEADER + total * sizeof(bucket_t)
-    cdef size_t size = metadata + <size_t>total * DASH_SLOTS * sizeof(entry_t)
+    cdef size_t size = metadata + (<size_t>total * DASH_SLOTS << self.entry_shift)
     cdef segment_t *segment
     segment = <segment_t *>mem_alloc(size + (<size_t>total * DASH_SLOTS * NARROW if timed else 0))
     # Entries need no clearing: busy bits say which exist.
     memset(segment, 0, metadata)
-    segment.regular = TIMED_REGULAR[size_class] if timed else CLASS_REGULAR[size_class]
+    segment.regular = layout.timed_regular[size_class] if timed else layout.regular[size_class]
     segment.total = <uint16_t>total
+    segment.entry_shift = self.entry_shift
     segment.size_class = <uint8_t>size_class
     segment.local_depth = <uint8_t>local_depth
     segment.earliest = DASH_NO_DEADLINE
@@ -413,6 +442,15 @@ cdef segment_t *segment_new(dash_t *self, int size_class, uint32_t local_depth,
     self.segment_count += 1
     self.slot_count += total * DASH_SLOTS
     return segment
+
+
+cdef size_t segment_bytes(const segment_t *segment) noexcept nogil:
+    """Of its block: with the deadlines that share it."""
+    cdef size_t cells = <size_t>segment.total * DASH_SLOTS
+    cdef size_t size = SEGMENT_HEADER + segment.total * sizeof(bucket_t) + (cells << segment.entry_shift)
+    if segment.deadlines == inside_deadlines(<segment_t *>segment):
+        size += cells * NARROW
+    return size
 
 
 cdef void return_pages(segment_t *segment) noexcept nogil:
@@ -449,7 +487,9 @@ cdef void move_slot(segment_t *source, uint32_t from_bucket, uint32_t from_slot,
     cdef size_t from_cell = cell_index(from_bucket, from_slot)
     cdef size_t to_cell = cell_index(to_bucket, to_slot)
     cdef int64_t deadline
-    segment_entries(target, target.total)[to_cell] = segment_entries(source, source.total)[from_cell]
+    segment_entry(target, to_cell).key = segment_entry(source, from_cell).key
+    if source.entry_shift == PAIR_SHIFT:
+        segment_entry(target, to_cell).value = segment_entry(source, from_cell).value
     b.fingerprint[to_slot] = a.fingerprint[from_slot]
     if b.busy == 0 or a.version < b.version:
         b.version = a.version
@@ -565,7 +605,6 @@ cdef bint transfer(dash_t *self, segment_t *source, segment_t *low, segment_t *h
     False if one did not fit: the caller then restores the source and drops what it moved into.
     """
     cdef bucket_t *buckets = segment_buckets(source)
-    cdef entry_t *entries = segment_entries(source, source.total)
     cdef segment_t *target
     cdef uint64_t hash
     cdef uint32_t b
@@ -579,7 +618,7 @@ cdef bint transfer(dash_t *self, segment_t *source, segment_t *low, segment_t *h
         while mask != 0:
             slot = <uint32_t>ctz(mask)
             mask &= mask - 1
-            hash = object_key_hash(&entries[b * DASH_SLOTS + slot].key)
+            hash = object_key_hash(&segment_entry(source, cell_index(b, slot)).key)
             target = high if high != NULL and (hash >> split_shift) & 1 else low
             home = home_bucket(hash, target.regular)
             if not find_place(self, target, home, &to_bucket, &to_slot):
@@ -594,8 +633,9 @@ cdef bint transfer(dash_t *self, segment_t *source, segment_t *low, segment_t *h
     return True
 
 
-cdef int class_for(uint32_t count, uint32_t percent, int smallest, bint timed) noexcept nogil:
-    cdef const uint16_t *totals = &TIMED_TOTAL[0] if timed else &CLASS_TOTAL[0]
+cdef int class_for(const dash_t *self, uint32_t count, uint32_t percent, int smallest, bint timed) noexcept nogil:
+    cdef const layout_t *layout = layout_of(self)
+    cdef const uint16_t *totals = &layout.timed_total[0] if timed else &layout.total[0]
     cdef int size_class = smallest
     while size_class < CLASS_COUNT - 1 and count * 100 > totals[size_class] * DASH_SLOTS * percent:
         size_class += 1
@@ -649,14 +689,15 @@ cdef void double_directory(dash_t *self) noexcept nogil:
 
 cdef void count_halves(segment_t *segment, uint32_t shift, uint32_t *high_count) noexcept nogil:
     cdef bucket_t *buckets = segment_buckets(segment)
-    cdef entry_t *entries = segment_entries(segment, segment.total)
+    cdef entry_t *entry
     cdef uint32_t b
     cdef uint32_t mask
     high_count[0] = 0
     for b in range(segment.total):
         mask = buckets[b].busy
         while mask != 0:
-            high_count[0] += (object_key_hash(&entries[b * DASH_SLOTS + <uint32_t>ctz(mask)].key) >> shift) & 1
+            entry = segment_entry(segment, cell_index(b, <uint32_t>ctz(mask)))
+            high_count[0] += (object_key_hash(&entry.key) >> shift) & 1
             mask &= mask - 1
 
 
@@ -675,8 +716,8 @@ cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
     hand_over_segment(self, old)
     save(old, &saved)
     count_halves(old, shift, &high_count)
-    low_class = class_for(old.count - high_count, FILL_PERCENT, SPLIT_CLASS, timed)
-    high_class = class_for(high_count, FILL_PERCENT, SPLIT_CLASS, timed)
+    low_class = class_for(self, old.count - high_count, FILL_PERCENT, SPLIT_CLASS, timed)
+    high_class = class_for(self, high_count, FILL_PERCENT, SPLIT_CLASS, timed)
     while True:
         low = segment_new(self, low_class, old.local_depth + 1, timed)
         high = segment_new(self, high_class, old.local_depth + 1, timed)
@@ -686,15 +727,28 @@ cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
         restore(old, &saved)
         segment_release(self, low)
         segment_release(self, high)
-        DFLY_CHECK(low_class < CLASS_COUNT - 1 or high_class < CLASS_COUNT - 1, "dash table: split does not fit")
-        low_class = low_class + 1 if low_class < CLASS_COUNT - 1 else low_class
-        high_class = high_class + 1 if high_class < CLASS_COUNT - 1 else high_class
+        DFLY_CHECK(low_class < SPARE_CLASS or high_class < SPARE_CLASS, "dash table: split does not fit")
+        low_class = low_class + 1 if low_class < SPARE_CLASS else low_class
+        high_class = high_class + 1 if high_class < SPARE_CLASS else high_class
     point_directory(self, low, hash & ~(<uint64_t>1 << shift))
     point_directory(self, high, hash | (<uint64_t>1 << shift))
     segment_release(self, old)
     due_update(self, low)
     due_update(self, high)
     self.split_count += 1
+    # Who inserts in the order of hashes fills one half only: its entries come apart further down.
+    if unlikely(low.size_class == SPARE_CLASS):
+        divide_spare(self, low)
+    if unlikely(high.size_class == SPARE_CLASS):
+        divide_spare(self, high)
+
+
+cdef void divide_spare(dash_t *self, segment_t *segment) noexcept nogil:
+    """A smaller block for a segment of the spare class, or a split of it, which calls this again."""
+    cdef uint64_t hash = first_hash(segment)
+    cdef int size_class = class_for(self, segment.count, FILL_PERCENT, SPLIT_CLASS, has_narrow_deadlines(segment))
+    if not rebuild(self, segment, hash, size_class):
+        split(self, segment, hash)
 
 
 cdef void make_space(dash_t *self, segment_t *segment, uint64_t hash) noexcept nogil:
@@ -726,10 +780,11 @@ cdef segment_t *merge(dash_t *self, segment_t *segment) noexcept nogil:
     # Well below what makes a segment split, so that merging and splitting do not alternate.
     count = buddy.count + segment.count
     if (buddy.local_depth != segment.local_depth
-            or count * 100 > CLASS_TOTAL[CLASS_COUNT - 1] * DASH_SLOTS * SHRINK_PERCENT):
+            or count * 100 > layout_of(self).total[CLASS_COUNT - 1] * DASH_SLOTS * SHRINK_PERCENT):
         return NULL
     timed = has_narrow_deadlines(segment) or has_narrow_deadlines(buddy)
-    joined = segment_new(self, class_for(count, SHRUNK_PERCENT, SPLIT_CLASS, timed), segment.local_depth - 1, timed)
+    joined = segment_new(self, class_for(self, count, SHRUNK_PERCENT, SPLIT_CLASS, timed), segment.local_depth - 1,
+                         timed)
     hand_over_segment(self, segment)
     hand_over_segment(self, buddy)
     save(segment, &saved)
@@ -754,7 +809,7 @@ cdef void give_space_back(dash_t *self, segment_t *segment) noexcept nogil:
     while joined != NULL:
         segment = joined
         joined = merge(self, segment)
-    size_class = class_for(segment.count, SHRUNK_PERCENT, SPLIT_CLASS if segment.local_depth > 0 else 0,
+    size_class = class_for(self, segment.count, SHRUNK_PERCENT, SPLIT_CLASS if segment.local_depth > 0 else 0,
                            has_narrow_deadlines(segment))
     if size_class < segment.size_class:
         rebuild(self, segment, first_hash(segment), size_class)
@@ -763,8 +818,17 @@ cdef void give_space_back(dash_t *self, segment_t *segment) noexcept nogil:
 # ---- Public operations ---------------------------------------------------------------------------
 
 cdef void dash_init(dash_t *self) noexcept nogil:
+    init(self, PAIR_SHIFT)
+
+
+cdef void dash_init_keys(dash_t *self) noexcept nogil:
+    init(self, KEY_SHIFT)
+
+
+cdef void init(dash_t *self, uint8_t entry_shift) noexcept nogil:
     cdef segment_t *segment
     memset(self, 0, sizeof(dash_t))
+    self.entry_shift = entry_shift
     self.directory = <uint64_t *>mem_alloc(sizeof(uint64_t))
     segment = segment_new(self, 0, 0, False)
     self.directory[0] = make_word(segment)
@@ -780,23 +844,24 @@ cdef void dash_move(dash_t *self, dash_t *target) noexcept nogil:
 cdef void free_entries(dash_t *self, segment_t *segment, uint64_t *budget) noexcept nogil:
     """Frees keys and values, at most *budget entries or blocks of containers."""
     cdef bucket_t *buckets = segment_buckets(segment)
-    cdef entry_t *entries = segment_entries(segment, segment.total)
+    cdef entry_t *entry
     cdef uint32_t b
-    cdef uint32_t slot
     for b in range(segment.total):
         while buckets[b].busy != 0:
             if budget[0] == 0:
                 return
-            slot = <uint32_t>ctz(buckets[b].busy)
-            if not object_free_step(&entries[b * DASH_SLOTS + slot].value, budget):
+            entry = segment_entry(segment, cell_index(b, <uint32_t>ctz(buckets[b].busy)))
+            if segment.entry_shift == KEY_SHIFT:
+                budget[0] -= 1
+            elif not object_free_step(&entry.value, budget):
                 return
-            object_free(&entries[b * DASH_SLOTS + slot].key)
+            object_free(&entry.key)
             buckets[b].busy &= buckets[b].busy - 1
             segment.count -= 1
             self.count -= 1
 
 
-cdef bint dash_clear_step(dash_t *self, uint64_t budget) noexcept nogil:
+cdef bint dash_clear_step(dash_t *self, uint64_t *budget) noexcept nogil:
     cdef uint64_t size
     cdef uint64_t i
     cdef segment_t *segment
@@ -811,13 +876,13 @@ cdef bint dash_clear_step(dash_t *self, uint64_t budget) noexcept nogil:
     i = self.split_count
     while i < size:
         segment = word_segment(self.directory[i])
-        free_entries(self, segment, &budget)
+        free_entries(self, segment, budget)
         if segment.count > 0:
             self.split_count = i
             return False
         i += <uint64_t>1 << (self.depth - segment.local_depth)
         segment_release(self, segment)
-        if budget == 0 and i < size:
+        if budget[0] == 0 and i < size:
             self.split_count = i
             return False
     mem_free(self.directory)
@@ -827,16 +892,78 @@ cdef bint dash_clear_step(dash_t *self, uint64_t budget) noexcept nogil:
 
 
 cdef void dash_clear(dash_t *self) noexcept nogil:
-    dash_clear_step(self, <uint64_t>-1)
+    cdef uint64_t budget = <uint64_t>-1
+    dash_clear_step(self, &budget)
 
 
-cdef inline bint find_in(bucket_t *bucket, entry_t *entries, uint32_t mask, const key_t *key,
-                         uint32_t *slot) noexcept nogil:
-    cdef uint32_t found
+cdef void dash_dup(const dash_t *self, dash_t *out) noexcept nogil:
+    cdef uint64_t i = 0
+    cdef uint64_t k
+    cdef uint64_t spread
+    cdef segment_t *segment
+    memset(out, 0, sizeof(dash_t))
+    out.entry_shift = self.entry_shift
+    out.depth = self.depth
+    out.directory = <uint64_t *>mem_alloc(sizeof(uint64_t) << self.depth)
+    while i < <uint64_t>1 << self.depth:
+        segment = segment_dup(out, word_segment(self.directory[i]))
+        spread = <uint64_t>1 << (self.depth - segment.local_depth)
+        for k in range(i, i + spread):
+            out.directory[k] = make_word(segment)
+        i += spread
+
+
+cdef segment_t *segment_dup(dash_t *table, const segment_t *source) noexcept nogil:
+    """A copy that belongs to `table`; access words are not copied."""
+    cdef bucket_t *buckets
+    cdef segment_t *copy = <segment_t *>mem_alloc(segment_bytes(source))
+    cdef bint inside = source.deadlines == inside_deadlines(<segment_t *>source)
+    cdef size_t cells = <size_t>source.total * DASH_SLOTS
+    cdef object_t key
+    cdef entry_t *entry
+    cdef uint32_t b
+    cdef uint32_t mask
+    memcpy(copy, source, segment_bytes(source))
+    copy.access = NULL
+    copy.due_position = 0
+    if inside:
+        copy.deadlines = inside_deadlines(copy)
+    elif source.deadlines != NULL:
+        copy.deadlines = <uint8_t *>mem_alloc(cells * source.deadline_width)
+        memcpy(copy.deadlines, source.deadlines, cells * source.deadline_width)
+    buckets = segment_buckets(copy)
+    for b in range(copy.total):
+        mask = buckets[b].busy
+        table.deadline_count += <uint32_t>__builtin_popcount(buckets[b].deadline)
+        while mask != 0:
+            entry = segment_entry(copy, cell_index(b, <uint32_t>ctz(mask)))
+            mask &= mask - 1
+            key = entry.key
+            object_dup(&key, &entry.key)
+            if copy.entry_shift == PAIR_SHIFT:
+                key = entry.value
+                object_dup(&key, &entry.value)
+    table.count += copy.count
+    table.slot_count += cells
+    table.segment_count += 1
+    due_update(table, copy)
+    return copy
+
+
+cdef inline bint find_in(segment_t *segment, uint32_t total, uint32_t b, uint32_t mask, const key_t *key,
+                         uint32_t shift, dash_ref_t *out) noexcept nogil:
+    """Looks at the slots in mask of bucket b."""
+    cdef entry_t *entry
+    cdef uint32_t slot
     while mask != 0:
-        found = <uint32_t>ctz(mask)
-        if likely(object_equals_inline(&entries[found], key)):
-            slot[0] = found
+        slot = <uint32_t>ctz(mask)
+        entry = entry_at(segment, total, cell_index(b, slot), shift)
+        if likely(object_equals_inline(entry, key)):
+            out.segment = segment
+            out.bucket = &segment_buckets(segment)[b]
+            out.entry = entry
+            out.bucket_index = <uint16_t>b
+            out.slot = <uint8_t>slot
             return True
         mask &= mask - 1
     return False
@@ -851,42 +978,42 @@ cdef inline bint object_equals_inline(const entry_t *entry, const key_t *key) no
 cdef bint find_in_stash(segment_t *segment, uint32_t regular, uint32_t total, const key_t *key,
                         dash_ref_t *out) noexcept nogil:
     cdef bucket_t *buckets = segment_buckets(segment)
-    cdef entry_t *entries = segment_entries(segment, total)
     cdef uint8_t fingerprint = <uint8_t>key.hash
-    cdef uint32_t slot = 0
     cdef uint32_t b
     for b in range(regular, total):
-        if find_in(&buckets[b], entries + b * DASH_SLOTS,
-                   match16(buckets[b].fingerprint, fingerprint) & buckets[b].busy, key, &slot):
-            make_ref(out, segment, total, b, slot)
+        if find_in(segment, total, b, match16(buckets[b].fingerprint, fingerprint) & buckets[b].busy, key,
+                   segment.entry_shift, out):
             return True
     return False
 
 
-cdef bint dash_find(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil:
+cdef inline bint find(dash_t *self, const key_t *key, uint32_t shift, dash_ref_t *out) noexcept nogil:
+    """shift is a constant where this is called: address arithmetic by instructions' own scaling."""
     cdef uint64_t word = self.directory[directory_index(key.hash, self.depth)]
     cdef segment_t *segment = word_segment(word)
     cdef uint32_t regular = word_regular(word)
     cdef uint32_t total = word_total(word)
     cdef bucket_t *buckets = segment_buckets(segment)
-    cdef entry_t *entries = segment_entries(segment, total)
     cdef uint8_t fingerprint = <uint8_t>key.hash
     cdef uint32_t home = home_bucket(key.hash, regular)
     cdef uint32_t following = next_bucket(home, regular)
     cdef bucket_t *bucket = &buckets[home]
-    cdef uint32_t slot = 0
-    if find_in(bucket, entries + home * DASH_SLOTS,
-               match16(bucket.fingerprint, fingerprint) & bucket.busy & ~<uint32_t>bucket.displaced, key, &slot):
-        make_ref(out, segment, total, home, slot)
+    if find_in(segment, total, home,
+               match16(bucket.fingerprint, fingerprint) & bucket.busy & ~<uint32_t>bucket.displaced, key, shift, out):
         return True
     bucket = &buckets[following]
-    if find_in(bucket, entries + following * DASH_SLOTS,
-               match16(bucket.fingerprint, fingerprint) & bucket.displaced, key, &slot):
-        make_ref(out, segment, total, following, slot)
+    if find_in(segment, total, following, match16(bucket.fingerprint, fingerprint) & bucket.displaced, key, shift,
+               out):
         return True
     if unlikely(buckets[home].overflow != 0):
         return find_in_stash(segment, regular, total, key, out)
     return False
+
+
+cdef bint dash_find(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil:
+    if likely(self.entry_shift == PAIR_SHIFT):
+        return find(self, key, PAIR_SHIFT, out)
+    return find(self, key, KEY_SHIFT, out)
 
 
 cdef void dash_insert(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil:
@@ -906,10 +1033,11 @@ cdef void dash_insert(dash_t *self, const key_t *key, dash_ref_t *out) noexcept 
     if unlikely(self.walk != NULL):
         hand_over(self, segment, b)
     bucket = &segment_buckets(segment)[b]
-    make_ref(out, segment, segment.total, b, slot)
+    make_ref(out, segment, b, slot)
     key_to_object(key, &out.entry.key)
-    out.entry.value.lo = 0
-    out.entry.value.hi = 0
+    if segment.entry_shift == PAIR_SHIFT:
+        out.entry.value.lo = 0
+        out.entry.value.hi = 0
     bucket.fingerprint[slot] = <uint8_t>key.hash
     if b >= segment.regular:
         segment_buckets(segment)[home].overflow += 1
@@ -948,7 +1076,7 @@ cdef void dash_prefetch_bucket(dash_t *self, uint64_t hash) noexcept nogil:
     prefetch(bucket + 1)
 
 
-cdef inline uint32_t probable_slots(dash_t *self, uint64_t hash, entry_t **out_entries) noexcept nogil:
+cdef inline uint32_t probable_slots(dash_t *self, uint64_t hash, char **out_entries) noexcept nogil:
     """Slots whose fingerprint fits, in the home bucket or, if none does there, in the next one."""
     cdef uint64_t word = self.directory[directory_index(hash, self.depth)]
     cdef segment_t *segment = word_segment(word)
@@ -959,23 +1087,27 @@ cdef inline uint32_t probable_slots(dash_t *self, uint64_t hash, entry_t **out_e
         b = next_bucket(b, word_regular(word))
         bucket = &segment_buckets(segment)[b]
         mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
-    out_entries[0] = segment_entries(segment, word_total(word)) + b * DASH_SLOTS
+    out_entries[0] = <char *>entry_at(segment, word_total(word), cell_index(b, 0), self.entry_shift)
     return mask
 
 
 cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil:
-    cdef entry_t *entries = NULL
+    cdef char *entries = NULL
     cdef uint32_t mask = probable_slots(self, hash, &entries)
     while mask != 0:
-        prefetch(entries + ctz(mask))
+        prefetch(entries + (<size_t>ctz(mask) << self.entry_shift))
         mask &= mask - 1
 
 
 cdef void dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil:
-    cdef entry_t *entry = NULL
-    cdef uint32_t mask = probable_slots(self, hash, &entry)
+    cdef char *entries = NULL
+    cdef entry_t *entry
+    cdef uint32_t mask
+    if self.entry_shift != PAIR_SHIFT:
+        return
+    mask = probable_slots(self, hash, &entries)
     if mask != 0:
-        entry += ctz(mask)
+        entry = <entry_t *>entries + ctz(mask)
         if object_tag(&entry.value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
             # A string or the root of a container; roots use low bits as marks.
             prefetch(<const void *>(entry.value.lo & ~<uint64_t>7))
@@ -1032,7 +1164,7 @@ cdef bint visit_segment(dash_t *self, segment_t *segment, int64_t now_ms, uint64
                 if left[0] == 0:
                     return False
                 left[0] -= 1
-                make_ref(&ref, segment, segment.total, b, slot)
+                make_ref(&ref, segment, b, slot)
                 if visit(self, &ref, context):
                     continue
                 # Left alone: looked at again in the next millisecond, not in an endless loop.
@@ -1064,6 +1196,37 @@ cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash
 
 # ---- Scan, random, sample ----------------------------------------------------------------------
 
+cdef void dash_begin(const dash_t *self, dash_cursor_t *out) noexcept nogil:
+    out.table = self
+    out.word = 0
+    out.segment = word_segment(self.directory[0])
+    out.bucket = 0
+    out.mask = segment_buckets(out.segment).busy
+
+
+cdef bint next_filled(dash_cursor_t *self) noexcept nogil:
+    """To the next bucket that has entries; False at the end of the table."""
+    while self.mask == 0:
+        self.bucket += 1
+        if self.bucket == self.segment.total:
+            self.word += <uint64_t>1 << (self.table.depth - self.segment.local_depth)
+            if self.word >> self.table.depth:
+                self.bucket -= 1
+                return False
+            self.segment = word_segment(self.table.directory[self.word])
+            self.bucket = 0
+        self.mask = segment_buckets(self.segment)[self.bucket].busy
+    return True
+
+
+cdef bint dash_next(dash_cursor_t *self, dash_ref_t *out) noexcept nogil:
+    if unlikely(self.mask == 0) and not next_filled(self):
+        return False
+    make_ref(out, self.segment, self.bucket, <uint32_t>ctz(self.mask))
+    self.mask &= self.mask - 1
+    return True
+
+
 cdef void visit_home(dash_t *self, segment_t *segment, uint32_t b, uint32_t mask, uint32_t home,
                      uint64_t prefix, uint32_t prefix_depth, dash_visit_t visit, void *context) noexcept nogil:
     """Visits the slots in mask of bucket b whose entries are at home in `home` and begin with prefix."""
@@ -1073,7 +1236,7 @@ cdef void visit_home(dash_t *self, segment_t *segment, uint32_t b, uint32_t mask
     while mask != 0:
         slot = <uint32_t>ctz(mask)
         mask &= mask - 1
-        make_ref(&ref, segment, segment.total, b, slot)
+        make_ref(&ref, segment, b, slot)
         if b >= segment.regular or prefix_depth > segment.local_depth:
             hash = object_key_hash(&ref.entry.key)
             if home_bucket(hash, segment.regular) != home:
@@ -1135,7 +1298,7 @@ cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept n
     """
     cdef uint64_t state = random | 1
     cdef uint32_t slots
-    cdef uint32_t widest = CLASS_TOTAL[CLASS_COUNT - 1] * DASH_SLOTS
+    cdef uint32_t widest = layout_of(self).total[CLASS_COUNT - 1] * DASH_SLOTS
     cdef uint32_t spread
     cdef uint32_t cell
     cdef uint32_t _tries
@@ -1152,7 +1315,7 @@ cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept n
         if cell >= slots:
             continue
         if (segment_buckets(segment)[cell // DASH_SLOTS].busy >> (cell % DASH_SLOTS)) & 1:
-            make_ref(out, segment, segment.total, cell // DASH_SLOTS, cell % DASH_SLOTS)
+            make_ref(out, segment, cell // DASH_SLOTS, cell % DASH_SLOTS)
             return True
     return dash_sample(self, state, False, out, 1) == 1
 
@@ -1169,7 +1332,7 @@ cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volat
         b = (start + i) % segment.total
         mask = buckets[b].deadline if only_volatile else buckets[b].busy
         while mask != 0 and taken < capacity:
-            make_ref(&out[taken], segment, segment.total, b, <uint32_t>ctz(mask))
+            make_ref(&out[taken], segment, b, <uint32_t>ctz(mask))
             mask &= mask - 1
             taken += 1
         if taken == capacity:
@@ -1255,8 +1418,7 @@ cdef size_t dash_bytes(dash_t *self) noexcept nogil:
 cdef void check_segment(segment_t *segment, uint64_t prefix, uint64_t *entries_seen,
                         uint64_t *deadlines_seen) noexcept nogil:
     cdef bucket_t *buckets = segment_buckets(segment)
-    cdef entry_t *entries = segment_entries(segment, segment.total)
-    cdef uint32_t[80] overflow
+    cdef uint32_t[TOTAL_MAX] overflow
     cdef uint64_t hash
     cdef uint32_t count = 0
     cdef uint32_t home
@@ -1271,7 +1433,7 @@ cdef void check_segment(segment_t *segment, uint64_t prefix, uint64_t *entries_s
             if not (buckets[b].busy >> slot) & 1:
                 continue
             count += 1
-            hash = object_key_hash(&entries[b * DASH_SLOTS + slot].key)
+            hash = object_key_hash(&segment_entry(segment, cell_index(b, slot)).key)
             home = home_bucket(hash, segment.regular)
             DFLY_CHECK(directory_index(hash, segment.local_depth) == prefix, "entry in the wrong segment")
             DFLY_CHECK(buckets[b].fingerprint[slot] == <uint8_t>hash, "fingerprint")

@@ -22,6 +22,7 @@ cdef enum:
     LISTPACK_END = 0xFF
     LISTPACK_BYTES_MAX = 0x40000000
     LISTPACK_COUNT_UNKNOWN = 0xFFFF
+    LISTPACK_ELEMENT_MAX = 14        # bytes of an element beyond its text, at most
 
 cdef uint8_t *listpack_new(size_t room) noexcept nogil       # empty; room: bytes of elements to come
 cdef uint8_t *listpack_dup(const uint8_t *self) noexcept nogil
@@ -52,6 +53,15 @@ cdef const uint8_t *listpack_replace_int(uint8_t **self, const uint8_t *p, int64
 cdef const uint8_t *listpack_delete(uint8_t **self, const uint8_t *p,
                                     uint64_t count) noexcept nogil                # what follows, or NULL
 
+# Writing many elements at once, also into memory that is not mem_alloc's: the caller has room (listpack_room
+# of each) from the header's end or the end mark on and puts one after another; each returns where the next one
+# goes. Last comes listpack_seal, which says how many they were, or, where there was no header, listpack_write_ends.
+cdef uint8_t *listpack_put(uint8_t *p, const char *data, size_t size) noexcept nogil
+cdef uint8_t *listpack_put_int(uint8_t *p, int64_t value) noexcept nogil
+cdef uint8_t *listpack_write(uint8_t *p, const list_item_t *item) noexcept nogil
+cdef void listpack_seal(uint8_t *self, uint8_t *end, uint64_t added) noexcept nogil
+cdef void listpack_write_ends(uint8_t *self, uint8_t *end, uint64_t count) noexcept nogil
+
 # Of foreign bytes: is this a whole listpack of exactly `size` bytes whose every element is well formed?
 cdef bint listpack_is_valid(const uint8_t *data, size_t size) noexcept nogil
 
@@ -59,3 +69,8 @@ cdef bint listpack_is_valid(const uint8_t *data, size_t size) noexcept nogil
 cdef inline size_t listpack_bytes(const uint8_t *self) noexcept nogil:
     """All of it, header and end mark included."""
     return load32(self)
+
+
+cdef inline size_t listpack_room(size_t size) noexcept nogil:
+    """At most so many bytes does an element of a text of this size take."""
+    return size + 10

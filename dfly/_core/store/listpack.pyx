@@ -1,12 +1,12 @@
 """Listpacks: see listpack.pxd for the format."""
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcmp, memcpy, memmove
 
 from dfly._core.store.block_list cimport list_item_equals, list_item_t
 from dfly._core.store.decimal_text cimport parse_int64
 from dfly._core.sys.alloc cimport mem_alloc, mem_good_size, mem_realloc, mem_usable
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, load32, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, load32, load64, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -185,12 +185,44 @@ cdef const uint8_t *listpack_read(const uint8_t *p, list_item_t *out) noexcept n
     return p + body + tail_size_of(body)
 
 
+cdef inline const uint8_t *step_over(const uint8_t *p) noexcept nogil:
+    """As `after`, with the commonest case first."""
+    cdef uint32_t kind = p[0]
+    if likely(STRING_6 <= kind < INT_13):
+        return p + (kind & 0x3F) + 2
+    if kind < STRING_6:
+        return p + 2
+    return after(p)
+
+
+cdef const uint8_t *find_short(const uint8_t *p, const char *text, uint32_t size, uint32_t skip) noexcept nogil:
+    """listpack_find for a text of 1 to 63 bytes: one comparison of heads and last bytes tells nearly always."""
+    cdef uint32_t head = STRING_6 | size
+    cdef uint32_t shift = 8 * (8 - size) if size < 8 else 0
+    cdef uint64_t wanted = 0
+    cdef uint32_t _i
+    memcpy(<char *>&wanted, text + (size - 8 if size > 8 else 0), 8 if size > 8 else size)
+    while p[0] != LISTPACK_END:
+        # The eight bytes that end with the text's last lie in the block, since its header is before them.
+        if p[0] == head and load64(p + 1 + size - 8) >> shift == wanted:
+            if size <= 8 or memcmp(p + 1, text, size - 8) == 0:
+                return p
+        p = step_over(p)
+        for _i in range(skip):
+            if unlikely(p[0] == LISTPACK_END):
+                return NULL
+            p = step_over(p)
+    return NULL
+
+
 cdef const uint8_t *listpack_find(const uint8_t *p, const list_item_t *needle, uint32_t skip) noexcept nogil:
     cdef list_item_t item
     cdef const uint8_t *following
     cdef uint32_t _i
     if p == NULL:
         return NULL
+    if likely(needle.data != NULL and 0 < needle.size < 64):
+        return find_short(p, needle.data, needle.size, skip)
     while p[0] != LISTPACK_END:
         following = listpack_read(p, &item)
         if list_item_equals(&item, needle):
@@ -199,7 +231,7 @@ cdef const uint8_t *listpack_find(const uint8_t *p, const list_item_t *needle, u
         for _i in range(skip):
             if p[0] == LISTPACK_END:
                 return NULL
-            p = after(p)
+            p = step_over(p)
     return NULL
 
 
@@ -395,6 +427,43 @@ cdef const uint8_t *listpack_delete(uint8_t **self, const uint8_t *p, uint64_t c
     following = splice(self, p - self[0], end - p, 0)
     add_to_count(self[0], -removed)
     return following if following[0] != LISTPACK_END else NULL
+
+
+# ---- Many elements at once ---------------------------------------------------------------------
+
+cdef uint8_t *listpack_put(uint8_t *p, const char *data, size_t size) noexcept nogil:
+    cdef piece_t piece
+    prepare_text(&piece, data, size)
+    write_piece(p, &piece)
+    return p + piece_size(&piece)
+
+
+cdef uint8_t *listpack_put_int(uint8_t *p, int64_t value) noexcept nogil:
+    cdef piece_t piece
+    if likely(0 <= value <= 127):
+        p[0] = <uint8_t>value
+        p[1] = 1
+        return p + 2
+    prepare_integer(&piece, value)
+    write_piece(p, &piece)
+    return p + piece_size(&piece)
+
+
+cdef uint8_t *listpack_write(uint8_t *p, const list_item_t *item) noexcept nogil:
+    return listpack_put(p, item.data, item.size) if item.data != NULL else listpack_put_int(p, item.integer)
+
+
+cdef void listpack_seal(uint8_t *self, uint8_t *end, uint64_t added) noexcept nogil:
+    end[0] = LISTPACK_END
+    set_total(self, <size_t>(end + 1 - self))
+    if count_field(self) != LISTPACK_COUNT_UNKNOWN:
+        set_count(self, count_field(self) + added)
+
+
+cdef void listpack_write_ends(uint8_t *self, uint8_t *end, uint64_t count) noexcept nogil:
+    end[0] = LISTPACK_END
+    set_total(self, <size_t>(end + 1 - self))
+    set_count(self, count)
 
 
 # ---- Foreign bytes -----------------------------------------------------------------------------

@@ -53,6 +53,8 @@ ctypedef void (*object_dup_t)(const object_t *self, object_t *out) noexcept nogi
 ctypedef bint (*object_free_step_t)(object_t *self, uint64_t *budget) noexcept nogil
 ctypedef uint64_t (*object_number_t)(const object_t *self) noexcept nogil
 ctypedef const char *(*object_name_t)(const object_t *self) noexcept nogil
+ctypedef uint64_t (*object_expire_t)(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil
+ctypedef int64_t (*object_deadline_t)(const object_t *self) noexcept nogil
 
 cdef struct container_ops_t:
     object_dup_t dup                 # root and payload of out; its tag is set already
@@ -61,6 +63,9 @@ cdef struct container_ops_t:
     object_number_t heap_bytes       # real bytes of all it owns
     object_number_t data_bytes       # of its elements as they are stored ("serializedlength")
     object_name_t encoding_name
+    # Of types whose members may have deadlines; NULL: they have none.
+    object_expire_t expire_members       # removes at most so many that are due; the root is NULL if none is left
+    object_deadline_t next_member_deadline   # the earliest or something before it, -1: no member has one
 
 cdef struct key_t:
     # A key as commands carry it: the caller's bytes, its hash, and (short keys) its 16 bytes.
@@ -95,6 +100,8 @@ cdef void object_replace_string(object_t *self, const char *data, size_t size) n
 # string. object_block_count is what that costs in all.
 cdef bint object_free_step(object_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t object_block_count(const object_t *self) noexcept nogil
+cdef uint64_t object_expire_members(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil
+cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil
 cdef object_type_t object_type(const object_t *self) noexcept nogil
 cdef const char *object_encoding_name(const object_t *self) noexcept nogil    # "int" "embstr" "raw" ...
 cdef const char *type_name(object_type_t type) noexcept nogil                 # "string" "list" ...

@@ -289,6 +289,16 @@ cdef uint64_t object_block_count(const object_t *self) noexcept nogil:
     return 1 if object_is_string(self) else ops_of(self).block_count(self)
 
 
+cdef uint64_t object_expire_members(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil:
+    return ops_of(self).expire_members(self, now_ms, budget)
+
+
+cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil:
+    if object_is_string(self) or ops_of(self).next_member_deadline == NULL:
+        return -1
+    return ops_of(self).next_member_deadline(self)
+
+
 cdef object_type_t object_type(const object_t *self) noexcept nogil:
     if object_is_string(self):
         return TYPE_STRING

@@ -4,10 +4,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
-from dfly._core.store.dash cimport (dash_before_change, dash_walk_begin, dash_walk_step, dash_walk_t,
-                                    dash_access_get, dash_access_set, dash_bytes, dash_check, dash_clear,
-                                    dash_clear_step, dash_deadline, dash_enable_access_tracking, dash_erase,
-                                    dash_find, dash_init, dash_insert, dash_next_due, dash_prefetch_bucket,
+from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_before_change, dash_bytes, dash_check,
+                                    dash_clear, dash_walk_begin, dash_walk_step, dash_walk_t,
+                                    dash_clear_step, dash_deadline, dash_dup, dash_enable_access_tracking,
+                                    dash_erase, dash_find, dash_init, dash_init_keys, dash_insert, dash_next_due,
+                                    dash_prefetch_bucket,
                                     dash_prefetch_entry, dash_prefetch_value, dash_random, dash_ref_t, dash_sample,
                                     dash_scan, dash_set_deadline, dash_t, dash_visit_due)
 from dfly._core.store.glob cimport glob_match
@@ -20,6 +21,10 @@ from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, slice_t
 from dfly._core.sys.hash cimport random_u64
 
 __abi__ = DFLY_ABI_STAMP
+
+
+cdef enum:
+    PAIR_SHIFT = 5
 
 
 cdef bytes key_bytes(dash_ref_t *ref):
@@ -36,28 +41,41 @@ cdef bint collect(dash_t *table, dash_ref_t *ref, void *context) noexcept with g
 cdef bint collect_and_erase(dash_t *table, dash_ref_t *ref, void *context) noexcept with gil:
     (<list>context).append(key_bytes(ref))
     dash_before_change(table, ref)
-    object_free(&ref.entry.value)
+    if table.entry_shift == PAIR_SHIFT:
+        object_free(&ref.entry.value)
     dash_erase(table, ref)
     return True
 
 
 cdef bint collect_items(dash_t *table, dash_ref_t *ref, void *context) noexcept with gil:
     cdef char scratch[OBJECT_SCRATCH]
-    cdef slice_t view = object_view(&ref.entry.value, scratch)
+    cdef slice_t view
+    if table.entry_shift != PAIR_SHIFT:
+        (<list>context).append((key_bytes(ref), b""))
+        return True
+    view = object_view(&ref.entry.value, scratch)
     (<list>context).append((key_bytes(ref), view.data[:view.size]))
     return True
 
 
 cdef class DashTable:
-    """A dash table of bytes to bytes."""
+    """A dash table of bytes to bytes, or of bytes alone: then every value is empty."""
 
     cdef dash_t table
     cdef dash_walk_t walk
     cdef uint64_t newest         # version
     cdef list walked
+    cdef bint keys_only
 
-    def __cinit__(self):
-        dash_init(&self.table)
+    def __cinit__(self, bint keys_only=False):
+        self.keys_only = keys_only
+        self.begin()
+
+    cdef void begin(self) noexcept:
+        if self.keys_only:
+            dash_init_keys(&self.table)
+        else:
+            dash_init(&self.table)
 
     def walk_begin(self):
         """Begins a walk; walk_step's entries come from what the table holds now."""
@@ -83,13 +101,15 @@ cdef class DashTable:
         cdef key_t k
         cdef dash_ref_t ref
         key_init(&k, key, len(key))
-        if dash_find(&self.table, &k, &ref):
-            dash_before_change(&self.table, &ref)
-            object_free(&ref.entry.value)
-        else:
+        if not dash_find(&self.table, &k, &ref):
             dash_insert(&self.table, &k, &ref)
+        else:
+            dash_before_change(&self.table, &ref)
+            if not self.keys_only:
+                object_free(&ref.entry.value)
         ref.bucket.version = self.newest
-        object_set_string(&ref.entry.value, value, len(value))
+        if not self.keys_only:
+            object_set_string(&ref.entry.value, value, len(value))
 
     def get(self, bytes key):
         cdef key_t k
@@ -99,6 +119,8 @@ cdef class DashTable:
         key_init(&k, key, len(key))
         if not dash_find(&self.table, &k, &ref):
             return None
+        if self.keys_only:
+            return b""
         view = object_view(&ref.entry.value, scratch)
         return view.data[:view.size]
 
@@ -109,7 +131,8 @@ cdef class DashTable:
         if not dash_find(&self.table, &k, &ref):
             return False
         dash_before_change(&self.table, &ref)
-        object_free(&ref.entry.value)
+        if not self.keys_only:
+            object_free(&ref.entry.value)
         dash_erase(&self.table, &ref)
         return True
 
@@ -151,10 +174,26 @@ cdef class DashTable:
         return [key_bytes(&refs[i]) for i in range(<int>taken)]
 
     def clear_step(self, uint64_t budget):
-        done = dash_clear_step(&self.table, budget)
+        done = dash_clear_step(&self.table, &budget)
         if done:
-            dash_init(&self.table)
+            self.begin()
         return done
+
+    def copy(self):
+        cdef DashTable other = DashTable(self.keys_only)
+        dash_clear(&other.table)
+        dash_dup(&self.table, &other.table)
+        return other
+
+    def fill_in_order_of_hashes(self, DashTable other):
+        """Inserts the keys of another table as a scan of it gives them."""
+        cdef uint64_t cursor = 0
+        while True:
+            cursor, found = other.scan(cursor)
+            for key in found:
+                self.set(key, other.get(key))
+            if cursor == 0:
+                return
 
     def check(self):
         return dash_check(&self.table)
@@ -215,7 +254,8 @@ cdef class DashTable:
                 key_init(&k, text, 16)
                 if not dash_find(&self.table, &k, &ref):
                     dash_insert(&self.table, &k, &ref)
-                    object_set_string_plain(&ref.entry.value, value, value_size)
+                    if not self.keys_only:
+                        object_set_string_plain(&ref.entry.value, value, value_size)
                 if deadline >= 0:
                     dash_set_deadline(&self.table, &ref, deadline + <int64_t>(i % 60000))
                 now = thread_ns()
@@ -259,7 +299,7 @@ cdef class DashTable:
                     for i in range(b, b + batch):
                         if dash_find(&self.table, &keys[i], &ref):
                             hits += 1
-                            bytes_read += ref.entry.value.hi & 1
+                            bytes_read += ref.entry.key.hi & 1
                     b += batch
                 elapsed += thread_ns()
                 done += 256

@@ -7,7 +7,8 @@ from libc.string cimport memcpy
 
 from dfly._core.loop.file cimport (
     FILE_FSYNC, FILE_OPEN, FILE_READ, FILE_RENAME, FILE_UNLINK, FILE_WRITE, file_close, file_fsync,
-    file_inject_fault, file_open, file_perform, file_read, file_rename, file_request_t, file_unlink, file_write,
+    file_inject_fault, file_open, file_perform, file_read, file_rename, file_request_t, file_unlink,
+    file_write,
 )
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP

@@ -73,7 +73,8 @@ def test_many_fibers_write_at_once_and_the_loops_go_on(backend, tmp_path):
     done, gaps, stop = [], [], threading.Event()
     with Loops(2, backend) as loops:
         def writer(name):
-            files.write_file(bytes(tmp_path / f"{name}.tmp"), [os.urandom(MEGABYTE)] * 4, bytes(tmp_path / name))
+            blocks = [os.urandom(MEGABYTE)] * 4
+            files.write_file(bytes(tmp_path / f"{name}.tmp"), blocks, bytes(tmp_path / name))
             done.append(name)
 
         def ticker():

@@ -25,9 +25,11 @@ def name(number):
 class DashMachine(RuleBasedStateMachine):
     """Random operations, a full verification of all invariants after each."""
 
+    keys_only = False
+
     def __init__(self):
         super().__init__()
-        self.table = DashTable()
+        self.table = DashTable(self.keys_only)
         self.model = {}
         self.deadlines = {}
         self.walked = None
@@ -37,13 +39,13 @@ class DashMachine(RuleBasedStateMachine):
     def insert_range(self, start, count):
         for i in range(start, start + count):
             self.table.set(name(i), b"v%d" % i)
-            self.model[name(i)] = b"v%d" % i
+            self.model[name(i)] = b"" if self.keys_only else b"v%d" % i
 
     @rule(start=st.integers(0, 3000), count=st.integers(1, 400), value=st.binary(max_size=40))
     def change_range(self, start, count, value):
         for i in range(start, start + count):
             self.table.set(name(i), value)
-            self.model[name(i)] = value
+            self.model[name(i)] = b"" if self.keys_only else value
 
     @rule(start=st.integers(0, 3000), count=st.integers(1, 600))
     def erase_range(self, start, count):
@@ -97,6 +99,12 @@ class DashMachine(RuleBasedStateMachine):
         assert present <= seen
 
     @rule()
+    def copy(self):
+        self.end_walk()
+        copy = self.table.copy()
+        self.table = copy
+
+    @rule()
     def begin_walk(self):
         if self.walked is None:
             self.walked = dict(self.model)
@@ -112,13 +120,13 @@ class DashMachine(RuleBasedStateMachine):
             expected, self.walked = self.walked, None
             assert len(found) == len(expected) and dict(found) == expected
 
-    def teardown(self):
+    def end_walk(self):
         while self.walked is not None:
             self.go_on_walking(100)
 
     @rule(budget=st.sampled_from([1, 100, 10**6]))
     def clear_in_steps(self, budget):
-        self.teardown()
+        self.end_walk()
         steps = 0
         while not self.table.clear_step(budget):
             steps += 1
@@ -140,31 +148,56 @@ class DashMachine(RuleBasedStateMachine):
         assert self.table.info()["deadlines"] == len(self.deadlines)
 
     def teardown(self):
+        self.end_walk()
         for key, value in self.model.items():
             assert self.table.get(key) == value
             assert self.table.deadline(key) == self.deadlines.get(key, -1)
 
 
+class KeysOnlyMachine(DashMachine):
+    """The same without values."""
+
+    keys_only = True
+
+
 DashMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 TestDash = DashMachine.TestCase
+KeysOnlyMachine.TestCase.settings = DashMachine.TestCase.settings
+TestKeysOnly = KeysOnlyMachine.TestCase
+both_kinds = pytest.mark.parametrize("keys_only", [False, True])
 
 
-def test_grows_and_gives_memory_back():
-    table = DashTable()
+@both_kinds
+@pytest.mark.parametrize("count", [1000, 1700, 3000, 20_000, 100_000])
+def test_entries_that_come_in_the_order_of_their_hashes(keys_only, count):
+    """As when one table is filled from another's scan: one half of each split stays empty."""
+    source, table = DashTable(keys_only), DashTable(keys_only)
+    source.fill(0, count, 15)
+    table.fill_in_order_of_hashes(source)
+    table.check()
+    assert len(table) == count
+    assert table.info()["bytes"] < 1.4 * source.info()["bytes"]
+
+
+@both_kinds
+def test_grows_and_gives_memory_back(keys_only):
+    value = b"" if keys_only else b"x" * 40
+    table = DashTable(keys_only)
     for i in range(50000):
-        table.set(name(i), b"x" * 40)
+        table.set(name(i), value)
     table.check()
     full = table.info()
     assert full["splits"] > 10 and len(table) == 50000
     for i in range(50000):
-        assert table.get(name(i)) == b"x" * 40
+        assert table.get(name(i)) == value
         assert table.erase(name(i))
     table.check()
     assert table.info()["bytes"] < full["bytes"] / 20
 
 
-def test_random_is_nearly_uniform():
-    table = DashTable()
+@both_kinds
+def test_random_is_nearly_uniform(keys_only):
+    table = DashTable(keys_only)
     for i in range(1500):
         table.set(name(i), b"v")
     counts = {}
@@ -176,11 +209,12 @@ def test_random_is_nearly_uniform():
 
 
 @pytest.mark.parametrize("keys", [250_000, 300_000])
-def test_bytes_per_entry(keys):
-    """32 bytes of an entry and its share of metadata and free slots."""
-    table = DashTable()
+@pytest.mark.parametrize(("keys_only", "limit"), [(False, 46), (True, 26)])
+def test_bytes_per_entry(keys, keys_only, limit):
+    """32 or 16 bytes of an entry and its share of metadata and free slots."""
+    table = DashTable(keys_only)
     table.fill(0, keys, value_size=15)
-    assert table.info()["bytes"] / keys < 46
+    assert table.info()["bytes"] / keys < limit
 
 
 def test_memory_comes_back_with_the_keys():
@@ -202,10 +236,11 @@ def test_memory_comes_back_with_the_keys():
         assert table.get(b"key:%012d" % i) == b"v" * 16
 
 
+@both_kinds
 @pytest.mark.parametrize("far", [False, True])
-def test_deadlines_cost_little_and_move_with_their_entries(far):
+def test_deadlines_cost_little_and_move_with_their_entries(far, keys_only):
     deadline = 2**50 if far else 2 * 10**12
-    plain, table = DashTable(), DashTable()
+    plain, table = DashTable(keys_only), DashTable(keys_only)
     plain.fill(0, 60_000)
     table.fill(0, 60_000, deadline=deadline)
     table.check()
@@ -219,10 +254,11 @@ def test_deadlines_cost_little_and_move_with_their_entries(far):
     assert table.info()["bytes"] < 10_000
 
 
+@both_kinds
 @pytest.mark.parametrize("days", [-60, -48, -2, 0, 2, 48, 60, 5000])
-def test_deadlines_far_from_each_other_stay_exact(days):
+def test_deadlines_far_from_each_other_stay_exact(days, keys_only):
     """Within 49 days the segment's base moves; beyond, its deadlines become absolute."""
-    table = DashTable()
+    table = DashTable(keys_only)
     table.fill(0, 5_000, deadline=2 * 10**12)
     expected = {}
     for i in range(0, 5_000, 11):
@@ -285,10 +321,11 @@ def test_a_bucket_is_never_newer_than_an_entry_that_moved_into_it():
     assert all(table.version(key) == 0 for key in unsaved)
 
 
+@both_kinds
 @pytest.mark.parametrize("rate", [50, 200, 400])
-def test_a_stream_of_keys_that_expire(rate):
+def test_a_stream_of_keys_that_expire(rate, keys_only):
     """Inserts between expiries: segments are rebuilt, split and merged at any fill, also where moves fail."""
-    table, number = DashTable(), 20_000
+    table, number = DashTable(keys_only), 20_000
     for i in range(number):
         now = 10**12 + i // rate
         table.set(b"k%d" % i, b"v")

@@ -1,0 +1,299 @@
+"""Hash commands that look at many fields: HGETALL, HKEYS, HVALS, HRANDFIELD, HSCAN."""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdio cimport snprintf
+
+from dfly._core.commands.hashes cimport find_hash, reply_hash_item
+from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
+                                               reply_empty_scan, scan_bucket_limit, scan_options_t,
+                                               scan_pattern_matches)
+from dfly._core.engine.command cimport (ACL_HASH, COMMAND_READONLY, KEY_ACCESS, KEY_RO, call_int_argument,
+                                        call_t, command_spec_t, key_row, register_commands,
+                                        reply_syntax_error, slice_equals)
+from dfly._core.resp.reply cimport (reply_array, reply_defer_array, reply_deinit, reply_error, reply_init,
+                                    reply_map, reply_null, reply_set_deferred, reply_t)
+from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
+from dfly._core.store.dash cimport DASH_CURSOR_BITS, dash_random, dash_ref_t
+from dfly._core.store.hash_map cimport (HASH_LISTPACK, hash_count, hash_entry_t, hash_next_deadline,
+                                        hash_random, hash_read_table_entry, hash_scan, hash_table)
+from dfly._core.store.object cimport object_encoding, object_t
+from dfly._core.sys.alloc cimport net_free, net_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.hash cimport random_u64
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    WITH_FIELDS = 1
+    WITH_VALUES = 2
+    NESTED = 4                   # each field with its value in an array of two
+    SPARSE_FACTOR = 3            # a table this much larger than the count is sampled, else walked
+    TRIES_FACTOR = 10
+
+
+# ---- HGETALL, HKEYS, HVALS -----------------------------------------------------------------------
+
+cdef struct walk_t:
+    reply_t *reply
+    int what
+    uint64_t visited
+    uint64_t left                # selection: fields not looked at yet, and those still wanted of them
+    uint64_t wanted
+
+
+cdef inline void reply_entry(walk_t *walk, const hash_entry_t *entry) noexcept nogil:
+    if walk.what & NESTED:
+        reply_array(walk.reply, 2)
+    if walk.what & WITH_FIELDS:
+        reply_hash_item(walk.reply, &entry.field)
+    if walk.what & WITH_VALUES:
+        reply_hash_item(walk.reply, &entry.value)
+    walk.visited += 1
+
+
+cdef void visit_entry(const hash_entry_t *entry, void *context) noexcept nogil:
+    reply_entry(<walk_t *>context, entry)
+
+
+cdef void reply_all(walk_t *walk, const object_t *hash, int64_t now_ms) noexcept nogil:
+    cdef uint64_t cursor = 0
+    while True:
+        cursor = hash_scan(hash, cursor, now_ms, visit_entry, walk)
+        if cursor == 0:
+            return
+
+
+cdef void reply_header_of(reply_t *reply, int what, uint64_t count) noexcept nogil:
+    if what == WITH_FIELDS | WITH_VALUES:
+        reply_map(reply, count)
+    else:
+        reply_array(reply, count)
+
+
+cdef void get_all(call_t *call, int what) noexcept nogil:
+    cdef dash_ref_t ref
+    cdef walk_t walk
+    cdef bint found
+    cdef bint as_map = what == WITH_FIELDS | WITH_VALUES
+    cdef size_t mark
+    if not find_hash(call, &ref, &found):
+        return
+    walk.reply = call.reply
+    walk.what = what
+    walk.visited = 0
+    if not found:
+        reply_header_of(call.reply, what, 0)
+    elif hash_next_deadline(&ref.entry.value) < 0:
+        reply_header_of(call.reply, what, hash_count(&ref.entry.value))
+        reply_all(&walk, &ref.entry.value, call.scope.now_ms)
+    else:
+        mark = reply_defer_array(call.reply)
+        reply_all(&walk, &ref.entry.value, call.scope.now_ms)
+        if as_map and call.reply.resp == 3:
+            reply_set_deferred(call.reply, mark, c'%', walk.visited)
+        else:
+            reply_set_deferred(call.reply, mark, c'*', walk.visited * 2 if as_map else walk.visited)
+
+
+cdef void hgetall_command(call_t *call) noexcept nogil:
+    get_all(call, WITH_FIELDS | WITH_VALUES)
+
+
+cdef void hkeys_command(call_t *call) noexcept nogil:
+    get_all(call, WITH_FIELDS)
+
+
+cdef void hvals_command(call_t *call) noexcept nogil:
+    get_all(call, WITH_VALUES)
+
+
+# ---- HRANDFIELD ----------------------------------------------------------------------------------
+
+cdef void visit_selected(const hash_entry_t *entry, void *context) noexcept nogil:
+    """Takes each field with the probability that makes all selections equally likely (Knuth's algorithm S)."""
+    cdef walk_t *walk = <walk_t *>context
+    if walk.left > 0 and random_u64() % walk.left < walk.wanted:
+        reply_entry(walk, entry)
+        walk.wanted -= 1
+    if walk.left > 0:
+        walk.left -= 1
+
+
+cdef void reply_selection(walk_t *walk, const object_t *hash, uint64_t count, int64_t now_ms) noexcept nogil:
+    cdef uint64_t cursor = 0
+    walk.left = hash_count(hash)
+    walk.wanted = count
+    while walk.wanted > 0:
+        cursor = hash_scan(hash, cursor, now_ms, visit_selected, walk)
+        if cursor == 0:
+            return
+
+
+cdef void reply_distinct(walk_t *walk, const object_t *hash, uint64_t count, int64_t now_ms) noexcept nogil:
+    """A few different fields of a large table: their entries' addresses tell them apart."""
+    cdef uint64_t slots = 16
+    cdef uint64_t tries = count * TRIES_FACTOR
+    cdef hash_entry_t entry
+    cdef dash_ref_t ref
+    cdef uint64_t *taken
+    cdef uint64_t i
+    while slots < count * 2:
+        slots *= 2
+    taken = <uint64_t *>net_zalloc(slots * sizeof(uint64_t))
+    while walk.visited < count and tries > 0 and dash_random(hash_table(hash), random_u64(), &ref):
+        tries -= 1
+        i = (<uint64_t>ref.entry // sizeof(ref.entry[0])) & (slots - 1)
+        while taken[i] != 0 and taken[i] != <uint64_t>ref.entry:
+            i = (i + 1) & (slots - 1)
+        if taken[i] != 0:
+            continue
+        hash_read_table_entry(&ref, &entry)
+        if entry.deadline < 0 or entry.deadline > now_ms:
+            taken[i] = <uint64_t>ref.entry
+            reply_entry(walk, &entry)
+    net_free(taken)
+
+
+cdef void reply_any(walk_t *walk, const object_t *hash, uint64_t count, int64_t now_ms) noexcept nogil:
+    cdef hash_entry_t entry
+    while walk.visited < count and hash_random(hash, now_ms, &entry):
+        reply_entry(walk, &entry)
+
+
+cdef void reply_random(call_t *call, const object_t *hash, int64_t count, bint with_values) noexcept nogil:
+    cdef int64_t now_ms = call.scope.now_ms
+    cdef size_t mark = reply_defer_array(call.reply)
+    cdef uint64_t elements
+    cdef walk_t walk
+    walk.reply = call.reply
+    walk.visited = 0
+    walk.what = WITH_FIELDS
+    if with_values:
+        walk.what |= WITH_VALUES
+        if call.reply.resp == 3:
+            walk.what |= NESTED
+    if count < 0:
+        reply_any(&walk, hash, <uint64_t>-count, now_ms)
+    elif <uint64_t>count >= hash_count(hash):
+        reply_all(&walk, hash, now_ms)
+    elif object_encoding(hash) == HASH_LISTPACK or <uint64_t>count * SPARSE_FACTOR > hash_count(hash):
+        reply_selection(&walk, hash, <uint64_t>count, now_ms)
+    else:
+        reply_distinct(&walk, hash, <uint64_t>count, now_ms)
+    elements = walk.visited * 2 if with_values and call.reply.resp == 2 else walk.visited
+    reply_set_deferred(call.reply, mark, c'*', elements)
+
+
+cdef bint parse_random(call_t *call, int64_t *count, bint *with_values) noexcept nogil:
+    cdef char text[128]
+    with_values[0] = False
+    if not call_int_argument(call, 2, count):
+        return False
+    if count[0] < -INT64_MAX:
+        snprintf(text, sizeof(text), "ERR value is out of range, value must between %lld and %lld",
+                 <long long>-INT64_MAX, <long long>INT64_MAX)
+        reply_error(call.reply, text)
+        return False
+    if call.argc > 4 or (call.argc == 4 and not slice_equals(call.argv[3], "withvalues")):
+        reply_syntax_error(call.reply)
+        return False
+    if call.argc == 4:
+        with_values[0] = True
+        if count[0] < -(INT64_MAX // 2) or count[0] > INT64_MAX // 2:
+            reply_error(call.reply, "ERR value is out of range")
+            return False
+    return True
+
+
+cdef void hrandfield_command(call_t *call) noexcept nogil:
+    cdef hash_entry_t entry
+    cdef dash_ref_t ref
+    cdef int64_t count = 0
+    cdef bint with_values
+    cdef bint found
+    if call.argc > 2:
+        if not parse_random(call, &count, &with_values) or not find_hash(call, &ref, &found):
+            return
+        if not found or count == 0:
+            reply_array(call.reply, 0)
+        else:
+            reply_random(call, &ref.entry.value, count, with_values)
+        return
+    if not find_hash(call, &ref, &found):
+        return
+    if found and hash_random(&ref.entry.value, call.scope.now_ms, &entry):
+        reply_hash_item(call.reply, &entry.field)
+    else:
+        reply_null(call.reply)
+
+
+# ---- HSCAN -----------------------------------------------------------------------------------------
+
+cdef struct scan_walk_t:
+    walk_t walk
+    const scan_options_t *options
+
+
+cdef void visit_scanned(const hash_entry_t *entry, void *context) noexcept nogil:
+    cdef scan_walk_t *scan = <scan_walk_t *>context
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef slice_t field
+    if scan.options.pattern.data != NULL:
+        field = list_item_text(&entry.field, scratch)
+        if not scan_pattern_matches(scan.options, field.data, field.size):
+            return
+    reply_entry(&scan.walk, entry)
+
+
+cdef void hscan_command(call_t *call) noexcept nogil:
+    cdef scan_options_t options
+    cdef scan_walk_t scan
+    cdef dash_ref_t ref
+    cdef reply_t elements
+    cdef uint64_t cursor = 0
+    cdef uint64_t buckets
+    cdef bint found
+    if not parse_scan_cursor(call.argv[2], &cursor):
+        reply_error(call.reply, "ERR invalid cursor")
+        return
+    if not find_hash(call, &ref, &found):
+        return
+    if not found:
+        reply_empty_scan(call.reply)
+        return
+    if not parse_element_scan(call.argv, call.argc, True, &options, call.reply):
+        return
+    reply_init(&elements, call.reply.resp)
+    scan.options = &options
+    scan.walk.reply = &elements
+    scan.walk.visited = 0
+    scan.walk.what = WITH_FIELDS if options.no_values else WITH_FIELDS | WITH_VALUES
+    buckets = scan_bucket_limit(&options)
+    cursor &= (<uint64_t>1 << DASH_CURSOR_BITS) - 1
+    while True:
+        cursor = hash_scan(&ref.entry.value, cursor, call.scope.now_ms, visit_scanned, &scan)
+        buckets -= 1
+        if cursor == 0 or buckets == 0 or scan.walk.visited >= <uint64_t>options.count:
+            break
+    reply_element_scan(call.reply, cursor, scan.walk.visited if options.no_values else scan.walk.visited * 2,
+                       &elements)
+    reply_deinit(&elements)
+
+
+# ---- Rows ------------------------------------------------------------------------------------
+
+cdef enum:
+    ROW_COUNT = 5
+
+cdef command_spec_t rows[ROW_COUNT]
+
+
+def register():
+    """Registers the family's rows."""
+    cdef uint64_t look = KEY_RO | KEY_ACCESS
+    rows[0] = key_row("hgetall", 2, COMMAND_READONLY, ACL_HASH, look, hgetall_command)
+    rows[1] = key_row("hkeys", 2, COMMAND_READONLY, ACL_HASH, look, hkeys_command)
+    rows[2] = key_row("hvals", 2, COMMAND_READONLY, ACL_HASH, look, hvals_command)
+    rows[3] = key_row("hrandfield", -2, COMMAND_READONLY, ACL_HASH, look, hrandfield_command)
+    rows[4] = key_row("hscan", -3, COMMAND_READONLY, ACL_HASH, look, hscan_command)
+    register_commands(rows, ROW_COUNT)

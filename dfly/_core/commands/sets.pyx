@@ -1,0 +1,514 @@
+"""The set commands with one key. Those with several keys are in set_algebra.pyx.
+
+Order of checks, replies and events as Redis 7.0. The events of a change come in the order change, del.
+"""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
+                                               reply_empty_scan, scan_bucket_limit, scan_options_t,
+                                               scan_pattern_matches)
+from dfly._core.commands.value_digest cimport digest_xor, register_value_digest
+from dfly._core.engine.command cimport (ACL_SET, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE,
+                                        KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_RO, KEY_RW, call_int_argument,
+                                        call_t, command_spec_t, key_row, register_commands, reply_syntax_error,
+                                        reply_wrong_type)
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_SET, delete_key, drop_value, find_read, find_write,
+                                         insert_key, notify, update_begin, update_end)
+from dfly._core.engine.shard cimport scope_t
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_deinit, reply_error, reply_init,
+                                    reply_int, reply_null, reply_set, reply_t)
+from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear, dash_find, dash_init_keys, dash_insert,
+                                    dash_next_due, dash_ref_t, dash_scan, dash_t, dash_visit_due)
+from dfly._core.store.member_set cimport (SET_TABLE, member_table_t, set_add, set_add_item, set_begin, set_contains,
+                                          set_count, set_cursor_t, set_erase_entry, set_limits_t, set_next,
+                                          set_place_t, set_random, set_remove, set_remove_at, set_table)
+from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_SET, key_init, key_t, object_encoding, object_is_container,
+                                      object_pointer, object_set_container, object_t, object_view, parse_int64)
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
+from dfly._core.sys.hash cimport random_u64
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    KEEP_FACTOR = 5              # SPOP leaving fewer than count / 5 members keeps those, as Redis does
+    WALK_FACTOR = 3              # SRANDMEMBER of more than a third of the members walks over all
+    REPEATS_MAX = 0x7fffffff      # members with repetition in one reply
+
+
+# ---- Shared with other modules -----------------------------------------------------------------
+
+cdef set_limits_t set_limits_of(const scope_t *scope) noexcept nogil:
+    cdef set_limits_t limits
+    limits.integers = scope.shard.settings.set_max_intset_entries
+    limits.entries = scope.shard.settings.set_max_listpack_entries
+    limits.value = scope.shard.settings.set_max_listpack_value
+    return limits
+
+
+cdef bint erase_due(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
+    set_erase_entry(<member_table_t *>context, ref)
+    return True
+
+
+cdef inline bint has_due(const object_t *value, int64_t now_ms) noexcept nogil:
+    cdef int64_t due
+    if object_encoding(value) != SET_TABLE or likely(set_table(value).table.deadline_count == 0):
+        return False
+    due = dash_next_due(&set_table(value).table)
+    return due != DASH_NO_DEADLINE and due <= now_ms
+
+
+cdef bint remove_due(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    """Removes members whose time has come; False if the key went with the last one."""
+    cdef member_table_t *table = set_table(&ref.entry.value)
+    cdef uint64_t before = table.table.count
+    update_begin(scope, ref)
+    dash_visit_due(&table.table, scope.now_ms, <uint64_t>-1, erase_due, table)
+    if table.table.count == before:
+        return True
+    update_end(scope, key, NOTIFY_SET, "sexpired")
+    if table.table.count > 0:
+        return True
+    delete_key(scope, key, ref, NOTIFY_GENERIC, "del")
+    return False
+
+
+cdef inline set_lookup_t checked(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    if unlikely(not object_is_container(&ref.entry.value, TYPE_SET)):
+        return SET_WRONG_TYPE
+    if unlikely(has_due(&ref.entry.value, scope.now_ms)) and not remove_due(scope, key, ref):
+        return SET_ABSENT
+    return SET_FOUND
+
+
+cdef set_lookup_t set_lookup_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    return checked(scope, key, ref) if find_read(scope, key, ref) else SET_ABSENT
+
+
+cdef set_lookup_t set_lookup_write(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    return checked(scope, key, ref) if find_write(scope, key, ref) else SET_ABSENT
+
+
+cdef void set_finish_removal(scope_t *scope, const key_t *key, dash_ref_t *ref, const char *event) noexcept nogil:
+    update_end(scope, key, NOTIFY_SET, event)
+    if unlikely(object_pointer(&ref.entry.value) == NULL):
+        delete_key(scope, key, ref, NOTIFY_GENERIC, "del")
+
+
+cdef void reply_member(reply_t *reply, const list_item_t *item) noexcept nogil:
+    if likely(item.data != NULL):
+        reply_bulk(reply, item.data, item.size)
+    else:
+        reply_bulk_int(reply, item.integer)
+
+
+cdef void reply_all(reply_t *reply, const object_t *value) noexcept nogil:
+    cdef set_cursor_t cursor
+    cdef list_item_t item
+    set_begin(value, &cursor)
+    while set_next(&cursor, &item):
+        if likely(item.data != NULL):
+            reply_bulk(reply, item.data, item.size)
+        else:
+            reply_bulk_int(reply, item.integer)
+
+
+cdef void reply_set_members(reply_t *reply, const object_t *value) noexcept nogil:
+    reply_set(reply, set_count(value))
+    reply_all(reply, value)
+
+
+# ---- Looking keys up -------------------------------------------------------------------------
+
+cdef bint find_set(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil:
+    """For reading; False after the wrong type's error was replied."""
+    cdef set_lookup_t result = set_lookup_read(&call.scope, &call.key, ref)
+    found[0] = result == SET_FOUND
+    if unlikely(result == SET_WRONG_TYPE):
+        reply_wrong_type(call.reply)
+        return False
+    return True
+
+
+cdef bint find_set_to_change(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil:
+    cdef set_lookup_t result = set_lookup_write(&call.scope, &call.key, ref)
+    found[0] = result == SET_FOUND
+    if unlikely(result == SET_WRONG_TYPE):
+        reply_wrong_type(call.reply)
+        return False
+    return True
+
+
+# ---- Adding and removing -----------------------------------------------------------------------
+
+cdef void sadd_command(call_t *call) noexcept nogil:
+    cdef set_limits_t limits = set_limits_of(&call.scope)
+    cdef dash_ref_t ref
+    cdef int64_t added = 0
+    cdef uint32_t i
+    cdef bint found
+    if not find_set_to_change(call, &ref, &found):
+        return
+    if likely(found):
+        update_begin(&call.scope, &ref)
+    else:
+        insert_key(&call.scope, &call.key, &ref)
+        object_set_container(&ref.entry.value, TYPE_SET, NULL)
+    for i in range(2, call.argc):
+        added += set_add(&ref.entry.value, call.argv[i].data, call.argv[i].size, &limits)
+    if added > 0:
+        update_end(&call.scope, &call.key, NOTIFY_SET, "sadd")
+    reply_int(call.reply, added)
+
+
+cdef void srem_command(call_t *call) noexcept nogil:
+    cdef dash_ref_t ref
+    cdef int64_t removed = 0
+    cdef uint32_t i
+    cdef bint found
+    if not find_set_to_change(call, &ref, &found):
+        return
+    if not found:
+        reply_int(call.reply, 0)
+        return
+    update_begin(&call.scope, &ref)
+    for i in range(2, call.argc):
+        removed += set_remove(&ref.entry.value, call.argv[i].data, call.argv[i].size)
+    if removed > 0:
+        set_finish_removal(&call.scope, &call.key, &ref, "srem")
+    reply_int(call.reply, removed)
+
+
+cdef void pop_one(call_t *call, dash_ref_t *ref) noexcept nogil:
+    cdef set_place_t place
+    update_begin(&call.scope, ref)
+    set_random(&ref.entry.value, &place)
+    reply_member(call.reply, &place.item)
+    set_remove_at(&ref.entry.value, &place)
+    set_finish_removal(&call.scope, &call.key, ref, "spop")
+
+
+cdef void pop_all(call_t *call, dash_ref_t *ref) noexcept nogil:
+    reply_set_members(call.reply, &ref.entry.value)
+    notify(&call.scope, &call.key, NOTIFY_SET, "spop")
+    delete_key(&call.scope, &call.key, ref, NOTIFY_GENERIC, "del")
+
+
+cdef void pop_most(call_t *call, dash_ref_t *ref, uint64_t left) noexcept nogil:
+    """The few that are left become a new set, and the rest of the old one is the reply."""
+    cdef set_limits_t limits = set_limits_of(&call.scope)
+    cdef set_place_t place
+    cdef object_t kept
+    cdef object_t popped
+    object_set_container(&kept, TYPE_SET, NULL)
+    update_begin(&call.scope, ref)
+    while left > 0:
+        set_random(&ref.entry.value, &place)
+        set_add_item(&kept, &place.item, &limits)
+        set_remove_at(&ref.entry.value, &place)
+        left -= 1
+    popped = ref.entry.value
+    ref.entry.value = kept
+    reply_set_members(call.reply, &popped)
+    drop_value(&call.scope, &popped)
+    update_end(&call.scope, &call.key, NOTIFY_SET, "spop")
+
+
+cdef void pop_some(call_t *call, dash_ref_t *ref, uint64_t count) noexcept nogil:
+    cdef set_place_t place
+    update_begin(&call.scope, ref)
+    reply_set(call.reply, count)
+    while count > 0:
+        set_random(&ref.entry.value, &place)
+        reply_member(call.reply, &place.item)
+        set_remove_at(&ref.entry.value, &place)
+        count -= 1
+    set_finish_removal(&call.scope, &call.key, ref, "spop")
+
+
+cdef bint pop_count(call_t *call, int64_t *count) noexcept nogil:
+    count[0] = -1
+    if likely(call.argc == 2):
+        return True
+    if call.argc > 3:
+        reply_syntax_error(call.reply)
+        return False
+    if not parse_int64(call.argv[2].data, call.argv[2].size, count) or count[0] < 0:
+        reply_error(call.reply, "ERR value is out of range, must be positive")
+        return False
+    return True
+
+
+cdef void spop_command(call_t *call) noexcept nogil:
+    cdef dash_ref_t ref
+    cdef int64_t count
+    cdef uint64_t total
+    cdef bint found
+    if not pop_count(call, &count) or not find_set_to_change(call, &ref, &found):
+        return
+    if not found:
+        if count < 0:
+            reply_null(call.reply)
+        else:
+            reply_set(call.reply, 0)
+        return
+    if count < 0:
+        pop_one(call, &ref)
+        return
+    total = set_count(&ref.entry.value)
+    if count == 0:
+        reply_set(call.reply, 0)
+    elif <uint64_t>count >= total:
+        pop_all(call, &ref)
+    elif (total - <uint64_t>count) * KEEP_FACTOR > <uint64_t>count:
+        pop_some(call, &ref, <uint64_t>count)
+    else:
+        pop_most(call, &ref, total - <uint64_t>count)
+
+
+# ---- Reading ---------------------------------------------------------------------------------
+
+cdef void sismember_command(call_t *call) noexcept nogil:
+    cdef dash_ref_t ref
+    cdef bint found
+    if find_set(call, &ref, &found):
+        reply_int(call.reply, found and set_contains(&ref.entry.value, call.argv[2].data, call.argv[2].size))
+
+
+cdef void smismember_command(call_t *call) noexcept nogil:
+    cdef dash_ref_t ref
+    cdef uint32_t i
+    cdef bint found
+    if not find_set(call, &ref, &found):
+        return
+    reply_array(call.reply, call.argc - 2)
+    for i in range(2, call.argc):
+        reply_int(call.reply, found and set_contains(&ref.entry.value, call.argv[i].data, call.argv[i].size))
+
+
+cdef void scard_command(call_t *call) noexcept nogil:
+    cdef dash_ref_t ref
+    cdef bint found
+    if find_set(call, &ref, &found):
+        reply_int(call.reply, <int64_t>set_count(&ref.entry.value) if found else 0)
+
+
+cdef void smembers_command(call_t *call) noexcept nogil:
+    cdef dash_ref_t ref
+    cdef bint found
+    if not find_set(call, &ref, &found):
+        return
+    if found:
+        reply_set_members(call.reply, &ref.entry.value)
+    else:
+        reply_set(call.reply, 0)
+
+
+# ---- SRANDMEMBER -------------------------------------------------------------------------------
+
+cdef void reply_repeated(reply_t *reply, const object_t *value, uint64_t count) noexcept nogil:
+    cdef set_place_t place
+    reply_array(reply, count)
+    while count > 0:
+        set_random(value, &place)
+        reply_member(reply, &place.item)
+        count -= 1
+
+
+cdef void reply_selection(reply_t *reply, const object_t *value, uint64_t count) noexcept nogil:
+    """Walks over all members: each is taken with the probability that still makes `count` of them."""
+    cdef set_cursor_t cursor
+    cdef list_item_t item
+    cdef uint64_t total = set_count(value)
+    set_begin(value, &cursor)
+    while count > 0 and set_next(&cursor, &item):
+        if (random_u64() >> 32) * total >> 32 < count:
+            reply_member(reply, &item)
+            count -= 1
+        total -= 1
+
+
+cdef void reply_drawn(reply_t *reply, const object_t *value, uint64_t count) noexcept nogil:
+    """Draws until `count` different ones have come."""
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef set_place_t place
+    cdef dash_t drawn
+    cdef dash_ref_t ref
+    cdef slice_t text
+    cdef key_t key
+    dash_init_keys(&drawn)
+    while drawn.count < count:
+        set_random(value, &place)
+        text = list_item_text(&place.item, scratch)
+        key_init(&key, text.data, text.size)
+        if not dash_find(&drawn, &key, &ref):
+            dash_insert(&drawn, &key, &ref)
+            reply_bulk(reply, text.data, text.size)
+    dash_clear(&drawn)
+
+
+cdef void reply_distinct(reply_t *reply, const object_t *value, uint64_t count) noexcept nogil:
+    cdef uint64_t total = set_count(value)
+    if count > total:
+        count = total
+    reply_array(reply, count)
+    if count == total:
+        reply_all(reply, value)
+    elif object_encoding(value) != SET_TABLE or count * WALK_FACTOR > total:
+        reply_selection(reply, value, count)
+    else:
+        reply_drawn(reply, value, count)
+
+
+cdef bint random_count(call_t *call, int64_t *count) noexcept nogil:
+    if call.argc > 3:
+        reply_syntax_error(call.reply)
+        return False
+    if not call_int_argument(call, 2, count):
+        return False
+    if count[0] < -INT64_MAX:
+        reply_error(call.reply, "ERR value is out of range, value must between -9223372036854775807 and "
+                                "9223372036854775807")
+        return False
+    if count[0] < -<int64_t>REPEATS_MAX:
+        reply_error(call.reply, "ERR value is out of range")
+        return False
+    return True
+
+
+cdef void srandmember_command(call_t *call) noexcept nogil:
+    cdef set_place_t place
+    cdef dash_ref_t ref
+    cdef int64_t count = 0
+    cdef bint found
+    if call.argc > 2 and not random_count(call, &count):
+        return
+    if not find_set(call, &ref, &found):
+        return
+    if call.argc == 2:
+        if found:
+            set_random(&ref.entry.value, &place)
+            reply_member(call.reply, &place.item)
+        else:
+            reply_null(call.reply)
+    elif not found or count == 0:
+        reply_array(call.reply, 0)
+    elif count < 0:
+        reply_repeated(call.reply, &ref.entry.value, <uint64_t>-count)
+    else:
+        reply_distinct(call.reply, &ref.entry.value, <uint64_t>count)
+
+
+# ---- SSCAN -------------------------------------------------------------------------------------
+
+cdef struct scan_walk_t:
+    const scan_options_t *options
+    reply_t elements
+    uint64_t found
+    uint64_t visited
+
+
+cdef void scan_member(scan_walk_t *walk, const char *data, size_t size) noexcept nogil:
+    walk.visited += 1
+    if scan_pattern_matches(walk.options, data, size):
+        reply_bulk(&walk.elements, data, size)
+        walk.found += 1
+
+
+cdef bint scan_entry(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef slice_t text = object_view(&ref.entry.key, scratch)
+    scan_member(<scan_walk_t *>context, text.data, text.size)
+    return False
+
+
+cdef uint64_t scan_table(scan_walk_t *walk, dash_t *table, uint64_t cursor) noexcept nogil:
+    cdef uint64_t buckets = scan_bucket_limit(walk.options)
+    while True:
+        cursor = dash_scan(table, cursor, scan_entry, walk)
+        buckets -= 1
+        if cursor == 0 or buckets == 0 or walk.visited >= <uint64_t>walk.options.count:
+            return cursor
+
+
+cdef void scan_all(scan_walk_t *walk, const object_t *value) noexcept nogil:
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef set_cursor_t cursor
+    cdef list_item_t item
+    cdef slice_t text
+    set_begin(value, &cursor)
+    while set_next(&cursor, &item):
+        text = list_item_text(&item, scratch)
+        scan_member(walk, text.data, text.size)
+
+
+cdef void sscan_command(call_t *call) noexcept nogil:
+    cdef scan_options_t options
+    cdef scan_walk_t walk
+    cdef dash_ref_t ref
+    cdef uint64_t cursor = 0
+    cdef bint found
+    if not parse_scan_cursor(call.argv[2], &cursor):
+        reply_error(call.reply, "ERR invalid cursor")
+        return
+    if not find_set(call, &ref, &found):
+        return
+    if not found:
+        reply_empty_scan(call.reply)
+        return
+    if not parse_element_scan(call.argv, call.argc, False, &options, call.reply):
+        return
+    memset(&walk, 0, sizeof(walk))
+    walk.options = &options
+    reply_init(&walk.elements, call.reply.resp)
+    if object_encoding(&ref.entry.value) == SET_TABLE:
+        cursor = scan_table(&walk, &set_table(&ref.entry.value).table, cursor)
+    else:
+        scan_all(&walk, &ref.entry.value)
+        cursor = 0
+    reply_element_scan(call.reply, cursor, walk.found, &walk.elements)
+    reply_deinit(&walk.elements)
+
+
+# ---- DEBUG DIGEST ----------------------------------------------------------------------------
+
+cdef void digest_set(unsigned char *digest, const object_t *value) noexcept nogil:
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef set_cursor_t cursor
+    cdef list_item_t item
+    cdef slice_t text
+    set_begin(value, &cursor)
+    while set_next(&cursor, &item):
+        text = list_item_text(&item, scratch)
+        digest_xor(digest, text.data, text.size)
+
+
+register_value_digest(TYPE_SET, digest_set)
+
+
+# ---- Rows ------------------------------------------------------------------------------------
+
+cdef enum:
+    ROW_COUNT = 9
+
+cdef command_spec_t rows[ROW_COUNT]
+
+
+def register():
+    """Registers the family's rows."""
+    cdef uint64_t read = COMMAND_READONLY
+    cdef uint64_t fast = COMMAND_FAST
+    cdef uint64_t look = KEY_RO | KEY_ACCESS
+    rows[0] = key_row("sadd", -3, COMMAND_WRITE | COMMAND_DENYOOM | fast, ACL_SET, KEY_RW | KEY_INSERT, sadd_command)
+    rows[1] = key_row("srem", -3, COMMAND_WRITE | fast, ACL_SET, KEY_RW | KEY_DELETE, srem_command)
+    rows[2] = key_row("spop", -2, COMMAND_WRITE | fast, ACL_SET, KEY_RW | KEY_ACCESS | KEY_DELETE, spop_command)
+    rows[3] = key_row("sismember", 3, read | fast, ACL_SET, KEY_RO, sismember_command)
+    rows[4] = key_row("smismember", -3, read | fast, ACL_SET, look, smismember_command)
+    rows[5] = key_row("scard", 2, read | fast, ACL_SET, KEY_RO, scard_command)
+    rows[6] = key_row("smembers", 2, read, ACL_SET, look, smembers_command)
+    rows[7] = key_row("srandmember", -2, read, ACL_SET, look, srandmember_command)
+    rows[8] = key_row("sscan", -3, read, ACL_SET, look, sscan_command)
+    register_commands(rows, ROW_COUNT)

@@ -1,0 +1,47 @@
+"""What the modules of the stream family share: IDs as arguments and in replies, entries in replies, lookups."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from dfly._core.engine.command cimport call_t
+from dfly._core.engine.shard cimport scope_t
+from dfly._core.resp.reply cimport reply_t
+from dfly._core.store.dash cimport dash_ref_t
+from dfly._core.store.id_index cimport stream_id_t
+from dfly._core.store.object cimport key_t, object_pointer
+from dfly._core.store.stream cimport stream_cursor_t, stream_t
+from dfly._core.sys.base cimport slice_t
+
+cdef enum stream_lookup_t:
+    STREAM_ABSENT = 0
+    STREAM_FOUND = 1
+    STREAM_WRONG_TYPE = 2
+
+cdef stream_lookup_t stream_lookup(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil         # to change
+cdef stream_lookup_t stream_lookup_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
+# For reading; False after the wrong type's error was replied.
+cdef bint find_stream(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil
+
+# An ID as an argument: <ms>, <ms>-<seq>; unless strict, - and + too. reply may be NULL (no error reply).
+# seq_given, if not NULL: <ms>-* is allowed and makes it False.
+cdef bint parse_stream_id(reply_t *reply, slice_t text, stream_id_t *out, uint64_t missing_seq, bint strict,
+                          bint *seq_given) noexcept nogil
+# The ends of a range: - and + and "(" are allowed.
+cdef bint parse_range_start(reply_t *reply, slice_t text, stream_id_t *out) noexcept nogil
+cdef bint parse_range_end(reply_t *reply, slice_t text, stream_id_t *out) noexcept nogil
+cdef bint parse_integer(reply_t *reply, slice_t text, int64_t *out) noexcept nogil       # or error reply
+
+cdef void reply_stream_id(reply_t *reply, stream_id_t id) noexcept nogil
+# The entry that the cursor has read: its ID and its pairs.
+cdef void reply_entry(reply_t *reply, stream_cursor_t *cursor) noexcept nogil
+# An array of at most `count` entries (0: all) from start to end.
+cdef void reply_range(reply_t *reply, const stream_t *stream, stream_id_t start, stream_id_t end, uint64_t count,
+                      bint backward) noexcept nogil
+# "<before><first><between><second><behind>", names as C strings, as Redis prints them.
+cdef void reply_names_error(reply_t *reply, const char *before, slice_t first, const char *between, slice_t second,
+                            const char *behind) noexcept nogil
+# A value that has lost these blocks or groups; freed in slices if they are many.
+cdef void drop_stream(scope_t *scope, stream_t *dropped) noexcept nogil
+
+
+cdef inline stream_t *stream_of(dash_ref_t *ref) noexcept nogil:
+    return <stream_t *>object_pointer(&ref.entry.value)

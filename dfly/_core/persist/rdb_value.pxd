@@ -1,0 +1,37 @@
+"""Values in Redis' RDB format: what DUMP, RESTORE and snapshots share.
+
+A value is a type byte (RDB_* of rdb_io.pxd) and a body; in files the key stands between them. Each type has
+a module of its own with these functions; this one knows who does what.
+"""
+
+from libc.stdint cimport int64_t, uint32_t
+
+from dfly._core.engine.settings cimport settings_t
+from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_writer_t
+from dfly._core.store.object cimport object_t
+
+cdef enum rdb_result_t:
+    RDB_LOADED = 0
+    RDB_BROKEN = 1                   # reader.error says why, and where
+    RDB_EMPTY = 2                    # a container without elements, which Redis never writes
+
+# The type byte of a value for readers of this version.
+cdef int rdb_value_type(const object_t *value, uint32_t version) noexcept nogil
+# The version that a reader must have at least, if it is above the wanted one: what no older form can hold.
+cdef uint32_t rdb_value_version(const object_t *value, uint32_t version) noexcept nogil
+# The body. It may be much longer than the writer's buffer: flush is called in between, and until the function
+# returns the value must not change.
+cdef void rdb_save_value(const object_t *value, rdb_writer_t *out) noexcept nogil
+# `out` becomes the caller's if the result is RDB_LOADED, else there is nothing to free. Fields of hashes that
+# are due at now_ms are left out.
+cdef rdb_result_t rdb_load_value(int type, rdb_reader_t *input, const settings_t *settings, int64_t now_ms,
+                                 object_t *out) noexcept nogil
+cdef bint rdb_type_is_known(int type) noexcept nogil
+
+# A DUMP payload: type, body, version (uint16), CRC-64 of all before it. The writer must have no flush.
+cdef void rdb_dump(const object_t *value, rdb_writer_t *out) noexcept nogil
+# Is it whole, and of a version that is understood? Then a reader of its type byte and body.
+cdef bint rdb_open_dump(const char *data, size_t size, rdb_reader_t *out) noexcept nogil
+# The value in it, as rdb_load_value; bytes behind it are a fault.
+cdef rdb_result_t rdb_restore(rdb_reader_t *input, const settings_t *settings, int64_t now_ms,
+                              object_t *out) noexcept nogil

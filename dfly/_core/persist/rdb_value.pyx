@@ -1,0 +1,146 @@
+"""Values in RDB format: see rdb_value.pxd."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from dfly._core.engine.settings cimport settings_t
+from dfly._core.persist.crc64 cimport crc64
+from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST, RDB_LIST_QUICKLIST_2, RDB_LIST_ZIPLIST,
+                                        RDB_STRING, rdb_fail, rdb_get_byte, rdb_get_string, rdb_left, rdb_put,
+                                        rdb_put_byte, rdb_put_integer, rdb_put_string, rdb_reader_init,
+                                        rdb_reader_t, rdb_text_free, rdb_text_t, rdb_version_is_known,
+                                        rdb_writer_t)
+from dfly._core.persist.rdb_list cimport rdb_list_type, rdb_load_list, rdb_save_list
+from dfly._core.store.object cimport (OBJECT_INT, OBJECT_SCRATCH, OBJECT_TAG_MASK, TYPE_COUNT, TYPE_LIST,
+                                      object_free, object_is_string, object_pointer, object_set_container,
+                                      object_set_string, object_t, object_tag, object_type, object_type_t,
+                                      object_view)
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, load64, slice_t
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    FOOTER = 10                      # of a DUMP payload
+    TYPES = 32                       # type bytes that may have a loader
+
+ctypedef int (*type_of_t)(const object_t *value, uint32_t version) noexcept nogil
+ctypedef void (*save_t)(const object_t *value, rdb_writer_t *out) noexcept nogil
+# As rdb_load_list: faults are the reader's, the caller frees.
+ctypedef void (*load_t)(int type, rdb_reader_t *input, const settings_t *settings,
+                        object_t *out) noexcept nogil
+
+cdef struct writing_t:
+    type_of_t type_of
+    save_t save
+
+cdef struct reading_t:
+    int type                         # object_type_t
+    load_t load
+
+cdef writing_t[TYPE_COUNT] writing
+cdef reading_t[TYPES] reading
+
+writing[<int>TYPE_LIST].type_of = rdb_list_type
+writing[<int>TYPE_LIST].save = rdb_save_list
+
+
+cdef void read_as(int rdb_type, int type, load_t load) noexcept nogil:
+    reading[rdb_type].type = type
+    reading[rdb_type].load = load
+
+
+read_as(RDB_LIST, TYPE_LIST, rdb_load_list)
+read_as(RDB_LIST_ZIPLIST, TYPE_LIST, rdb_load_list)
+read_as(RDB_LIST_QUICKLIST, TYPE_LIST, rdb_load_list)
+read_as(RDB_LIST_QUICKLIST_2, TYPE_LIST, rdb_load_list)
+
+
+cdef int rdb_value_type(const object_t *value, uint32_t version) noexcept nogil:
+    cdef const writing_t *row
+    if object_is_string(value):
+        return RDB_STRING
+    row = &writing[<int>object_type(value)]
+    DFLY_CHECK(row.type_of != NULL, "a type without an RDB form")
+    return row.type_of(value, version)
+
+
+cdef uint32_t rdb_value_version(const object_t *value, uint32_t version) noexcept nogil:
+    return version
+
+
+cdef void rdb_save_value(const object_t *value, rdb_writer_t *out) noexcept nogil:
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef slice_t text
+    if not object_is_string(value):
+        writing[<int>object_type(value)].save(value, out)
+    elif object_tag(value) & OBJECT_TAG_MASK == OBJECT_INT:
+        rdb_put_integer(out, <int64_t>value.lo)
+    else:
+        text = object_view(value, scratch)
+        rdb_put_string(out, text.data, text.size)
+
+
+cdef bint rdb_type_is_known(int type) noexcept nogil:
+    return type == RDB_STRING or (0 < type < TYPES and reading[type].load != NULL)
+
+
+cdef rdb_result_t load_string(rdb_reader_t *input, object_t *out) noexcept nogil:
+    cdef rdb_text_t text
+    if not rdb_get_string(input, &text):
+        return RDB_BROKEN
+    object_set_string(out, text.data, text.size)
+    rdb_text_free(&text)
+    return RDB_LOADED
+
+
+cdef rdb_result_t rdb_load_value(int type, rdb_reader_t *input, const settings_t *settings, int64_t now_ms,
+                                 object_t *out) noexcept nogil:
+    if type == RDB_STRING:
+        return load_string(input, out)
+    if not rdb_type_is_known(type):
+        rdb_fail(input, "unknown type of a value")
+        return RDB_BROKEN
+    object_set_container(out, <object_type_t>reading[type].type, NULL)
+    reading[type].load(type, input, settings, out)
+    if input.error != NULL:
+        object_free(out)
+        return RDB_BROKEN
+    return RDB_LOADED if object_pointer(out) != NULL else RDB_EMPTY
+
+
+# ---- DUMP payloads -----------------------------------------------------------------------------
+
+cdef void rdb_dump(const object_t *value, rdb_writer_t *out) noexcept nogil:
+    cdef uint8_t footer[FOOTER]
+    cdef uint64_t crc
+    out.version = rdb_value_version(value, out.version)
+    rdb_put_byte(out, <uint8_t>rdb_value_type(value, out.version))
+    rdb_save_value(value, out)
+    footer[0] = <uint8_t>out.version
+    footer[1] = <uint8_t>(out.version >> 8)
+    crc = crc64(crc64(0, out.data, out.size), footer, 2)
+    memcpy(footer + 2, &crc, 8)
+    rdb_put(out, footer, FOOTER)
+
+
+cdef bint rdb_open_dump(const char *data, size_t size, rdb_reader_t *out) noexcept nogil:
+    cdef const uint8_t *footer = <const uint8_t *>data + size - FOOTER
+    cdef uint32_t version
+    if size < FOOTER + 1:
+        return False
+    version = <uint32_t>footer[0] | <uint32_t>footer[1] << 8
+    if not rdb_version_is_known(version):
+        return False
+    rdb_reader_init(out, data, size - FOOTER, version)
+    return crc64(0, data, size - 8) == load64(footer + 2)
+
+
+cdef rdb_result_t rdb_restore(rdb_reader_t *input, const settings_t *settings, int64_t now_ms,
+                              object_t *out) noexcept nogil:
+    cdef rdb_result_t result = rdb_load_value(rdb_get_byte(input), input, settings, now_ms, out)
+    if result != RDB_BROKEN and rdb_left(input) > 0:
+        rdb_fail(input, "bytes behind the value")
+        if result == RDB_LOADED:
+            object_free(out)
+        return RDB_BROKEN
+    return result

@@ -1,0 +1,369 @@
+"""Implementation of the index of stream IDs: see id_index.pxd.
+
+Invariants: no leaf is empty; IDs rise strictly through a leaf and from leaf to leaf; a fence holds the first
+ID of its leaf. A leaf that has become small joins a neighbour, so random removals leave few leaves.
+"""
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy, memmove, memset
+
+from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, mem_usable
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    LEAF_MAX = 256
+    LEAF_SMALL = 64              # below this a leaf looks for a neighbour to join
+    LEAF_JOINED_MAX = 192
+    LEAF_FIRST = 2
+    FENCES_MIN = 1
+    SHRINK_MIN = 16
+
+
+cdef inline id_fence_t *fences_of(const id_index_t *self) noexcept nogil:
+    return self.fences + self.begin
+
+
+# ---- Leaves ------------------------------------------------------------------------------------
+
+cdef id_leaf_t *new_leaf(uint32_t capacity) noexcept nogil:
+    """With room for at least `capacity` slots: as many as the allocation really takes."""
+    cdef size_t total = mem_good_size(sizeof(id_leaf_t) + capacity * sizeof(id_slot_t))
+    cdef id_leaf_t *self = <id_leaf_t *>mem_alloc(total)
+    self.begin = 0
+    self.count = 0
+    self.capacity = <uint32_t>((total - sizeof(id_leaf_t)) // sizeof(id_slot_t))
+    if self.capacity > LEAF_MAX:
+        self.capacity = LEAF_MAX
+    return self
+
+
+cdef void resize_leaf(id_leaf_t **place, uint32_t capacity) noexcept nogil:
+    cdef id_leaf_t *self = place[0]
+    cdef id_leaf_t *other = new_leaf(capacity)
+    other.count = self.count
+    memcpy(id_slots(other), id_slots(self), self.count * sizeof(id_slot_t))
+    mem_free(self)
+    place[0] = other
+
+
+cdef inline uint32_t lower_slot(const id_leaf_t *self, stream_id_t id) noexcept nogil:
+    """The first slot whose ID is not less."""
+    cdef const id_slot_t *slots = id_slots(self)
+    cdef uint32_t low = 0
+    cdef uint32_t high = self.count
+    cdef uint32_t middle
+    while low < high:
+        middle = (low + high) // 2
+        if id_less(slots[middle].id, id):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef inline uint32_t leaf_of(const id_index_t *self, stream_id_t id) noexcept nogil:
+    """The last leaf whose first ID is not greater, else the first; there is one."""
+    cdef const id_fence_t *fences = fences_of(self)
+    cdef uint32_t low = 0
+    cdef uint32_t high = self.leaf_count
+    cdef uint32_t middle
+    while high - low > 1:
+        middle = (low + high) // 2
+        if id_less(id, fences[middle].first):
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+# ---- Lookups -----------------------------------------------------------------------------------
+
+cdef bint id_ceiling(const id_index_t *self, stream_id_t id, id_place_t *out) noexcept nogil:
+    if self.count == 0:
+        return False
+    out.leaf = leaf_of(self, id)
+    out.slot = lower_slot(fences_of(self)[out.leaf].leaf, id)
+    if out.slot == fences_of(self)[out.leaf].leaf.count:
+        out.leaf += 1
+        out.slot = 0
+    return out.leaf < self.leaf_count
+
+
+cdef bint id_floor(const id_index_t *self, stream_id_t id, id_place_t *out) noexcept nogil:
+    cdef const id_leaf_t *leaf
+    if self.count == 0:
+        return False
+    out.leaf = leaf_of(self, id)
+    leaf = fences_of(self)[out.leaf].leaf
+    out.slot = lower_slot(leaf, id)
+    if out.slot < leaf.count and id_equal(id_slots(leaf)[out.slot].id, id):
+        return True
+    # Only before the very first ID is there no slot to the left.
+    if out.slot == 0:
+        return False
+    out.slot -= 1
+    return True
+
+
+cdef void *id_find(const id_index_t *self, stream_id_t id) noexcept nogil:
+    cdef id_place_t place
+    if not id_ceiling(self, id, &place) or not id_equal(id_slot(self, place).id, id):
+        return NULL
+    return id_slot(self, place).value
+
+
+cdef bint id_first(const id_index_t *self, id_place_t *out) noexcept nogil:
+    out.leaf = 0
+    out.slot = 0
+    return self.count > 0
+
+
+cdef bint id_last(const id_index_t *self, id_place_t *out) noexcept nogil:
+    if self.count == 0:
+        return False
+    out.leaf = self.leaf_count - 1
+    out.slot = fences_of(self)[out.leaf].leaf.count - 1
+    return True
+
+
+cdef bint id_next(const id_index_t *self, id_place_t *place) noexcept nogil:
+    place.slot += 1
+    if place.slot < fences_of(self)[place.leaf].leaf.count:
+        return True
+    place.leaf += 1
+    place.slot = 0
+    return place.leaf < self.leaf_count
+
+
+cdef bint id_previous(const id_index_t *self, id_place_t *place) noexcept nogil:
+    if place.slot > 0:
+        place.slot -= 1
+        return True
+    if place.leaf == 0:
+        return False
+    place.leaf -= 1
+    place.slot = fences_of(self)[place.leaf].leaf.count - 1
+    return True
+
+
+# ---- Fences ------------------------------------------------------------------------------------
+
+cdef void add_fence(id_index_t *self, uint32_t at, id_leaf_t *leaf) noexcept nogil:
+    """A leaf that has its slots becomes the one at `at`."""
+    cdef id_fence_t *larger
+    cdef id_fence_t *fences
+    cdef size_t total
+    if self.begin + self.leaf_count == self.capacity:
+        if self.begin > self.capacity // 4:
+            memmove(self.fences, fences_of(self), self.leaf_count * sizeof(id_fence_t))
+        else:
+            total = mem_good_size((self.leaf_count + self.leaf_count // 2 + FENCES_MIN) * sizeof(id_fence_t))
+            larger = <id_fence_t *>mem_alloc(total)
+            if self.leaf_count > 0:
+                memcpy(larger, fences_of(self), self.leaf_count * sizeof(id_fence_t))
+            mem_free(self.fences)
+            self.fences = larger
+            self.capacity = <uint32_t>(total // sizeof(id_fence_t))
+        self.begin = 0
+    fences = fences_of(self)
+    memmove(&fences[at + 1], &fences[at], (self.leaf_count - at) * sizeof(id_fence_t))
+    fences[at].leaf = leaf
+    fences[at].first = id_slots(leaf)[0].id
+    self.leaf_count += 1
+
+
+cdef void remove_leaf(id_index_t *self, uint32_t at) noexcept nogil:
+    cdef id_fence_t *fences = fences_of(self)
+    mem_free(fences[at].leaf)
+    self.leaf_count -= 1
+    if self.leaf_count == 0:
+        id_clear(self)
+    elif at == 0:
+        self.begin += 1
+    else:
+        memmove(&fences[at], &fences[at + 1], (self.leaf_count - at) * sizeof(id_fence_t))
+
+
+# ---- Changing ----------------------------------------------------------------------------------
+
+cdef id_leaf_t *make_room(id_index_t *self, uint32_t at) noexcept nogil:
+    """Room for a slot behind the last one of a leaf that is not full."""
+    cdef id_fence_t *fence = &fences_of(self)[at]
+    cdef id_leaf_t *leaf = fence.leaf
+    cdef id_slot_t *slots
+    if leaf.begin + leaf.count < leaf.capacity:
+        return leaf
+    if leaf.begin > leaf.capacity // 4:
+        slots = id_slots(leaf)
+        leaf.begin = 0
+        memmove(id_slots(leaf), slots, leaf.count * sizeof(id_slot_t))
+        return leaf
+    resize_leaf(&fence.leaf, min(<uint32_t>LEAF_MAX, leaf.count + leaf.count // 2 + 1))
+    return fence.leaf
+
+
+cdef void append(id_index_t *self, stream_id_t id, void *value) noexcept nogil:
+    cdef id_leaf_t *leaf
+    cdef id_slot_t *slot
+    cdef uint32_t at
+    if self.leaf_count > 0 and fences_of(self)[self.leaf_count - 1].leaf.count < LEAF_MAX:
+        at = self.leaf_count - 1
+        leaf = make_room(self, at)
+        slot = id_slots(leaf) + leaf.count
+        slot.id = id
+        slot.value = value
+        leaf.count += 1
+    else:
+        leaf = new_leaf(LEAF_SMALL if self.leaf_count > 0 else LEAF_FIRST)
+        slot = id_slots(leaf)
+        slot.id = id
+        slot.value = value
+        leaf.count = 1
+        add_fence(self, self.leaf_count, leaf)
+    self.count += 1
+
+
+cdef void split_leaf(id_index_t *self, uint32_t at) noexcept nogil:
+    cdef id_leaf_t *leaf = fences_of(self)[at].leaf
+    cdef uint32_t half = leaf.count // 2
+    cdef id_leaf_t *upper = new_leaf(leaf.count - half + LEAF_SMALL)
+    upper.count = leaf.count - half
+    memcpy(id_slots(upper), id_slots(leaf) + half, upper.count * sizeof(id_slot_t))
+    leaf.count = half
+    add_fence(self, at + 1, upper)
+
+
+cdef bint id_insert(id_index_t *self, stream_id_t id, void *value) noexcept nogil:
+    cdef id_leaf_t *leaf
+    cdef id_slot_t *slots
+    cdef uint32_t at
+    cdef uint32_t slot
+    if self.count == 0 or id_less(id_last_slot(self).id, id):
+        append(self, id, value)
+        return True
+    at = leaf_of(self, id)
+    leaf = fences_of(self)[at].leaf
+    slot = lower_slot(leaf, id)
+    if slot < leaf.count and id_equal(id_slots(leaf)[slot].id, id):
+        return False
+    if leaf.count == LEAF_MAX:
+        split_leaf(self, at)
+        if slot > leaf.count:
+            slot -= leaf.count
+            at += 1
+    leaf = make_room(self, at)
+    slots = id_slots(leaf)
+    memmove(&slots[slot + 1], &slots[slot], (leaf.count - slot) * sizeof(id_slot_t))
+    slots[slot].id = id
+    slots[slot].value = value
+    leaf.count += 1
+    self.count += 1
+    fences_of(self)[at].first = slots[0].id
+    return True
+
+
+cdef void join_next(id_index_t *self, uint32_t at) noexcept nogil:
+    """A small leaf takes the slots of the next one, if both together are small enough."""
+    cdef id_fence_t *fence = &fences_of(self)[at]
+    cdef id_leaf_t *following
+    cdef id_leaf_t *joined
+    if at + 1 >= self.leaf_count:
+        return
+    following = fences_of(self)[at + 1].leaf
+    if fence.leaf.count + following.count > LEAF_JOINED_MAX:
+        return
+    joined = new_leaf(fence.leaf.count + following.count)
+    joined.count = fence.leaf.count + following.count
+    memcpy(id_slots(joined), id_slots(fence.leaf), fence.leaf.count * sizeof(id_slot_t))
+    memcpy(id_slots(joined) + fence.leaf.count, id_slots(following), following.count * sizeof(id_slot_t))
+    mem_free(fence.leaf)
+    fence.leaf = joined
+    remove_leaf(self, at + 1)
+
+
+cdef void id_remove_at(id_index_t *self, id_place_t place) noexcept nogil:
+    cdef id_fence_t *fence = &fences_of(self)[place.leaf]
+    cdef id_leaf_t *leaf = fence.leaf
+    cdef id_slot_t *slots = id_slots(leaf)
+    leaf.count -= 1
+    self.count -= 1
+    if leaf.count == 0:
+        remove_leaf(self, place.leaf)
+        return
+    if place.slot == 0:
+        leaf.begin += 1
+        fence.first = slots[1].id
+    else:
+        memmove(&slots[place.slot], &slots[place.slot + 1], (leaf.count - place.slot) * sizeof(id_slot_t))
+    if likely(leaf.count >= LEAF_SMALL):
+        return
+    if leaf.capacity > SHRINK_MIN and leaf.count < leaf.capacity // 4:
+        resize_leaf(&fence.leaf, leaf.count * 2)
+    join_next(self, place.leaf)
+    if place.leaf > 0:
+        join_next(self, place.leaf - 1)
+
+
+cdef void *id_remove(id_index_t *self, stream_id_t id) noexcept nogil:
+    cdef id_place_t place
+    cdef void *value
+    if not id_ceiling(self, id, &place) or not id_equal(id_slot(self, place).id, id):
+        return NULL
+    value = id_slot(self, place).value
+    id_remove_at(self, place)
+    return value
+
+
+cdef void *id_pop_last(id_index_t *self) noexcept nogil:
+    cdef id_leaf_t *leaf
+    cdef void *value
+    if self.count == 0:
+        return NULL
+    leaf = fences_of(self)[self.leaf_count - 1].leaf
+    leaf.count -= 1
+    self.count -= 1
+    value = id_slots(leaf)[leaf.count].value
+    if leaf.count == 0:
+        remove_leaf(self, self.leaf_count - 1)
+    return value
+
+
+cdef void id_clear(id_index_t *self) noexcept nogil:
+    cdef uint32_t i
+    for i in range(self.leaf_count):
+        mem_free(fences_of(self)[i].leaf)
+    mem_free(self.fences)
+    memset(self, 0, sizeof(id_index_t))
+
+
+# ---- For accounts and tests ----------------------------------------------------------------------
+
+cdef size_t id_heap_bytes(const id_index_t *self) noexcept nogil:
+    cdef size_t total = 0
+    cdef uint32_t i
+    if self.fences == NULL:
+        return 0
+    for i in range(self.leaf_count):
+        total += mem_usable(fences_of(self)[i].leaf)
+    return total + mem_usable(self.fences)
+
+
+cdef void id_check(const id_index_t *self) noexcept nogil:
+    cdef const id_slot_t *last = NULL
+    cdef const id_leaf_t *leaf
+    cdef size_t total = 0
+    cdef uint32_t i
+    cdef uint32_t j
+    DFLY_CHECK(self.begin + self.leaf_count <= self.capacity, "fences lie inside their array")
+    DFLY_CHECK((self.fences == NULL) == (self.leaf_count == 0), "an empty index owns nothing")
+    for i in range(self.leaf_count):
+        leaf = fences_of(self)[i].leaf
+        DFLY_CHECK(leaf.count > 0 and leaf.begin + leaf.count <= leaf.capacity, "slots lie inside their leaf")
+        DFLY_CHECK(id_equal(id_slots(leaf)[0].id, fences_of(self)[i].first), "a fence knows its leaf")
+        for j in range(leaf.count):
+            DFLY_CHECK(last == NULL or id_less(last.id, id_slots(leaf)[j].id), "IDs rise")
+            last = &id_slots(leaf)[j]
+        total += leaf.count
+    DFLY_CHECK(total == self.count, "the index knows how many slots it has")

@@ -1,0 +1,619 @@
+"""Sorted sets: see sorted_set.pxd."""
+
+from libc.math cimport INFINITY, isinf
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport strtod
+from libc.string cimport memcmp, memcpy
+
+from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_item_equals, list_item_t, list_item_text,
+                                          list_needle)
+from dfly._core.store.decimal_text cimport format_int64
+from dfly._core.store.listpack cimport (LISTPACK_END, LISTPACK_HEADER, listpack_bytes, listpack_count,
+                                        listpack_delete, listpack_dup, listpack_find, listpack_first,
+                                        listpack_insert, listpack_insert_int, listpack_is_valid, listpack_new,
+                                        listpack_next, listpack_previous, listpack_read, listpack_seek)
+from dfly._core.store.member_arena cimport (arena_add, arena_check, arena_dup, arena_free_step,
+                                            arena_heap_bytes, arena_init, arena_remove, member_at,
+                                            member_score, member_text)
+from dfly._core.store.member_index cimport (index_add, index_check, index_dup, index_find, index_free_step,
+                                            index_heap_bytes, index_init, index_remove, index_scan)
+from dfly._core.store.object cimport (container_ops_t, object_encoding, object_pointer,
+                                      object_register_container, object_root, object_set_encoding)
+from dfly._core.store.score_tree cimport (NODE_SLOTS, bound_set_member, bound_set_score, bound_set_text,
+                                          bound_t, tree_add, tree_change_score, tree_check, tree_dup,
+                                          tree_free_step, tree_heap_bytes, tree_init, tree_rank, tree_remove,
+                                          tree_seek, tree_take)
+from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_usable
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, unlikely
+from dfly._core.sys.hash cimport hash_bytes
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    COMPACT_BYTES_MAX = 0x20000000
+    COMPACT_ENTRIES_MAX = 32767      # pairs: the listpack's count stays exact
+
+cdef double WHOLE_MAX = 4611686018427387904.0
+
+
+cdef inline bint is_large(const object_t *self) noexcept nogil:
+    return object_encoding(self) == ZSET_LARGE
+
+
+cdef inline large_zset_t *large_of(const object_t *self) noexcept nogil:
+    return <large_zset_t *>object_pointer(self)
+
+
+cdef inline uint8_t *pack_of(const object_t *self) noexcept nogil:
+    return <uint8_t *>object_pointer(self)
+
+
+cdef inline uint64_t pair_count(const uint8_t *pack) noexcept nogil:
+    return listpack_count(pack) // 2
+
+
+cdef uint64_t zset_count(const object_t *self) noexcept nogil:
+    if is_large(self):
+        return large_of(self).tree.count
+    return pair_count(pack_of(self)) if pack_of(self) != NULL else 0
+
+
+# ---- Scores in listpacks -----------------------------------------------------------------------
+
+cdef inline bint whole_score(double score, int64_t *out) noexcept nogil:
+    if not -WHOLE_MAX <= score <= WHOLE_MAX:
+        return False
+    out[0] = <int64_t>score
+    return <double>out[0] == score
+
+
+cdef size_t score_text(double score, char *out) noexcept nogil:
+    cdef int64_t whole
+    if whole_score(score, &whole):
+        return format_int64(whole, out)
+    if isinf(score):
+        memcpy(out, b"-inf", 4)
+        if score > 0:
+            memcpy(out, b"inf", 3)
+            return 3
+        return 4
+    return <size_t>snprintf(out, SCORE_TEXT_MAX, "%.17g", score)
+
+
+cdef double score_of_item(const list_item_t *item) noexcept nogil:
+    cdef char text[64]
+    if likely(item.data == NULL):
+        return <double>item.integer
+    if item.size >= sizeof(text):
+        return 0
+    memcpy(text, item.data, item.size)
+    text[item.size] = 0
+    return strtod(text, NULL)
+
+
+cdef inline const uint8_t *read_pair(const uint8_t *p, zset_entry_t *out) noexcept nogil:
+    """The member at p with its score; what follows them."""
+    cdef list_item_t item
+    p = listpack_read(listpack_read(p, &out.member), &item)
+    out.score = score_of_item(&item)
+    return p
+
+
+cdef inline int compare_texts(slice_t a, slice_t b) noexcept nogil:
+    cdef int result = memcmp(a.data, b.data, a.size if a.size < b.size else b.size)
+    if result != 0:
+        return result
+    return -1 if a.size < b.size else a.size > b.size
+
+
+cdef inline int compare_member(const list_item_t *member, slice_t text) noexcept nogil:
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    return compare_texts(list_item_text(member, scratch), text)
+
+
+cdef void insert_pair(uint8_t **pack, slice_t text, double score) noexcept nogil:
+    cdef const uint8_t *p = pack[0] + LISTPACK_HEADER
+    cdef const uint8_t *following
+    cdef zset_entry_t entry
+    cdef char scratch[SCORE_TEXT_MAX]
+    cdef int64_t whole
+    cdef size_t offset
+    while p[0] != LISTPACK_END:
+        following = read_pair(p, &entry)
+        if entry.score > score or (entry.score == score and compare_member(&entry.member, text) > 0):
+            break
+        p = following
+    # The score first, then the member before it.
+    if whole_score(score, &whole):
+        p = listpack_insert_int(pack, p, whole)
+    else:
+        p = listpack_insert(pack, p, scratch, score_text(score, scratch))
+    listpack_insert(pack, p, text.data, text.size)
+
+
+cdef inline slice_t slice_of(const char *data, size_t size) noexcept nogil:
+    cdef slice_t text
+    text.data = data
+    text.size = size
+    return text
+
+
+# ---- Large sets --------------------------------------------------------------------------------
+
+cdef large_zset_t *new_large() noexcept nogil:
+    cdef large_zset_t *large = <large_zset_t *>mem_alloc(sizeof(large_zset_t))
+    arena_init(&large.arena)
+    index_init(&large.index)
+    tree_init(&large.tree)
+    return large
+
+
+cdef inline void add_to_large(large_zset_t *large, uint64_t hash, const char *data, size_t size,
+                              double score) noexcept nogil:
+    cdef uint32_t handle = arena_add(&large.arena, data, size, score)
+    index_add(&large.index, &large.arena, hash, handle)
+    tree_add(&large.tree, &large.arena, handle)
+
+
+cdef void zset_make_large(object_t *self) noexcept nogil:
+    cdef uint8_t *pack = pack_of(self)
+    cdef large_zset_t *large
+    cdef const uint8_t *p
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef zset_entry_t entry
+    cdef slice_t text
+    if is_large(self):
+        return
+    large = new_large()
+    if pack != NULL:
+        p = pack + LISTPACK_HEADER
+        while p[0] != LISTPACK_END:
+            p = read_pair(p, &entry)
+            text = list_item_text(&entry.member, scratch)
+            add_to_large(large, hash_bytes(text.data, text.size), text.data, text.size, entry.score)
+        mem_free(pack)
+    object_root(self)[0] = large
+    object_set_encoding(self, ZSET_LARGE)
+
+
+cdef void free_if_empty(object_t *self) noexcept nogil:
+    cdef uint64_t budget = <uint64_t>-1
+    if zset_count(self) == 0:
+        free_object_step(self, &budget)
+
+
+# ---- One member --------------------------------------------------------------------------------
+
+cdef bint zset_find(const object_t *self, const char *data, size_t size, zset_place_t *out) noexcept nogil:
+    cdef large_zset_t *large
+    cdef list_item_t needle
+    cdef list_item_t item
+    if is_large(self):
+        large = large_of(self)
+        out.hash = hash_bytes(data, size)
+        out.handle = index_find(&large.index, &large.arena, out.hash, data, size)
+        if out.handle == 0:
+            return False
+        out.score = member_score(member_at(&large.arena, out.handle))[0]
+        return True
+    out.position = NULL
+    if pack_of(self) == NULL:
+        return False
+    list_needle(data, size, &needle)
+    out.position = listpack_find(listpack_first(pack_of(self)), &needle, 1)
+    if out.position == NULL:
+        return False
+    listpack_read(listpack_next(out.position), &item)
+    out.score = score_of_item(&item)
+    return True
+
+
+cdef bint zset_score(const object_t *self, const char *data, size_t size, double *out) noexcept nogil:
+    cdef zset_place_t place
+    if not zset_find(self, data, size, &place):
+        return False
+    out[0] = place.score
+    return True
+
+
+cdef uint64_t zset_rank(const object_t *self, const zset_place_t *place) noexcept nogil:
+    cdef large_zset_t *large
+    cdef bound_t bound
+    cdef const uint8_t *p
+    cdef uint64_t rank = 0
+    if is_large(self):
+        large = large_of(self)
+        bound_set_member(&bound, place.score, member_text(member_at(&large.arena, place.handle)), False)
+        return tree_rank(&large.tree, &large.arena, &bound)
+    p = listpack_first(pack_of(self))
+    while p != place.position:
+        p = listpack_next(listpack_next(p))
+        rank += 1
+    return rank
+
+
+cdef void zset_insert(object_t *self, const zset_place_t *place, const char *data, size_t size, double score,
+                      const zset_limits_t *limits) noexcept nogil:
+    cdef uint64_t hash = place.hash
+    cdef uint8_t *pack
+    if not is_large(self):
+        pack = pack_of(self)
+        if (<int64_t>size <= limits.value and <int64_t>zset_count(self) < limits.entries
+                and zset_count(self) < COMPACT_ENTRIES_MAX
+                and (pack == NULL or listpack_bytes(pack) + size < COMPACT_BYTES_MAX)):
+            if pack == NULL:
+                object_root(self)[0] = listpack_new(size + 12)
+            insert_pair(<uint8_t **>object_root(self), slice_of(data, size), score)
+            return
+        zset_make_large(self)
+        hash = hash_bytes(data, size)
+    add_to_large(large_of(self), hash, data, size, score)
+
+
+cdef void zset_set_score(object_t *self, const zset_place_t *place, const char *data, size_t size,
+                         double score) noexcept nogil:
+    cdef large_zset_t *large
+    if is_large(self):
+        large = large_of(self)
+        tree_change_score(&large.tree, &large.arena, place.handle, score)
+        return
+    listpack_delete(<uint8_t **>object_root(self), place.position, 2)
+    insert_pair(<uint8_t **>object_root(self), slice_of(data, size), score)
+
+
+cdef void zset_erase(object_t *self, const zset_place_t *place) noexcept nogil:
+    cdef large_zset_t *large
+    if is_large(self):
+        large = large_of(self)
+        tree_remove(&large.tree, &large.arena, place.handle)
+        index_remove(&large.index, place.hash, place.handle)
+        arena_remove(&large.arena, place.handle)
+    else:
+        listpack_delete(<uint8_t **>object_root(self), place.position, 2)
+    free_if_empty(self)
+
+
+cdef bint zset_add(object_t *self, const char *data, size_t size, double score,
+                   const zset_limits_t *limits) noexcept nogil:
+    cdef zset_place_t place
+    if zset_find(self, data, size, &place):
+        if place.score != score:
+            zset_set_score(self, &place, data, size, score)
+        return False
+    zset_insert(self, &place, data, size, score, limits)
+    return True
+
+
+# ---- Ranges ------------------------------------------------------------------------------------
+
+cdef uint64_t rank_of_score(const object_t *self, double score, bint inclusive) noexcept nogil:
+    """How many members have a lower score (inclusive: or this one)."""
+    cdef large_zset_t *large
+    cdef bound_t bound
+    cdef const uint8_t *p
+    cdef zset_entry_t entry
+    cdef uint64_t rank = 0
+    if is_large(self):
+        large = large_of(self)
+        bound_set_score(&bound, score, inclusive)
+        return tree_rank(&large.tree, &large.arena, &bound)
+    p = pack_of(self) + LISTPACK_HEADER
+    while p[0] != LISTPACK_END:
+        p = read_pair(p, &entry)
+        if entry.score > score or (entry.score == score and not inclusive):
+            break
+        rank += 1
+    return rank
+
+
+cdef void zset_range_by_score(const object_t *self, const zset_bound_t *low, const zset_bound_t *high,
+                              uint64_t *start, uint64_t *count) noexcept nogil:
+    cdef uint64_t end
+    start[0] = 0
+    count[0] = 0
+    if object_pointer(self) == NULL:
+        return
+    if low.score > high.score or (low.score == high.score and (low.exclusive or high.exclusive)):
+        return
+    start[0] = rank_of_score(self, low.score, low.exclusive)
+    end = rank_of_score(self, high.score, not high.exclusive)
+    if end > start[0]:
+        count[0] = end - start[0]
+
+
+cdef inline bint text_reaches(const list_item_t *member, const zset_bound_t *low) noexcept nogil:
+    """Is the member not before the range?"""
+    cdef int compared
+    if low.infinite != 0:
+        return low.infinite < 0
+    compared = compare_member(member, low.text)
+    return compared > 0 or (compared == 0 and not low.exclusive)
+
+
+cdef inline bint text_stays(const list_item_t *member, const zset_bound_t *high) noexcept nogil:
+    """Is the member not behind the range?"""
+    cdef int compared
+    if high.infinite != 0:
+        return high.infinite > 0
+    compared = compare_member(member, high.text)
+    return compared < 0 or (compared == 0 and not high.exclusive)
+
+
+cdef uint64_t rank_of_text(const large_zset_t *large, const zset_bound_t *bound, bint inclusive) noexcept nogil:
+    cdef bound_t place
+    if bound.infinite != 0:
+        return 0 if bound.infinite < 0 else large.tree.count
+    bound_set_text(&place, bound.text, inclusive)
+    return tree_rank(&large.tree, &large.arena, &place)
+
+
+cdef void compact_text_range(const object_t *self, const zset_bound_t *low, const zset_bound_t *high,
+                             bint backward, uint64_t *start, uint64_t *count) noexcept nogil:
+    cdef zset_cursor_t cursor
+    cdef zset_entry_t entry
+    cdef uint64_t total = zset_count(self)
+    cdef uint64_t position = 0
+    zset_seek(self, total if backward else 0, &cursor)
+    while zset_previous(&cursor, &entry) if backward else zset_next(&cursor, &entry):
+        if text_stays(&entry.member, high) if backward else text_reaches(&entry.member, low):
+            break
+        position += 1
+    if position == total:
+        return
+    start[0] = total - 1 - position if backward else position
+    while text_reaches(&entry.member, low) and text_stays(&entry.member, high):
+        count[0] += 1
+        if not (zset_previous(&cursor, &entry) if backward else zset_next(&cursor, &entry)):
+            break
+    if backward and count[0] > 0:
+        start[0] -= count[0] - 1
+
+
+cdef void zset_range_by_text(const object_t *self, const zset_bound_t *low, const zset_bound_t *high,
+                             bint backward, uint64_t *start, uint64_t *count) noexcept nogil:
+    cdef uint64_t end
+    start[0] = 0
+    count[0] = 0
+    if object_pointer(self) == NULL or low.infinite > 0 or high.infinite < 0:
+        return
+    if not is_large(self):
+        compact_text_range(self, low, high, backward, start, count)
+        return
+    start[0] = rank_of_text(large_of(self), low, low.exclusive)
+    end = rank_of_text(large_of(self), high, not high.exclusive)
+    if end > start[0]:
+        count[0] = end - start[0]
+
+
+cdef void zset_remove_range(object_t *self, uint64_t start, uint64_t count) noexcept nogil:
+    cdef uint32_t handles[NODE_SLOTS]
+    cdef large_zset_t *large
+    cdef uint32_t taken
+    cdef uint32_t i
+    cdef slice_t text
+    if count == 0:
+        return
+    if not is_large(self):
+        listpack_delete(<uint8_t **>object_root(self), listpack_seek(pack_of(self), <int64_t>(2 * start)), 2 * count)
+    else:
+        large = large_of(self)
+        while count > 0:
+            taken = tree_take(&large.tree, start, count, handles)
+            for i in range(taken):
+                text = member_text(member_at(&large.arena, handles[i]))
+                index_remove(&large.index, hash_bytes(text.data, text.size), handles[i])
+                arena_remove(&large.arena, handles[i])
+            count -= taken
+    free_if_empty(self)
+
+
+# ---- Walking -----------------------------------------------------------------------------------
+
+cdef void zset_seek(const object_t *self, uint64_t rank, zset_cursor_t *out) noexcept nogil:
+    cdef large_zset_t *large
+    out.large = NULL
+    out.pack = NULL
+    out.position = NULL
+    if is_large(self):
+        large = large_of(self)
+        out.large = large
+        if rank < large.tree.count:
+            out.leaf = tree_seek(&large.tree, rank, &out.slot)
+        else:
+            out.leaf = tree_seek(&large.tree, rank - 1, &out.slot)
+            out.slot += 1
+    elif pack_of(self) != NULL:
+        out.pack = pack_of(self)
+        out.position = listpack_seek(out.pack, <int64_t>(2 * rank))
+        if out.position == NULL:
+            out.position = out.pack + listpack_bytes(out.pack) - 1
+
+
+cdef inline void read_member(const zset_cursor_t *self, zset_entry_t *out) noexcept nogil:
+    cdef char *member = member_at(&self.large.arena, self.leaf.node.handles[self.slot])
+    cdef slice_t text = member_text(member)
+    out.member.data = text.data
+    out.member.size = <uint32_t>text.size
+    out.score = member_score(member)[0]
+
+
+cdef bint zset_next(zset_cursor_t *self, zset_entry_t *out) noexcept nogil:
+    if self.large == NULL:
+        if self.pack == NULL or self.position[0] == LISTPACK_END:
+            return False
+        self.position = read_pair(self.position, out)
+        return True
+    if unlikely(self.slot == self.leaf.node.count):
+        if self.leaf.next == NULL:
+            return False
+        self.leaf = self.leaf.next
+        self.slot = 0
+    read_member(self, out)
+    self.slot += 1
+    return True
+
+
+cdef bint zset_previous(zset_cursor_t *self, zset_entry_t *out) noexcept nogil:
+    if self.large == NULL:
+        if self.pack == NULL or self.position == self.pack + LISTPACK_HEADER:
+            return False
+        self.position = listpack_previous(self.pack, listpack_previous(self.pack, self.position))
+        read_pair(self.position, out)
+        return True
+    if unlikely(self.slot == 0):
+        if self.leaf.previous == NULL:
+            return False
+        self.leaf = self.leaf.previous
+        self.slot = self.leaf.node.count
+    self.slot -= 1
+    read_member(self, out)
+    return True
+
+
+cdef struct scan_t:
+    const large_zset_t *large
+    zset_visit_t visit
+    void *context
+
+
+cdef void visit_handle(uint32_t handle, void *context) noexcept nogil:
+    cdef scan_t *scan = <scan_t *>context
+    cdef char *member = member_at(&scan.large.arena, handle)
+    cdef slice_t text = member_text(member)
+    cdef zset_entry_t entry
+    entry.member.data = text.data
+    entry.member.size = <uint32_t>text.size
+    entry.score = member_score(member)[0]
+    scan.visit(&entry, scan.context)
+
+
+cdef uint64_t zset_scan(const object_t *self, uint64_t cursor, uint64_t count, zset_visit_t visit,
+                        void *context) noexcept nogil:
+    cdef scan_t scan
+    cdef zset_cursor_t walk
+    cdef zset_entry_t entry
+    if is_large(self):
+        scan.large = large_of(self)
+        scan.visit = visit
+        scan.context = context
+        return index_scan(&scan.large.index, cursor, count, visit_handle, &scan)
+    # All of a compact one at once, as Redis does.
+    zset_seek(self, 0, &walk)
+    while zset_next(&walk, &entry):
+        visit(&entry, context)
+    return 0
+
+
+# ---- Listpacks from and to others --------------------------------------------------------------
+
+cdef uint8_t *zset_pack(const object_t *self) noexcept nogil:
+    return NULL if is_large(self) else pack_of(self)
+
+
+cdef void zset_adopt_pack(object_t *self, uint8_t *pack) noexcept nogil:
+    object_root(self)[0] = pack
+    object_set_encoding(self, ZSET_COMPACT)
+
+
+# ---- As a container ----------------------------------------------------------------------------
+
+cdef void dup_object(const object_t *self, object_t *out) noexcept nogil:
+    cdef large_zset_t *large
+    if not is_large(self):
+        object_root(out)[0] = listpack_dup(pack_of(self))
+        return
+    large = <large_zset_t *>mem_alloc(sizeof(large_zset_t))
+    arena_dup(&large_of(self).arena, &large.arena)
+    index_dup(&large_of(self).index, &large.index)
+    tree_dup(&large_of(self).tree, &large.tree)
+    object_root(out)[0] = large
+
+
+cdef bint free_object_step(object_t *self, uint64_t *budget) noexcept nogil:
+    cdef large_zset_t *large
+    if object_pointer(self) == NULL:
+        return True
+    if budget[0] == 0:
+        return False
+    if is_large(self):
+        large = large_of(self)
+        if (not tree_free_step(&large.tree, budget) or not index_free_step(&large.index, budget)
+                or not arena_free_step(&large.arena, budget)):
+            return False
+    if budget[0] > 0:
+        budget[0] -= 1
+    mem_free(object_pointer(self))
+    object_root(self)[0] = NULL
+    object_set_encoding(self, ZSET_COMPACT)
+    return True
+
+
+cdef uint64_t object_blocks(const object_t *self) noexcept nogil:
+    cdef large_zset_t *large
+    if not is_large(self):
+        return 1 if pack_of(self) != NULL else 0
+    large = large_of(self)
+    return (1 + large.tree.leaf_count + large.tree.inner_count + large.index.segment_count
+            + large.arena.live_chunks + large.arena.large_count)
+
+
+cdef uint64_t object_heap(const object_t *self) noexcept nogil:
+    cdef large_zset_t *large
+    if not is_large(self):
+        return mem_usable(pack_of(self)) if pack_of(self) != NULL else 0
+    large = large_of(self)
+    return (mem_usable(large) + arena_heap_bytes(&large.arena) + index_heap_bytes(&large.index)
+            + tree_heap_bytes(&large.tree))
+
+
+cdef uint64_t object_data(const object_t *self) noexcept nogil:
+    if not is_large(self):
+        return listpack_bytes(pack_of(self)) if pack_of(self) != NULL else 0
+    # In a dump: a length, the bytes, a score of 8 bytes.
+    return large_of(self).arena.text_bytes + 9 * <uint64_t>large_of(self).tree.count
+
+
+cdef const char *object_encoding_text(const object_t *self) noexcept nogil:
+    return "skiplist" if is_large(self) else "listpack"
+
+
+cdef container_ops_t OPS
+OPS.dup = dup_object
+OPS.free_step = free_object_step
+OPS.block_count = object_blocks
+OPS.heap_bytes = object_heap
+OPS.data_bytes = object_data
+OPS.encoding_name = object_encoding_text
+object_register_container(TYPE_ZSET, &OPS)
+
+
+# ---- For tests ---------------------------------------------------------------------------------
+
+cdef bint zset_check(const object_t *self) noexcept nogil:
+    cdef zset_cursor_t cursor
+    cdef zset_entry_t entry
+    cdef zset_place_t place
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef slice_t text
+    cdef double last = -INFINITY
+    cdef uint64_t count = 0
+    cdef large_zset_t *large
+    if object_pointer(self) == NULL:
+        return True
+    if is_large(self):
+        large = large_of(self)
+        arena_check(&large.arena)
+        tree_check(&large.tree, &large.arena)
+        DFLY_CHECK(index_check(&large.index, &large.arena) == large.tree.count, "index and tree agree")
+    else:
+        DFLY_CHECK(listpack_is_valid(pack_of(self), listpack_bytes(pack_of(self))), "the listpack is well formed")
+    zset_seek(self, 0, &cursor)
+    while zset_next(&cursor, &entry):
+        text = list_item_text(&entry.member, scratch)
+        DFLY_CHECK(zset_find(self, text.data, text.size, &place) and place.score == entry.score, "a member is found")
+        DFLY_CHECK(entry.score >= last and zset_rank(self, &place) == count, "members are in order")
+        last = entry.score
+        count += 1
+    DFLY_CHECK(count == zset_count(self) and count > 0, "the set knows its count")
+    return True

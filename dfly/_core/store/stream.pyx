@@ -1,0 +1,821 @@
+"""Streams of packed blocks: see stream.pxd for the layout.
+
+Invariants: no block is without live entries; master IDs rise, and all IDs of a block are smaller than the next
+block's master ID; `length` is the sum of the blocks' counts.
+"""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from dfly._core.store.block_list cimport list_item_equals, list_item_t, list_needle
+from dfly._core.store.id_index cimport (id_check, id_compare, id_equal, id_first, id_floor, id_heap_bytes,
+                                        id_insert, id_is_zero, id_last_slot, id_less, id_next,
+                                        id_place_t, id_pop_last, id_previous, id_remove_at, id_slot,
+                                        id_slot_t, stream_id, stream_id_t, id_increment)
+from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_bytes,
+                                        listpack_is_valid,
+                                        listpack_new, listpack_next, listpack_previous, listpack_put,
+                                        listpack_put_int, listpack_read, listpack_replace_int,
+                                        listpack_room, listpack_seal)
+from dfly._core.store.object cimport (TYPE_STREAM, container_ops_t, object_pointer, object_register_container,
+                                      object_root, object_t)
+from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, groups_block_count, groups_check, groups_dup,
+                                             groups_free_step, groups_heap_bytes)
+from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, mem_realloc, mem_usable, mem_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, prefetch, unlikely
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    TAIL_ROOM_MAX = 4096         # how far ahead the last block's allocation grows
+    MASTER_ELEMENTS = 4          # count, deleted, number of fields, terminator
+    ENTRY_ELEMENTS = 4           # flags, ms delta, seq delta, size
+    TRIM_AHEAD = 8               # blocks whose header is fetched early
+
+cdef struct head_t:
+    # The master entry.
+    int64_t count
+    int64_t deleted
+    int64_t field_count
+    const uint8_t *fields
+    const uint8_t *entries
+
+
+# ---- Elements ----------------------------------------------------------------------------------
+
+cdef inline int64_t read_number(const uint8_t **p) noexcept nogil:
+    cdef list_item_t item
+    cdef int64_t value
+    if likely(p[0][0] < 128):
+        value = p[0][0]
+        p[0] += 2
+        return value
+    item.integer = 0
+    p[0] = listpack_read(p[0], &item)
+    return item.integer
+
+
+cdef inline const uint8_t *skip(const uint8_t *p) noexcept nogil:
+    cdef list_item_t item
+    cdef uint32_t kind = p[0]
+    if kind < 128:
+        return p + 2
+    if kind < 192:
+        return p + (kind & 63) + 2
+    return listpack_read(p, &item)
+
+
+cdef inline const uint8_t *back(const uint8_t *pack, const uint8_t *p) noexcept nogil:
+    """The element before p; there is one."""
+    if likely(p[-1] < 128):
+        return p - 1 - p[-1]
+    return listpack_previous(pack, p)
+
+
+cdef inline const uint8_t *read_head(const uint8_t *pack, head_t *out) noexcept nogil:
+    """All but `entries`; returns where the fields begin."""
+    cdef const uint8_t *p = pack + LISTPACK_HEADER
+    out.count = read_number(&p)
+    out.deleted = read_number(&p)
+    out.field_count = read_number(&p)
+    out.fields = p
+    return p
+
+
+cdef inline const uint8_t *entries_of(const head_t *head) noexcept nogil:
+    cdef const uint8_t *p = head.fields
+    cdef int64_t _i
+    for _i in range(head.field_count):
+        p = skip(p)
+    return p + 2                 # the terminator
+
+
+cdef inline bint text_equals(const list_item_t *item, slice_t text) noexcept nogil:
+    cdef list_item_t needle
+    if likely(item.data != NULL):
+        return item.size == text.size and memcmp(item.data, text.data, text.size) == 0
+    list_needle(text.data, text.size, &needle)
+    return list_item_equals(item, &needle)
+
+
+cdef inline uint8_t *pack_at(const stream_t *self, id_place_t place) noexcept nogil:
+    return <uint8_t *>id_slot(&self.blocks, place).value
+
+
+cdef inline int64_t count_of(const uint8_t *pack) noexcept nogil:
+    cdef const uint8_t *p = pack + LISTPACK_HEADER
+    return read_number(&p)
+
+
+# ---- Whole streams -----------------------------------------------------------------------------
+
+cdef stream_t *stream_new() noexcept nogil:
+    return <stream_t *>mem_zalloc(sizeof(stream_t))
+
+
+cdef bint stream_free_step(stream_t **self, uint64_t *budget) noexcept nogil:
+    cdef stream_t *stream = self[0]
+    if stream == NULL:
+        return True
+    while stream.blocks.count > 0:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        mem_free(id_pop_last(&stream.blocks))
+    if not groups_free_step(&stream.groups, budget):
+        return False
+    mem_free(stream)
+    self[0] = NULL
+    return True
+
+
+cdef void stream_free(stream_t **self) noexcept nogil:
+    cdef uint64_t budget = <uint64_t>-1
+    stream_free_step(self, &budget)
+
+
+cdef uint8_t *copy_pack(const uint8_t *pack) noexcept nogil:
+    cdef size_t size = listpack_bytes(pack)
+    cdef uint8_t *copy = <uint8_t *>mem_alloc(size)
+    memcpy(copy, pack, size)
+    return copy
+
+
+cdef stream_t *stream_dup(const stream_t *self) noexcept nogil:
+    cdef stream_t *copy
+    cdef id_place_t place
+    cdef bint more
+    if self == NULL:
+        return NULL
+    copy = stream_new()
+    copy.length = self.length
+    copy.entries_added = self.entries_added
+    copy.first_id = self.first_id
+    copy.last_id = self.last_id
+    copy.max_deleted_id = self.max_deleted_id
+    more = id_first(&self.blocks, &place)
+    while more:
+        id_insert(&copy.blocks, id_slot(&self.blocks, place).id, copy_pack(pack_at(self, place)))
+        more = id_next(&self.blocks, &place)
+    groups_dup(&self.groups, &copy.groups)
+    return copy
+
+
+cdef uint64_t stream_block_count(const stream_t *self) noexcept nogil:
+    return 1 + self.blocks.count + groups_block_count(&self.groups) if self != NULL else 0
+
+
+cdef size_t stream_heap_bytes(const stream_t *self) noexcept nogil:
+    cdef id_place_t place
+    cdef size_t total
+    cdef bint more
+    if self == NULL:
+        return 0
+    total = mem_usable(self) + id_heap_bytes(&self.blocks) + groups_heap_bytes(&self.groups)
+    more = id_first(&self.blocks, &place)
+    while more:
+        total += mem_usable(pack_at(self, place))
+        more = id_next(&self.blocks, &place)
+    return total
+
+
+cdef size_t stream_data_bytes(const stream_t *self) noexcept nogil:
+    cdef id_place_t place
+    cdef size_t total = 0
+    cdef bint more = self != NULL and id_first(&self.blocks, &place)
+    while more:
+        total += listpack_bytes(pack_at(self, place))
+        more = id_next(&self.blocks, &place)
+    return total
+
+
+# ---- Adding ------------------------------------------------------------------------------------
+
+cdef bint stream_next_id(const stream_t *self, int64_t now_ms, stream_id_t *out) noexcept nogil:
+    if <uint64_t>now_ms > self.last_id.ms:
+        out[0] = stream_id(<uint64_t>now_ms, 0)
+        return True
+    out[0] = self.last_id
+    return id_increment(out)
+
+
+cdef inline size_t texts_size(const slice_t *texts, uint32_t count) noexcept nogil:
+    cdef size_t total = 0
+    cdef uint32_t i
+    for i in range(count):
+        total += texts[i].size
+    return total
+
+
+cdef bint stream_entry_fits(const slice_t *texts, uint32_t count) noexcept nogil:
+    # With what packing adds.
+    return texts_size(texts, count) + (count + MASTER_ELEMENTS + ENTRY_ELEMENTS) * listpack_room(0) \
+        <= LISTPACK_BYTES_MAX
+
+
+cdef inline bint block_is_full(const uint8_t *pack, const head_t *head, size_t size, size_t room,
+                               const stream_limits_t *limits) noexcept nogil:
+    cdef uint64_t bytes_ = limits.bytes
+    if bytes_ == 0 or bytes_ > STREAM_ELEMENTS_MAX:
+        bytes_ = STREAM_ELEMENTS_MAX
+    return (listpack_bytes(pack) + size >= bytes_ or listpack_bytes(pack) + room > LISTPACK_BYTES_MAX
+            or (limits.entries != 0 and <uint64_t>(head.count + head.deleted) >= limits.entries))
+
+
+cdef void shrink_tail(stream_t *self) noexcept nogil:
+    """The last block will not grow any more."""
+    cdef id_slot_t *slot = id_last_slot(&self.blocks)
+    cdef size_t size = listpack_bytes(<uint8_t *>slot.value)
+    cdef uint8_t *smaller
+    # Copied: an allocator shrinks in place what fills half of its block.
+    if mem_good_size(size) < mem_usable(slot.value):
+        smaller = copy_pack(<uint8_t *>slot.value)
+        mem_free(slot.value)
+        slot.value = smaller
+
+
+cdef inline uint8_t *tail_with_room(stream_t *self, size_t more) noexcept nogil:
+    """The last block, with room for so many bytes behind its end mark."""
+    cdef id_slot_t *slot = id_last_slot(&self.blocks)
+    cdef uint8_t *pack = <uint8_t *>slot.value
+    cdef size_t size = listpack_bytes(pack)
+    if likely(size + more <= self.tail_room):
+        return pack
+    if size + more > mem_usable(pack):
+        more += min(size + more, <size_t>TAIL_ROOM_MAX) // 2
+        pack = <uint8_t *>mem_realloc(pack, mem_good_size(size + more))
+        slot.value = pack
+    self.tail_room = <uint32_t>mem_usable(pack)
+    return pack
+
+
+cdef void begin_block(stream_t *self, stream_id_t master, const slice_t *texts, uint32_t pair_count,
+                      size_t size) noexcept nogil:
+    """A block with a master entry for one entry, and room for that; a full one before it says how large it gets."""
+    cdef size_t room = size + (2 * pair_count + MASTER_ELEMENTS + ENTRY_ELEMENTS) * listpack_room(0)
+    cdef uint8_t *pack
+    cdef uint8_t *p
+    cdef size_t before
+    cdef uint32_t i
+    if self.blocks.count > 0:
+        before = listpack_bytes(<uint8_t *>id_last_slot(&self.blocks).value)
+        before += before // 16
+        if room < before <= TAIL_ROOM_MAX:
+            room = before
+    pack = listpack_new(room)
+    p = pack + LISTPACK_HEADER
+    p = listpack_put_int(p, 0)
+    p = listpack_put_int(p, 0)
+    p = listpack_put_int(p, pair_count)
+    for i in range(pair_count):
+        p = listpack_put(p, texts[2 * i].data, texts[2 * i].size)
+    p = listpack_put_int(p, 0)
+    listpack_seal(pack, p, pair_count + MASTER_ELEMENTS)
+    id_insert(&self.blocks, master, pack)
+    self.tail_room = <uint32_t>mem_usable(pack)
+
+
+cdef inline bint has_same_fields(const head_t *head, const slice_t *texts, uint32_t pair_count) noexcept nogil:
+    cdef const uint8_t *p = head.fields
+    cdef list_item_t item
+    cdef uint32_t i
+    if head.field_count != pair_count:
+        return False
+    for i in range(pair_count):
+        p = listpack_read(p, &item)
+        if not text_equals(&item, texts[2 * i]):
+            return False
+    return True
+
+
+cdef inline void set_count(stream_t *self, int64_t count) noexcept nogil:
+    """Of live entries in the last block."""
+    cdef id_slot_t *slot = id_last_slot(&self.blocks)
+    cdef uint8_t *pack = <uint8_t *>slot.value
+    if likely(count <= 127 and pack[LISTPACK_HEADER] < 128):
+        pack[LISTPACK_HEADER] = <uint8_t>count
+        return
+    listpack_replace_int(&pack, pack + LISTPACK_HEADER, count)
+    slot.value = pack
+    self.tail_room = 0
+
+
+cdef void stream_append(stream_t *self, stream_id_t id, const slice_t *texts, uint32_t pair_count,
+                        const stream_limits_t *limits) noexcept nogil:
+    cdef size_t size = texts_size(texts, 2 * pair_count)
+    cdef size_t room = size + (2 * pair_count + ENTRY_ELEMENTS + 1) * listpack_room(0)
+    cdef head_t head
+    cdef stream_id_t master
+    cdef uint8_t *pack
+    cdef uint8_t *p
+    cdef bint is_same
+    cdef uint32_t i
+    if likely(self.blocks.count > 0):
+        pack = <uint8_t *>id_last_slot(&self.blocks).value
+        read_head(pack, &head)
+        if unlikely(block_is_full(pack, &head, size, room, limits)):
+            shrink_tail(self)
+            begin_block(self, id, texts, pair_count, size)
+            head.count = 0
+            is_same = True
+        else:
+            is_same = has_same_fields(&head, texts, pair_count)
+    else:
+        begin_block(self, id, texts, pair_count, size)
+        head.count = 0
+        is_same = True
+    set_count(self, head.count + 1)
+    master = id_last_slot(&self.blocks).id
+    pack = tail_with_room(self, room)
+    p = pack + listpack_bytes(pack) - 1
+    p = listpack_put_int(p, STREAM_SAME_FIELDS if is_same else 0)
+    p = listpack_put_int(p, <int64_t>(id.ms - master.ms))
+    p = listpack_put_int(p, <int64_t>(id.seq - master.seq))
+    if is_same:
+        for i in range(pair_count):
+            p = listpack_put(p, texts[2 * i + 1].data, texts[2 * i + 1].size)
+        i = pair_count + 3
+    else:
+        p = listpack_put_int(p, pair_count)
+        for i in range(2 * pair_count):
+            p = listpack_put(p, texts[i].data, texts[i].size)
+        i = 2 * pair_count + 4
+    p = listpack_put_int(p, i)
+    listpack_seal(pack, p, i + 1)
+    self.length += 1
+    self.entries_added += 1
+    self.last_id = id
+    if self.length == 1:
+        self.first_id = id
+
+
+# ---- Reading -----------------------------------------------------------------------------------
+
+cdef inline void enter_block(stream_cursor_t *self) noexcept nogil:
+    cdef const id_slot_t *slot = id_slot(&self.stream.blocks, self.place)
+    cdef head_t head
+    self.master = slot.id
+    self.pack = <const uint8_t *>slot.value
+    self.fields = read_head(self.pack, &head)
+    self.entries = entries_of(&head)
+    self.field_count = <uint32_t>head.field_count
+
+
+cdef inline uint32_t read_entry(stream_cursor_t *self, const uint8_t *p) noexcept nogil:
+    """Flags, ID and number of pairs of the entry at p; returns the flags."""
+    cdef uint32_t flags = <uint32_t>read_number(&p)
+    self.id.ms = self.master.ms + <uint64_t>read_number(&p)
+    self.id.seq = self.master.seq + <uint64_t>read_number(&p)
+    if likely(flags & STREAM_SAME_FIELDS):
+        self.pair_count = self.field_count
+        self.field = self.fields
+    else:
+        self.pair_count = <uint32_t>read_number(&p)
+        self.field = NULL
+    self.pairs_left = self.pair_count
+    self.values = p
+    return flags
+
+
+cdef inline const uint8_t *entry_end(const stream_cursor_t *self) noexcept nogil:
+    """Where the entry that was read ends, with its size."""
+    cdef const uint8_t *p = self.values
+    cdef uint32_t left = self.pairs_left if self.field != NULL else 2 * self.pairs_left
+    while left > 0:
+        p = skip(p)
+        left -= 1
+    return skip(p)
+
+
+cdef void stream_seek(const stream_t *self, stream_id_t start, stream_cursor_t *out) noexcept nogil:
+    out.stream = self
+    out.is_at_end = False
+    out.pack = NULL
+    if not id_floor(&self.blocks, start, &out.place) and not id_first(&self.blocks, &out.place):
+        out.is_at_end = True
+        return
+    enter_block(out)
+    # Up to the first one that is not smaller, deleted or not; the end of the block is for stream_read_next.
+    out.position = out.entries
+    while out.position[0] != LISTPACK_END:
+        read_entry(out, out.position)
+        if not id_less(out.id, start):
+            break
+        out.position = entry_end(out)
+    out.values = NULL
+
+
+cdef bint stream_read_next(stream_cursor_t *self) noexcept nogil:
+    if unlikely(self.is_at_end):
+        return False
+    if likely(self.values != NULL):
+        self.position = entry_end(self)
+    while True:
+        while unlikely(self.position[0] == LISTPACK_END):
+            if not id_next(&self.stream.blocks, &self.place):
+                self.is_at_end = True
+                return False
+            enter_block(self)
+            self.position = self.entries
+        if likely(read_entry(self, self.position) & STREAM_DELETED == 0):
+            return True
+        self.position = entry_end(self)
+
+
+cdef const uint8_t *entry_before(const stream_cursor_t *self, const uint8_t *p) noexcept nogil:
+    """Where the entry that ends at p begins."""
+    cdef const uint8_t *last = back(self.pack, p)
+    cdef const uint8_t *size_at = last
+    cdef int64_t size = read_number(&size_at)
+    while size > 0:
+        last = back(self.pack, last)
+        size -= 1
+    return last
+
+
+cdef void stream_seek_back(const stream_t *self, stream_id_t start, stream_cursor_t *out) noexcept nogil:
+    out.stream = self
+    out.is_at_end = not id_floor(&self.blocks, start, &out.place)
+    if out.is_at_end:
+        return
+    enter_block(out)
+    out.position = out.pack + listpack_bytes(out.pack) - 1
+    # Down to behind the last one that is not larger: a block has one, its first.
+    while out.position != out.entries:
+        out.values = entry_before(out, out.position)
+        read_entry(out, out.values)
+        if not id_less(start, out.id):
+            break
+        out.position = entry_before(out, out.position)
+
+
+cdef bint stream_read_previous(stream_cursor_t *self) noexcept nogil:
+    if unlikely(self.is_at_end):
+        return False
+    while True:
+        while unlikely(self.position == self.entries):
+            if not id_previous(&self.stream.blocks, &self.place):
+                self.is_at_end = True
+                return False
+            enter_block(self)
+            self.position = self.pack + listpack_bytes(self.pack) - 1
+        self.position = entry_before(self, self.position)
+        if likely(read_entry(self, self.position) & STREAM_DELETED == 0):
+            return True
+
+
+cdef void stream_read_pair(stream_cursor_t *self, list_item_t *field, list_item_t *value) noexcept nogil:
+    if likely(self.field != NULL):
+        self.field = listpack_read(self.field, field)
+    else:
+        self.values = listpack_read(self.values, field)
+    self.values = listpack_read(self.values, value)
+    self.pairs_left -= 1
+
+
+cdef bint stream_has(const stream_t *self, stream_id_t id) noexcept nogil:
+    cdef stream_cursor_t cursor
+    stream_seek(self, id, &cursor)
+    return stream_read_next(&cursor) and id_equal(cursor.id, id)
+
+
+cdef bint stream_last_entry(const stream_t *self, stream_id_t *out) noexcept nogil:
+    cdef stream_cursor_t cursor
+    stream_seek_back(self, stream_id(<uint64_t>-1, <uint64_t>-1), &cursor)
+    if not stream_read_previous(&cursor):
+        return False
+    out[0] = cursor.id
+    return True
+
+
+cdef void stream_refresh_first(stream_t *self) noexcept nogil:
+    cdef stream_cursor_t cursor
+    stream_seek(self, stream_id(0, 0), &cursor)
+    self.first_id = cursor.id if stream_read_next(&cursor) else stream_id(0, 0)
+
+
+# ---- Removing ----------------------------------------------------------------------------------
+
+cdef void set_counts(stream_t *self, id_place_t place, int64_t count, int64_t deleted) noexcept nogil:
+    """Of a block; it may move."""
+    cdef uint8_t *pack = pack_at(self, place)
+    cdef const uint8_t *p = listpack_replace_int(&pack, pack + LISTPACK_HEADER, count)
+    listpack_replace_int(&pack, listpack_next(p), deleted)
+    id_slot(&self.blocks, place).value = pack
+    self.tail_room = 0
+
+
+cdef void drop_block(stream_t *self, id_place_t place) noexcept nogil:
+    mem_free(pack_at(self, place))
+    id_remove_at(&self.blocks, place)
+    self.tail_room = 0
+
+
+cdef bint stream_delete(stream_t *self, stream_id_t id) noexcept nogil:
+    cdef stream_cursor_t cursor
+    cdef head_t head
+    stream_seek(self, id, &cursor)
+    if not stream_read_next(&cursor) or not id_equal(cursor.id, id):
+        return False
+    read_head(cursor.pack, &head)
+    if head.count == 1:
+        drop_block(self, cursor.place)
+    else:
+        # The flags are one byte.
+        (<uint8_t *>cursor.position)[0] |= STREAM_DELETED
+        set_counts(self, cursor.place, head.count - 1, head.deleted + 1)
+    self.length -= 1
+    if id_less(self.max_deleted_id, id):
+        self.max_deleted_id = id
+    if id_equal(self.first_id, id):
+        stream_refresh_first(self)
+    return True
+
+
+cdef void detach_first(stream_t *self, stream_t **dropped) noexcept nogil:
+    cdef id_place_t place
+    id_first(&self.blocks, &place)
+    if dropped[0] == NULL:
+        dropped[0] = stream_new()
+    id_insert(&dropped[0].blocks, id_slot(&self.blocks, place).id, pack_at(self, place))
+    id_remove_at(&self.blocks, place)
+    if self.blocks.count == 0:
+        self.tail_room = 0
+
+
+cdef void fetch_ahead(const stream_t *self) noexcept nogil:
+    cdef id_place_t place
+    cdef int _i
+    id_first(&self.blocks, &place)
+    for _i in range(TRIM_AHEAD):
+        if not id_next(&self.blocks, &place):
+            return
+    prefetch(pack_at(self, place))
+
+
+cdef bint block_is_before(const stream_t *self, stream_id_t first_kept) noexcept nogil:
+    """Are all entries of the first block, deleted ones too, smaller?"""
+    cdef stream_cursor_t cursor
+    cdef id_place_t place
+    cursor.stream = self
+    id_first(&self.blocks, &cursor.place)
+    place = cursor.place
+    if id_next(&self.blocks, &place) and not id_less(first_kept, id_slot(&self.blocks, place).id):
+        return True
+    if not id_less(id_slot(&self.blocks, cursor.place).id, first_kept):
+        return False
+    enter_block(&cursor)
+    read_entry(&cursor, entry_before(&cursor, cursor.pack + listpack_bytes(cursor.pack) - 1))
+    return id_less(cursor.id, first_kept)
+
+
+cdef uint64_t trim_block(stream_t *self, bint by_id, uint64_t length, stream_id_t first_kept) noexcept nogil:
+    """Flags entries of the first block; not all of them go."""
+    cdef stream_cursor_t cursor
+    cdef head_t head
+    cdef int64_t deleted = 0
+    cdef uint32_t flags
+    cursor.stream = self
+    id_first(&self.blocks, &cursor.place)
+    enter_block(&cursor)
+    cursor.position = cursor.entries
+    while cursor.position[0] != LISTPACK_END:
+        flags = read_entry(&cursor, cursor.position)
+        if (not id_less(cursor.id, first_kept)) if by_id else self.length <= length:
+            break
+        if flags & STREAM_DELETED == 0:
+            (<uint8_t *>cursor.position)[0] |= STREAM_DELETED
+            self.length -= 1
+            deleted += 1
+        cursor.position = entry_end(&cursor)
+    if deleted > 0:
+        read_head(cursor.pack, &head)
+        set_counts(self, cursor.place, head.count - deleted, head.deleted + deleted)
+    return <uint64_t>deleted
+
+
+cdef uint64_t trim(stream_t *self, bint by_id, uint64_t length, stream_id_t first_kept, bint approximate,
+                   uint64_t limit, stream_t **dropped) noexcept nogil:
+    cdef id_place_t place
+    cdef uint64_t deleted = 0
+    cdef uint64_t entries
+    while id_first(&self.blocks, &place):
+        if not by_id and self.length <= length:
+            break
+        fetch_ahead(self)
+        entries = <uint64_t>count_of(pack_at(self, place))
+        if limit != 0 and deleted + entries > limit:
+            break
+        if block_is_before(self, first_kept) if by_id else self.length - entries >= length:
+            detach_first(self, dropped)
+            self.length -= entries
+            deleted += entries
+            continue
+        if not approximate:
+            deleted += trim_block(self, by_id, length, first_kept)
+        break
+    if deleted > 0:
+        stream_refresh_first(self)
+    return deleted
+
+
+cdef uint64_t stream_trim_length(stream_t *self, uint64_t length, bint approximate, uint64_t limit,
+                                 stream_t **dropped) noexcept nogil:
+    return trim(self, False, length, stream_id(0, 0), approximate, limit, dropped)
+
+
+cdef uint64_t stream_trim_id(stream_t *self, stream_id_t first_kept, bint approximate, uint64_t limit,
+                             stream_t **dropped) noexcept nogil:
+    return trim(self, True, 0, first_kept, approximate, limit, dropped)
+
+
+# ---- How far groups are ------------------------------------------------------------------------
+
+cdef bint stream_has_deleted_behind(const stream_t *self, stream_id_t id) noexcept nogil:
+    if self.length == 0 or id_is_zero(self.max_deleted_id):
+        return False
+    return not id_less(self.max_deleted_id, id)
+
+
+cdef int64_t stream_distance(const stream_t *self, stream_id_t id) noexcept nogil:
+    cdef int order = id_compare(id, self.last_id)
+    if self.entries_added == 0:
+        return 0
+    if (self.length == 0 and order <= 0) or order == 0:
+        return <int64_t>self.entries_added
+    if order > 0:
+        return ENTRIES_READ_UNKNOWN
+    if not id_is_zero(self.max_deleted_id) and not id_less(self.max_deleted_id, self.first_id):
+        # Something behind the first entry was deleted.
+        return ENTRIES_READ_UNKNOWN
+    if id_less(id, self.first_id):
+        return <int64_t>(self.entries_added - self.length)
+    if id_equal(id, self.first_id):
+        return <int64_t>(self.entries_added - self.length + 1)
+    return ENTRIES_READ_UNKNOWN
+
+
+cdef bint stream_lag(const stream_t *self, const stream_group_t *group, int64_t *out) noexcept nogil:
+    cdef int64_t entries_read = group.entries_read
+    if self.entries_added == 0:
+        out[0] = 0
+        return True
+    if entries_read == ENTRIES_READ_UNKNOWN or stream_has_deleted_behind(self, group.last_id):
+        entries_read = stream_distance(self, group.last_id)
+        if entries_read == ENTRIES_READ_UNKNOWN:
+            return False
+    out[0] = <int64_t>(self.entries_added - <uint64_t>entries_read)
+    return True
+
+
+cdef void stream_advance_group(const stream_t *self, stream_group_t *group, stream_id_t id) noexcept nogil:
+    if not id_less(group.last_id, id):
+        return
+    if group.entries_read != ENTRIES_READ_UNKNOWN and not stream_has_deleted_behind(self, id):
+        group.entries_read += 1
+    elif self.entries_added > 0:
+        group.entries_read = stream_distance(self, id)
+    group.last_id = id
+
+
+# ---- Loading -----------------------------------------------------------------------------------
+
+cdef bint stream_load_block(stream_t *self, stream_id_t master, uint8_t *pack) noexcept nogil:
+    if self.blocks.count > 0 and not id_less(id_last_slot(&self.blocks).id, master):
+        return False
+    self.tail_room = 0
+    return id_insert(&self.blocks, master, pack)
+
+
+cdef bint take_number(const uint8_t **p, int64_t least, int64_t most, int64_t *out) noexcept nogil:
+    """The integer at p, if there is one, in this range."""
+    cdef list_item_t item
+    if p[0][0] == LISTPACK_END:
+        return False
+    p[0] = listpack_read(p[0], &item)
+    out[0] = item.integer
+    return item.data == NULL and least <= item.integer <= most
+
+
+cdef bint take_elements(const uint8_t **p, int64_t count) noexcept nogil:
+    while count > 0:
+        if p[0][0] == LISTPACK_END:
+            return False
+        p[0] = skip(p[0])
+        count -= 1
+    return True
+
+
+cdef bint stream_pack_is_valid(const uint8_t *pack, size_t size, stream_id_t master, uint64_t *entries,
+                               stream_id_t *last) noexcept nogil:
+    cdef const uint8_t *p = pack + LISTPACK_HEADER
+    cdef int64_t most = <int64_t>size
+    cdef int64_t count
+    cdef int64_t deleted
+    cdef int64_t field_count
+    cdef int64_t number = 0
+    cdef int64_t flags = 0
+    cdef int64_t ms = 0
+    cdef int64_t seq = 0
+    cdef stream_id_t id
+    if not listpack_is_valid(pack, size):
+        return False
+    if (not take_number(&p, 1, most, &count) or not take_number(&p, 0, most, &deleted)
+            or not take_number(&p, 0, most, &field_count) or not take_elements(&p, field_count)
+            or p[0] != 0):
+        return False
+    p += 2
+    entries[0] = <uint64_t>count
+    last[0] = master
+    while p[0] != LISTPACK_END:
+        # Flags are changed in place: one byte.
+        if (p[0] >= 128 or not take_number(&p, 0, STREAM_DELETED | STREAM_SAME_FIELDS, &flags)
+                or not take_number(&p, -INT64_MAX - 1, INT64_MAX, &ms)
+                or not take_number(&p, -INT64_MAX - 1, INT64_MAX, &seq)):
+            return False
+        id = stream_id(master.ms + <uint64_t>ms, master.seq + <uint64_t>seq)
+        if id_less(id, last[0]):
+            return False
+        last[0] = id
+        number = field_count
+        if flags & STREAM_SAME_FIELDS == 0:
+            if not take_number(&p, 0, most, &number):
+                return False
+            number = 2 * number + 1
+            if not take_elements(&p, number - 1):
+                return False
+        elif not take_elements(&p, number):
+            return False
+        number += 3
+        if not take_number(&p, number, number, &number):
+            return False
+        if flags & STREAM_DELETED:
+            deleted -= 1
+        else:
+            count -= 1
+    return count == 0 and deleted == 0
+
+
+# ---- For tests -----------------------------------------------------------------------------------
+
+cdef bint stream_check(const stream_t *self) noexcept nogil:
+    cdef id_place_t place
+    cdef stream_id_t last = stream_id(0, 0)
+    cdef stream_id_t block_last
+    cdef uint64_t total = 0
+    cdef uint64_t entries = 0
+    cdef uint8_t *pack
+    cdef bint more
+    id_check(&self.blocks)
+    more = id_first(&self.blocks, &place)
+    while more:
+        pack = pack_at(self, place)
+        DFLY_CHECK(not id_less(id_slot(&self.blocks, place).id, last), "IDs rise from block to block")
+        DFLY_CHECK(stream_pack_is_valid(pack, listpack_bytes(pack), id_slot(&self.blocks, place).id, &entries,
+                                        &block_last), "a block is well formed")
+        DFLY_CHECK(listpack_bytes(pack) <= mem_usable(pack), "a block lies inside its allocation")
+        total += entries
+        last = block_last
+        more = id_next(&self.blocks, &place)
+    DFLY_CHECK(total == self.length, "the stream knows how many entries it has")
+    DFLY_CHECK(not id_less(self.last_id, last), "no entry is behind the last ID")
+    DFLY_CHECK(self.tail_room == 0 or self.tail_room <= mem_usable(id_last_slot(&self.blocks).value),
+               "the last block has its room")
+    groups_check(&self.groups)
+    return True
+
+
+# ---- As a container ----------------------------------------------------------------------------
+
+cdef void dup_object(const object_t *self, object_t *out) noexcept nogil:
+    object_root(out)[0] = stream_dup(<const stream_t *>object_pointer(self))
+
+
+cdef bint free_object_step(object_t *self, uint64_t *budget) noexcept nogil:
+    return stream_free_step(<stream_t **>object_root(self), budget)
+
+
+cdef uint64_t object_blocks(const object_t *self) noexcept nogil:
+    return stream_block_count(<const stream_t *>object_pointer(self))
+
+
+cdef uint64_t object_heap(const object_t *self) noexcept nogil:
+    return stream_heap_bytes(<const stream_t *>object_pointer(self))
+
+
+cdef uint64_t object_data(const object_t *self) noexcept nogil:
+    return stream_data_bytes(<const stream_t *>object_pointer(self))
+
+
+cdef const char *object_encoding_text(const object_t *self) noexcept nogil:
+    return "stream"
+
+
+cdef container_ops_t OPS
+OPS.dup = dup_object
+OPS.free_step = free_object_step
+OPS.block_count = object_blocks
+OPS.heap_bytes = object_heap
+OPS.data_bytes = object_data
+OPS.encoding_name = object_encoding_text
+object_register_container(TYPE_STREAM, &OPS)

@@ -1,0 +1,96 @@
+"""Consumer groups of a stream: what was delivered to whom and not acknowledged.
+
+A group has its pending entries ordered by ID, and so has each consumer; the pending_t is one object in
+both. Groups of a stream and consumers of a group are in tables sorted by name (byte order): they are few,
+found by binary search, and listed in that order.
+
+Ownership: a table owns its members, a group owns its consumers and its pending entries; consumers only refer to
+them. Names lie behind their struct in the same block.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dfly._core.store.id_index cimport id_index_t, stream_id_t
+from dfly._core.sys.base cimport slice_t
+
+cdef enum:
+    ENTRIES_READ_UNKNOWN = -1
+
+cdef struct named_t:
+    # What groups and consumers begin with.
+    uint32_t name_size
+    uint32_t name_offset         # from the struct's begin
+
+cdef struct name_table_t:
+    named_t **members            # sorted by name
+    uint32_t count
+    uint32_t capacity
+
+cdef struct stream_consumer_t:
+    named_t named
+    int64_t seen_ms              # it last asked for something
+    int64_t active_ms            # it last got something; -1: never
+    id_index_t pending           # of pending_t, the group's
+
+cdef struct pending_t:
+    stream_consumer_t *consumer  # NULL: while it is loaded
+    int64_t delivered_ms
+    uint64_t deliveries
+
+cdef struct stream_group_t:
+    named_t named
+    stream_id_t last_id          # last delivered
+    int64_t entries_read         # ENTRIES_READ_UNKNOWN
+    id_index_t pending           # of pending_t
+    name_table_t consumers
+
+# Groups. NULL: there is none.
+cdef stream_group_t *group_find(const name_table_t *groups, slice_t name) noexcept nogil
+# NULL: there is one of this name.
+cdef stream_group_t *group_create(name_table_t *groups, slice_t name, stream_id_t last_id,
+                                  int64_t entries_read) noexcept nogil
+# Takes it out of the table; the caller owns it (group_free_step).
+cdef stream_group_t *group_take(name_table_t *groups, slice_t name) noexcept nogil
+cdef void group_add(name_table_t *groups, stream_group_t *group) noexcept nogil      # of a name that is not there
+
+# Consumers
+cdef stream_consumer_t *consumer_find(const stream_group_t *group, slice_t name) noexcept nogil
+cdef stream_consumer_t *consumer_create(stream_group_t *group, slice_t name, int64_t now_ms) noexcept nogil  # NULL: exists
+# Its pending entries are no longer pending; returns how many.
+cdef uint64_t consumer_delete(stream_group_t *group, stream_consumer_t *consumer) noexcept nogil
+
+# Pending entries
+cdef pending_t *pending_find(const stream_group_t *group, stream_id_t id) noexcept nogil
+# A new one, which nobody has yet; NULL: it is pending already. Then pending_assign.
+cdef pending_t *pending_create(stream_group_t *group, stream_id_t id, int64_t delivered_ms,
+                               uint64_t deliveries) noexcept nogil
+# From the consumer that has it, if any, to another one.
+cdef void pending_assign(pending_t *self, stream_id_t id, stream_consumer_t *consumer) noexcept nogil
+# Delivered now, for the first time, whoever had it before.
+cdef void pending_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_id_t id,
+                          int64_t now_ms) noexcept nogil
+cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil        # False: it was not pending
+
+# Whole tables of groups
+cdef void groups_dup(const name_table_t *self, name_table_t *out) noexcept nogil
+# Frees at most *budget allocations and takes them off the budget; True when the table is empty and owns nothing.
+cdef bint groups_free_step(name_table_t *self, uint64_t *budget) noexcept nogil
+cdef uint64_t groups_block_count(const name_table_t *self) noexcept nogil
+cdef size_t groups_heap_bytes(const name_table_t *self) noexcept nogil
+cdef void groups_check(const name_table_t *self) noexcept nogil
+
+
+cdef inline slice_t name_of(const void *named) noexcept nogil:
+    """The name of a group or a consumer."""
+    cdef slice_t name
+    name.data = <const char *>named + (<const named_t *>named).name_offset
+    name.size = (<const named_t *>named).name_size
+    return name
+
+
+cdef inline stream_group_t *group_at(const name_table_t *self, uint32_t i) noexcept nogil:
+    return <stream_group_t *>self.members[i]
+
+
+cdef inline stream_consumer_t *consumer_at(const stream_group_t *self, uint32_t i) noexcept nogil:
+    return <stream_consumer_t *>self.consumers.members[i]

@@ -1,0 +1,322 @@
+"""Implementation of consumer groups: see stream_groups.pxd.
+
+Invariant: each pending entry of a group is in the index of the group and in that of its consumer, and in no
+other; the counts of the consumers add up to that of the group (once loading has assigned all).
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from dfly._core.store.id_index cimport (id_check, id_clear, id_find, id_first, id_heap_bytes, id_index_t,
+                                        id_insert, id_next, id_place_t, id_pop_last, id_remove, id_slot,
+                                        stream_id_t)
+from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, slice_t
+
+__abi__ = DFLY_ABI_STAMP
+
+
+# ---- Tables of names ---------------------------------------------------------------------------
+
+cdef void *new_named(size_t struct_size, slice_t name) noexcept nogil:
+    cdef named_t *self = <named_t *>mem_zalloc(struct_size + name.size)
+    self.name_size = <uint32_t>name.size
+    self.name_offset = <uint32_t>struct_size
+    memcpy(<char *>self + struct_size, name.data, name.size)
+    return self
+
+
+cdef int compare_names(slice_t a, slice_t b) noexcept nogil:
+    cdef int order = memcmp(a.data, b.data, min(a.size, b.size))
+    if order != 0 or a.size == b.size:
+        return order
+    return -1 if a.size < b.size else 1
+
+
+cdef bint table_seek(const name_table_t *self, slice_t name, uint32_t *out) noexcept nogil:
+    """Where the name is (True), or would be."""
+    cdef uint32_t low = 0
+    cdef uint32_t high = self.count
+    cdef uint32_t middle
+    cdef int order
+    while low < high:
+        middle = (low + high) // 2
+        order = compare_names(name_of(self.members[middle]), name)
+        if order == 0:
+            out[0] = middle
+            return True
+        if order < 0:
+            low = middle + 1
+        else:
+            high = middle
+    out[0] = low
+    return False
+
+
+cdef named_t *table_find(const name_table_t *self, slice_t name) noexcept nogil:
+    cdef uint32_t at
+    return self.members[at] if table_seek(self, name, &at) else NULL
+
+
+cdef void table_insert(name_table_t *self, uint32_t at, void *member) noexcept nogil:
+    if self.count == self.capacity:
+        self.capacity += self.capacity // 2 + 1
+        self.members = <named_t **>mem_realloc(self.members, self.capacity * sizeof(named_t *))
+    memmove(&self.members[at + 1], &self.members[at], (self.count - at) * sizeof(named_t *))
+    self.members[at] = <named_t *>member
+    self.count += 1
+
+
+cdef void table_remove(name_table_t *self, uint32_t at) noexcept nogil:
+    self.count -= 1
+    memmove(&self.members[at], &self.members[at + 1], (self.count - at) * sizeof(named_t *))
+    if self.count == 0:
+        table_clear(self)
+
+
+cdef void table_clear(name_table_t *self) noexcept nogil:
+    mem_free(self.members)
+    memset(self, 0, sizeof(name_table_t))
+
+
+# ---- Groups ------------------------------------------------------------------------------------
+
+cdef stream_group_t *group_find(const name_table_t *groups, slice_t name) noexcept nogil:
+    return <stream_group_t *>table_find(groups, name)
+
+
+cdef stream_group_t *group_create(name_table_t *groups, slice_t name, stream_id_t last_id,
+                                  int64_t entries_read) noexcept nogil:
+    cdef stream_group_t *self
+    cdef uint32_t at
+    if table_seek(groups, name, &at):
+        return NULL
+    self = <stream_group_t *>new_named(sizeof(stream_group_t), name)
+    self.last_id = last_id
+    self.entries_read = entries_read
+    table_insert(groups, at, self)
+    return self
+
+
+cdef stream_group_t *group_take(name_table_t *groups, slice_t name) noexcept nogil:
+    cdef stream_group_t *self
+    cdef uint32_t at
+    if not table_seek(groups, name, &at):
+        return NULL
+    self = group_at(groups, at)
+    table_remove(groups, at)
+    return self
+
+
+cdef void group_add(name_table_t *groups, stream_group_t *group) noexcept nogil:
+    cdef uint32_t at
+    DFLY_CHECK(not table_seek(groups, name_of(group), &at), "a group of this name is there")
+    table_insert(groups, at, group)
+
+
+# ---- Consumers ---------------------------------------------------------------------------------
+
+cdef stream_consumer_t *consumer_find(const stream_group_t *group, slice_t name) noexcept nogil:
+    return <stream_consumer_t *>table_find(&group.consumers, name)
+
+
+cdef stream_consumer_t *consumer_create(stream_group_t *group, slice_t name, int64_t now_ms) noexcept nogil:
+    cdef stream_consumer_t *self
+    cdef uint32_t at
+    if table_seek(&group.consumers, name, &at):
+        return NULL
+    self = <stream_consumer_t *>new_named(sizeof(stream_consumer_t), name)
+    self.seen_ms = now_ms
+    self.active_ms = -1
+    table_insert(&group.consumers, at, self)
+    return self
+
+
+cdef uint64_t consumer_delete(stream_group_t *group, stream_consumer_t *consumer) noexcept nogil:
+    cdef uint64_t count = consumer.pending.count
+    cdef id_place_t place
+    cdef bint more = id_first(&consumer.pending, &place)
+    cdef uint32_t at
+    while more:
+        mem_free(id_remove(&group.pending, id_slot(&consumer.pending, place).id))
+        more = id_next(&consumer.pending, &place)
+    id_clear(&consumer.pending)
+    table_seek(&group.consumers, name_of(consumer), &at)
+    table_remove(&group.consumers, at)
+    mem_free(consumer)
+    return count
+
+
+# ---- Pending entries ---------------------------------------------------------------------------
+
+cdef pending_t *pending_find(const stream_group_t *group, stream_id_t id) noexcept nogil:
+    return <pending_t *>id_find(&group.pending, id)
+
+
+cdef pending_t *pending_create(stream_group_t *group, stream_id_t id, int64_t delivered_ms,
+                               uint64_t deliveries) noexcept nogil:
+    cdef pending_t *self = <pending_t *>mem_alloc(sizeof(pending_t))
+    if not id_insert(&group.pending, id, self):
+        mem_free(self)
+        return NULL
+    self.consumer = NULL
+    self.delivered_ms = delivered_ms
+    self.deliveries = deliveries
+    return self
+
+
+cdef void pending_assign(pending_t *self, stream_id_t id, stream_consumer_t *consumer) noexcept nogil:
+    if self.consumer == consumer:
+        return
+    if self.consumer != NULL:
+        id_remove(&self.consumer.pending, id)
+    self.consumer = consumer
+    id_insert(&consumer.pending, id, self)
+
+
+cdef void pending_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_id_t id,
+                          int64_t now_ms) noexcept nogil:
+    cdef pending_t *self = pending_create(group, id, now_ms, 1)
+    if self == NULL:
+        # Possible after XGROUP SETID.
+        self = pending_find(group, id)
+        self.delivered_ms = now_ms
+        self.deliveries = 1
+    pending_assign(self, id, consumer)
+
+
+cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil:
+    cdef pending_t *self = <pending_t *>id_remove(&group.pending, id)
+    if self == NULL:
+        return False
+    if self.consumer != NULL:
+        id_remove(&self.consumer.pending, id)
+    mem_free(self)
+    return True
+
+
+# ---- Whole tables ------------------------------------------------------------------------------
+
+cdef void dup_group(const stream_group_t *self, name_table_t *out) noexcept nogil:
+    cdef stream_group_t *copy = group_create(out, name_of(self), self.last_id, self.entries_read)
+    cdef stream_consumer_t *consumer
+    cdef const pending_t *pending
+    cdef pending_t *pending_copy
+    cdef const id_index_t *index
+    cdef id_place_t place
+    cdef stream_id_t id
+    cdef uint32_t i
+    cdef bint more
+    for i in range(self.consumers.count):
+        consumer = consumer_create(copy, name_of(self.consumers.members[i]), consumer_at(self, i).seen_ms)
+        consumer.active_ms = consumer_at(self, i).active_ms
+    more = id_first(&self.pending, &place)
+    while more:
+        id = id_slot(&self.pending, place).id
+        pending = <const pending_t *>id_slot(&self.pending, place).value
+        pending_create(copy, id, pending.delivered_ms, pending.deliveries)
+        more = id_next(&self.pending, &place)
+    for i in range(self.consumers.count):
+        index = &consumer_at(self, i).pending
+        more = id_first(index, &place)
+        while more:
+            id = id_slot(index, place).id
+            pending_copy = pending_find(copy, id)
+            pending_assign(pending_copy, id, consumer_at(copy, i))
+            more = id_next(index, &place)
+
+
+cdef void groups_dup(const name_table_t *self, name_table_t *out) noexcept nogil:
+    cdef uint32_t i
+    memset(out, 0, sizeof(name_table_t))
+    for i in range(self.count):
+        dup_group(group_at(self, i), out)
+
+
+cdef bint free_group_step(stream_group_t *self, uint64_t *budget) noexcept nogil:
+    cdef stream_consumer_t *consumer
+    while self.pending.count > 0:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        mem_free(id_pop_last(&self.pending))
+    while self.consumers.count > 0:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        consumer = consumer_at(self, self.consumers.count - 1)
+        self.consumers.count -= 1
+        id_clear(&consumer.pending)
+        mem_free(consumer)
+    mem_free(self.consumers.members)
+    mem_free(self)
+    return True
+
+
+cdef bint groups_free_step(name_table_t *self, uint64_t *budget) noexcept nogil:
+    while self.count > 0:
+        if budget[0] == 0 or not free_group_step(group_at(self, self.count - 1), budget):
+            return False
+        self.count -= 1
+        budget[0] -= 1 if budget[0] > 0 else 0
+    table_clear(self)
+    return True
+
+
+cdef uint64_t groups_block_count(const name_table_t *self) noexcept nogil:
+    cdef uint64_t total = self.count
+    cdef uint32_t i
+    for i in range(self.count):
+        total += group_at(self, i).pending.count + group_at(self, i).consumers.count
+    return total
+
+
+cdef size_t table_heap_bytes(const name_table_t *self) noexcept nogil:
+    return mem_usable(self.members) if self.members != NULL else 0
+
+
+cdef size_t groups_heap_bytes(const name_table_t *self) noexcept nogil:
+    cdef const stream_group_t *group
+    cdef id_place_t place
+    cdef size_t total = table_heap_bytes(self)
+    cdef uint32_t i
+    cdef uint32_t j
+    for i in range(self.count):
+        group = group_at(self, i)
+        total += mem_usable(group) + id_heap_bytes(&group.pending) + table_heap_bytes(&group.consumers)
+        if id_first(&group.pending, &place):
+            # All are of one size.
+            total += group.pending.count * mem_usable(id_slot(&group.pending, place).value)
+        for j in range(group.consumers.count):
+            total += mem_usable(consumer_at(group, j)) + id_heap_bytes(&consumer_at(group, j).pending)
+    return total
+
+
+cdef void check_group(const stream_group_t *self) noexcept nogil:
+    cdef const pending_t *pending
+    cdef id_place_t place
+    cdef uint64_t total = 0
+    cdef uint32_t i
+    cdef bint more
+    id_check(&self.pending)
+    for i in range(self.consumers.count):
+        id_check(&consumer_at(self, i).pending)
+        total += consumer_at(self, i).pending.count
+        DFLY_CHECK(i == 0 or compare_names(name_of(self.consumers.members[i - 1]),
+                                           name_of(self.consumers.members[i])) < 0, "names rise")
+    DFLY_CHECK(total == self.pending.count, "each pending entry has one consumer")
+    more = id_first(&self.pending, &place)
+    while more:
+        pending = <const pending_t *>id_slot(&self.pending, place).value
+        DFLY_CHECK(pending.consumer != NULL and id_find(&pending.consumer.pending,
+                                                        id_slot(&self.pending, place).id) == pending,
+                   "a consumer has what it is given")
+        more = id_next(&self.pending, &place)
+
+
+cdef void groups_check(const name_table_t *self) noexcept nogil:
+    cdef uint32_t i
+    for i in range(self.count):
+        DFLY_CHECK(i == 0 or compare_names(name_of(self.members[i - 1]), name_of(self.members[i])) < 0,
+                   "names rise")
+        check_group(group_at(self, i))

@@ -1,0 +1,206 @@
+"""DUMP and RESTORE: payloads go from dfly to Redis and Valkey and back, for every type and encoding."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .arguments import FAR, bad_integers, command, examples, keys, modes, often, options, protocols, sequences
+from .differential import VALUE_COMMANDS, Duel
+from .party import play
+from .scripts import run_scripts
+from .servers import SUBJECT, Server
+
+NOISE = random.Random(5).randbytes(3000)
+NUMBERS = [-70000, -1, 0, 12, 13, 127, 128, 4095, 4096, 40000, 2**31, 2**40, -(2**63), 2**63 - 1]
+
+# What makes the value of the key "k".
+VALUES = {
+    "empty string": [("SET", "k", "")],
+    "short string": [("SET", "k", "hello")],
+    "packed string": [("SET", "k", "a" * 17)],
+    "compressed string": [("SET", "k", "abc" * 1000)],
+    "noise": [("SET", "k", NOISE)],
+    "edited string": [("SET", "k", "hello"), ("APPEND", "k", " world")],
+    **{f"integer {number}": [("SET", "k", number)] for number in NUMBERS},
+    "list": [("RPUSH", "k", "a", "", "b" * 100, *NUMBERS)],
+    "long list": [("RPUSH", "k", *range(3000)), ("LPUSH", "k", *["word %d" % i for i in range(500)])],
+    "list of large elements": [("RPUSH", "k", "x" * 9000, NOISE * 5, "y", "z" * 70000)],
+}
+
+
+@pytest.fixture(scope="module")
+def trio():
+    """dfly writing what Redis 7.0 reads, Redis and Valkey."""
+    options = {"rdb_version": 10} if SUBJECT == "dfly" else {}
+    with Server(SUBJECT, **options) as subject, Server("redis") as redis, Server("valkey") as valkey:
+        yield subject, redis, valkey
+
+
+def make(connection, lines, key="k"):
+    connection.command("DEL", key)
+    for line in lines:
+        reply = connection.command(*(key if word == "k" else word for word in line))
+        assert not reply.is_error, (line, reply)
+
+
+def contents(connection, key):
+    """Type and value, without an order where there is none."""
+    kind = connection.command("TYPE", key).value
+    name, *rest = VALUE_COMMANDS[kind]
+    value = connection.command(name, key, *rest).value
+    if kind == b"set":
+        value = sorted(value)
+    if kind == b"hash":
+        value = sorted(zip(value[::2], value[1::2], strict=True))
+    return kind, value
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_payloads_are_understood_by_all(trio, name):
+    connections = [server.connect() for server in trio]
+    dfly, redis, valkey = connections
+    for connection in connections:
+        make(connection, VALUES[name])
+    expected = contents(redis, "k")
+    digest = redis.command("DEBUG", "DIGEST-VALUE", "k").value
+    for writer in connections:
+        payload = writer.command("DUMP", "k").value
+        for reader in connections:
+            if writer is valkey and reader is redis:
+                continue  # a version that it does not know
+            assert reader.command("RESTORE", "copy", 0, payload, "REPLACE").raw == b"+OK\r\n"
+            assert contents(reader, "copy") == expected
+            if reader is dfly:
+                assert reader.command("DEBUG", "DIGEST-VALUE", "copy").value == digest
+                assert (reader.command("OBJECT", "ENCODING", "copy").value
+                        == redis.command("OBJECT", "ENCODING", "k").value) or name == "edited string"
+    for connection in connections:
+        connection.close()
+
+
+@pytest.mark.parametrize("name", [name for name in VALUES if "integer" in name or "short" in name])
+def test_payloads_are_the_same_bytes(trio, name):
+    with trio[0].connect() as dfly, trio[1].connect() as redis:
+        make(dfly, VALUES[name])
+        make(redis, VALUES[name])
+        assert dfly.command("DUMP", "k").raw == redis.command("DUMP", "k").raw
+
+
+@pytest.mark.parametrize("version", [9, 10, 11, 12])
+def test_versions(trio, start, version):
+    """What a version cannot express is written in an older form."""
+    with start(rdb_version=version).connect() as dfly, trio[1].connect() as redis:
+        for name, lines in VALUES.items():
+            make(dfly, lines)
+            payload = dfly.command("DUMP", "k").value
+            assert payload[-10:-8] == bytes([version, 0])
+            reply = redis.command("RESTORE", "k", 0, payload, "REPLACE")
+            if version <= 10:
+                assert reply.raw == b"+OK\r\n", name
+                assert contents(redis, "k") == contents(dfly, "k")
+            else:
+                assert reply.is_error
+
+
+# ---- RESTORE's options ---------------------------------------------------------------------------
+
+PAYLOADS = [
+    bytes.fromhex("0005 68656c6c6f 0a00 cb0733a3f5e9c4b2"),     # the checksum is wrong
+    b"", b"x", b"0123456789", b"01234567890",
+]
+good_ttls = st.sampled_from([0, 100_000, FAR * 1000, 2**62])
+ttls = often(good_ttls, st.one_of(bad_integers, st.just(-1)))
+numbers = st.sampled_from([0, 1, 10, 255, 256, -1, 10**9, 2**63 - 1, b"x", b""])
+
+
+@pytest.fixture(scope="module")
+def payloads(trio):
+    """Payloads of Redis, whole and broken."""
+    found = list(PAYLOADS)
+    with trio[1].connect() as redis:
+        for name in ("short string", "integer 128", "list"):
+            make(redis, VALUES[name])
+            payload = redis.command("DUMP", "k").value
+            found += [payload] * 4
+            found += [payload[:-1], b"\xff" + payload[1:], payload[:-10] + b"\xff\xff" + payload[-8:]]
+    return found
+
+
+@examples(150)
+@given(data=st.data(), protocol=protocols, mode=modes)
+def test_restore(trio, payloads, data, protocol, mode):
+    choice = options(("IDLETIME", numbers), ("FREQ", numbers), ("REPLACE",), ("ABSTTL",), max_size=3)
+    lines = sequences(
+        *[command("RESTORE", keys, ttls, st.sampled_from(payloads), choice)] * 4,
+        command("SET", keys, st.just("x")),
+        command("DEL", keys),
+        command("TTL", keys),
+        command("OBJECT", st.sampled_from(["IDLETIME", "FREQ"]), keys),
+        max_size=25,
+    )
+    Duel(trio[0], trio[1]).run(data.draw(lines), protocol, mode)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_scripts(trio, protocol):
+    run_scripts(Duel(trio[0], trio[1]), "dump", protocol)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "noeviction"])
+def test_idle_time_and_frequency(start_pair, policy):
+    pair = start_pair(maxmemory_policy=policy)
+    with pair.oracle.connect() as redis:
+        redis.command("SET", "k", "v")
+        payload = redis.command("DUMP", "k").value
+    pair.run([("RESTORE", "a", 0, payload, "IDLETIME", 1000), ("OBJECT", "IDLETIME", "a"), ("OBJECT",
+                                                                                            "FREQ", "a"),
+              ("RESTORE", "b", 0, payload, "FREQ", 77), ("OBJECT", "FREQ", "b"), ("OBJECT", "IDLETIME", "b"),
+              ("RESTORE", "c", 0, payload), ("OBJECT", "FREQ", "c")], walk=False)
+
+
+def test_events(trio):
+    with trio[1].connect() as redis:
+        redis.command("SET", "k", "v")
+        payload = redis.command("DUMP", "k").value
+    steps = [("w", "FLUSHALL"), ("w", "CONFIG", "SET", "notify-keyspace-events", "KEAn"),
+             ("l", "PSUBSCRIBE", "__key*"),
+             *[("w", "RESTORE", *rest) for rest in (
+                 ("a", 0, payload), ("a", 0, payload, "REPLACE"), ("a", 100_000, payload, "REPLACE"),
+                 ("a", 1, payload, "ABSTTL", "REPLACE"), ("a", 1, payload, "ABSTTL", "REPLACE"), ("a", 0,
+                                                                                                  "x"))],
+             ("w", "DUMP", "a"), ("w", "DUMP", "b"), ("w", "CONFIG", "SET", "notify-keyspace-events", "")]
+    assert play(trio[0], steps, w=2, l=3) == play(trio[1], steps, w=2, l=3)
+
+
+# ---- Hostile payloads ----------------------------------------------------------------------------
+
+def checksum(data):
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x95AC9329AC4BC9B5 if crc & 1 else 0)
+    return crc.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("name", [name for name in VALUES if "long" not in name and "large" not in name])
+def test_mutated_payloads_are_refused_or_loaded(trio, name):
+    """The checksum is put right, so that the damage reaches the loader."""
+    noise = random.Random(name)
+    with trio[0].connect() as dfly:
+        make(dfly, VALUES[name])
+        body = dfly.command("DUMP", "k").value[:-8]
+        lines = []
+        for _ in range(60):
+            broken = bytearray(body)
+            for _ in range(noise.randrange(1, 4)):
+                broken[noise.randrange(len(broken) - 2)] = noise.choice([0, 1, 127, 128, 255,
+                                                                         noise.randrange(256)])
+            if noise.random() < 0.3:
+                del broken[noise.randrange(len(broken) - 2):-2]
+            lines.append(("RESTORE", "k", 0, bytes(broken) + checksum(broken), "REPLACE"))
+            lines += [("DEBUG", "DIGEST-VALUE", "k"), ("DUMP", "k"), ("DEL", "k")]
+        assert {reply.raw[:1] for reply in dfly.pipeline(lines)} <= {b"+", b"-", b"$", b":", b"*"}
+        assert dfly.command("PING").raw == b"+PONG\r\n"

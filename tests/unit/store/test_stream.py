@@ -1,0 +1,375 @@
+"""Streams and their index of IDs against Python's own dicts and lists."""
+
+import bisect
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from dfly._core.testing.stream_testing import IdIndex, Stream
+
+MAX = 2**64 - 1
+LAST = (MAX, MAX)
+
+few_ids = st.tuples(st.integers(0, 12), st.integers(0, 3))
+ids = st.one_of(few_ids, few_ids, st.tuples(st.integers(0, 3000), st.integers(0, 2)),
+                st.sampled_from([LAST, (MAX, 0), (0, MAX), (2**63, 2**63 + 1)]))
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """Random inserts and removals, everything compared."""
+
+    @initialize()
+    def begin(self):
+        self.index = IdIndex()
+        self.model = {}
+        self.counter = 0
+
+    def add(self, pair):
+        self.counter += 1
+        assert self.index.insert(pair, self.counter) == (pair not in self.model)
+        self.model.setdefault(pair, self.counter)
+
+    @rule(pair=ids)
+    def insert(self, pair):
+        self.add(pair)
+
+    @rule(start=st.integers(0, 3000), count=st.integers(1, 900), step=st.sampled_from([1, -1, 7]))
+    def insert_many(self, start, count, step):
+        for i in range(count):
+            self.add((abs(start + i * step), 1))
+
+    @rule(pair=ids)
+    def remove(self, pair):
+        assert self.index.remove(pair) == self.model.pop(pair, 0)
+
+    @precondition(lambda self: self.model)
+    @rule(count=st.integers(1, 700), start=st.floats(0, 1), step=st.sampled_from([1, 1, 2, 5]))
+    def remove_many(self, count, start, step):
+        pairs = sorted(self.model)[int(start * len(self.model))::step][:count]
+        for pair in pairs:
+            assert self.index.remove(pair) == self.model.pop(pair)
+
+    @precondition(lambda self: self.model)
+    @rule(count=st.integers(1, 300))
+    def pop(self, count):
+        for pair in sorted(self.model, reverse=True)[:count]:
+            assert self.index.pop_last() == self.model.pop(pair)
+
+    @rule(pair=ids)
+    def look(self, pair):
+        pairs = sorted(self.model)
+        at = bisect.bisect_left(pairs, pair)
+        assert self.index.find(pair) == self.model.get(pair, 0)
+        assert self.index.ceiling(pair) == (pairs[at] if at < len(pairs) else None)
+        at = bisect.bisect_right(pairs, pair)
+        assert self.index.floor(pair) == (pairs[at - 1] if at else None)
+
+    @invariant()
+    def same(self):
+        self.index.check()
+        assert self.index.items() == sorted(self.model.items())
+        assert self.index.items(backward=True) == sorted(self.model.items(), reverse=True)
+        assert len(self.index) == len(self.model)
+
+
+class TestIndex(IndexMachine.TestCase):
+    settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+
+
+def test_random_removals_leave_few_leaves():
+    index = IdIndex()
+    for i in range(20_000):
+        index.insert((i, 0), i + 1)
+    for i in range(20_000):
+        if i % 50:
+            index.remove((i, 0))
+    index.check()
+    assert len(index) == 400
+    assert index.info()["leaves"] < 20
+    assert index.info()["heap"] < 40_000
+
+
+def test_a_queue_stays_small():
+    index = IdIndex()
+    for i in range(50_000):
+        index.insert((i, 0), i + 1)
+        if i >= 100:
+            assert index.remove((i - 100, 0)) == i - 99
+    index.check()
+    assert index.info()["heap"] < 20_000
+
+
+texts = st.one_of(
+    st.sampled_from([b"", b"a", b"b", b"127", b"128", b"-1", b"4096", b"99999999999", b"v" * 63, b"v" * 64]),
+    st.binary(max_size=12),
+    st.sampled_from([b"x" * 200, b"y" * 5000]),
+)
+same_fields = st.lists(texts, min_size=2, max_size=2).map(lambda pair: [b"f", pair[0], b"g", pair[1]])
+entries = st.one_of(same_fields, same_fields,
+                    st.lists(st.tuples(texts, texts), min_size=1, max_size=4).map(
+                        lambda pairs: [text for pair in pairs for text in pair]))
+id_steps = st.tuples(st.sampled_from([0, 0, 1, 1, 200, 70_000, 2**40]), st.sampled_from([0, 1, 1, 5, 2**33]))
+
+
+class StreamMachine(RuleBasedStateMachine):
+    """Random operations on a stream with small blocks, all entries read in both directions after each."""
+
+    @initialize(node_bytes=st.sampled_from([0, 4096, 300]), node_entries=st.sampled_from([0, 3, 100, 200]))
+    def begin(self, node_bytes, node_entries):
+        self.stream = Stream(node_bytes, node_entries)
+        self.model = {}
+        self.last = (0, 0)
+        self.added = 0
+        self.deleted = (0, 0)
+
+    def add(self, step, entry):
+        ms, seq = step
+        pair = (self.last[0] + ms, seq if ms else self.last[1] + seq + 1)
+        self.stream.append(pair, *entry)
+        self.model[pair] = entry
+        self.last = pair
+        self.added += 1
+
+    @rule(step=id_steps, entry=entries)
+    def append(self, step, entry):
+        self.add(step, entry)
+
+    @rule(step=id_steps, entry=entries, count=st.integers(1, 150))
+    def append_many(self, step, entry, count):
+        for _ in range(count):
+            self.add(step if step[0] < 10 else (1, 0), entry)
+
+    def remove(self, pair):
+        present = self.model.pop(pair, None) is not None
+        assert self.stream.delete(pair) == present
+        if present:
+            self.deleted = max(self.deleted, pair)
+
+    @precondition(lambda self: self.model)
+    @rule(place=st.floats(0, 1), count=st.integers(1, 40), step=st.sampled_from([1, 2, 9]))
+    def delete(self, place, count, step):
+        for pair in sorted(self.model)[int(place * len(self.model))::step][:count]:
+            self.remove(pair)
+
+    @rule(pair=ids)
+    def delete_any(self, pair):
+        self.remove(pair)
+
+    @rule(length=st.integers(0, 400), approximate=st.booleans(), limit=st.sampled_from([0, 0, 5, 1000]))
+    def trim_length(self, length, approximate, limit):
+        before = len(self.model)
+        count, _blocks = self.stream.trim_length(length, approximate, limit)
+        assert count <= max(0, before - length)
+        if not limit and not approximate:
+            assert count == max(0, before - length)
+        self.forget(count)
+
+    @precondition(lambda self: self.model)
+    @rule(place=st.floats(0, 1), before=st.booleans(), approximate=st.booleans(), limit=st.sampled_from([0, 0, 7]))
+    def trim_id(self, place, before, approximate, limit):
+        pair = sorted(self.model)[min(int(place * len(self.model)), len(self.model) - 1)]
+        pair = pair if before else (pair[0], pair[1] + 1)
+        smaller = sum(each < pair for each in self.model)
+        count, _blocks = self.stream.trim_id(pair, approximate, limit)
+        assert count <= smaller
+        if not limit and not approximate:
+            assert count == smaller
+        self.forget(count)
+
+    def forget(self, count):
+        for pair in sorted(self.model)[:count]:
+            del self.model[pair]
+
+    @rule(start=ids, limit=st.integers(0, 5))
+    def read(self, start, limit):
+        pairs = sorted(self.model)
+        behind = [(pair, self.model[pair]) for pair in pairs if pair >= start][:limit]
+        before = [(pair, self.model[pair]) for pair in reversed(pairs) if pair <= start][:limit]
+        assert self.stream.read(start, limit) == behind
+        assert self.stream.read(start, limit, backward=True) == before
+        assert self.stream.has(start) == (start in self.model)
+
+    @precondition(lambda self: self.model)
+    @rule(place=st.floats(0, 1), limit=st.integers(1, 5))
+    def read_near(self, place, limit):
+        ms, seq = sorted(self.model)[min(int(place * len(self.model)), len(self.model) - 1)]
+        for start in ((ms, seq), (ms, seq + 1), (ms, seq - 1) if seq else (ms, seq)):
+            self.read(start, limit)
+
+    @rule()
+    def copy(self):
+        copy = self.stream.copy()
+        copy.check()
+        assert copy.read() == self.stream.read()
+        assert copy.state() == self.stream.state()
+        assert copy.packs() == self.stream.packs()
+
+    @rule()
+    def load(self):
+        other = Stream()
+        assert other.load(self.stream.packs())
+        other.check()
+        assert other.read() == self.stream.read()
+
+    @rule(budget=st.integers(1, 4))
+    def free_a_copy(self, budget):
+        copy = self.stream.copy()
+        for _ in range(10_000):
+            done, left = copy.free_step(budget)
+            if done:
+                return
+            assert left == 0
+        raise AssertionError("never done")
+
+    @invariant()
+    def same(self):
+        if not hasattr(self, "stream"):
+            return
+        self.stream.check()
+        pairs = sorted(self.model)
+        everything = [(pair, self.model[pair]) for pair in pairs]
+        assert self.stream.read() == everything
+        assert self.stream.read(LAST, backward=True) == everything[::-1]
+        assert [pair for pair, _ in self.stream.read(skip_pairs=True)] == pairs
+        assert len(self.stream) == len(pairs)
+        assert self.stream.state() == {
+            "first": pairs[0] if pairs else (0, 0), "last": self.last, "added": self.added, "deleted": self.deleted,
+            "last_entry": pairs[-1] if pairs else None}
+
+
+class TestStream(StreamMachine.TestCase):
+    settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+
+
+class GroupMachine(RuleBasedStateMachine):
+    """Deliveries, acknowledgements, consumers and groups that come and go."""
+
+    names = st.sampled_from([b"a", b"b", b"ab", b"", b"a\0", b"long name " * 9])
+
+    @initialize()
+    def begin(self):
+        self.stream = Stream()
+        self.model = {}
+        self.pending = {}
+
+    @rule(name=names)
+    def create(self, name):
+        assert self.stream.create_group(name) == (name not in self.model)
+        self.model.setdefault(name, set())
+
+    @rule(name=names)
+    def destroy(self, name):
+        assert self.stream.destroy_group(name) == (name in self.model)
+        self.model.pop(name, None)
+        self.pending = {key: value for key, value in self.pending.items() if key[0] != name}
+
+    @rule(name=names, consumer=names)
+    def create_consumer(self, name, consumer):
+        if name in self.model:
+            assert self.stream.create_consumer(name, consumer) == (consumer not in self.model[name])
+            self.model[name].add(consumer)
+
+    @rule(name=names, consumer=names)
+    def delete_consumer(self, name, consumer):
+        if consumer in self.model.get(name, ()):
+            theirs = [key for key, value in self.pending.items() if key[0] == name and value == consumer]
+            assert self.stream.delete_consumer(name, consumer) == len(theirs)
+            self.model[name].discard(consumer)
+            for key in theirs:
+                del self.pending[key]
+
+    @rule(name=names, consumer=names, pairs=st.lists(ids, max_size=8))
+    def deliver(self, name, consumer, pairs):
+        if consumer in self.model.get(name, ()):
+            for pair in pairs:
+                self.stream.deliver(name, consumer, pair, 7)
+                self.pending[name, pair] = consumer
+                assert self.stream.pending(name, pair) == (consumer, 7, 1)
+
+    @rule(name=names, pair=ids)
+    def acknowledge(self, name, pair):
+        if name in self.model:
+            assert self.stream.acknowledge(name, pair) == (self.pending.pop((name, pair), None) is not None)
+            assert self.stream.pending(name, pair) is None
+
+    @rule()
+    def copy(self):
+        copy = self.stream.copy()
+        copy.check()
+        assert copy.groups() == self.stream.groups()
+        while not copy.free_step(2)[0]:
+            pass
+
+    @invariant()
+    def same(self):
+        self.stream.check()
+        found = self.stream.groups()
+        assert list(found) == sorted(self.model)
+        for name, consumers in found.items():
+            assert list(consumers) == sorted(self.model[name])
+            for consumer, pairs in consumers.items():
+                assert pairs == sorted(pair for (group, pair), owner in self.pending.items()
+                                       if group == name and owner == consumer)
+
+
+class TestGroups(GroupMachine.TestCase):
+    settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+def test_ids_of_now():
+    stream = Stream()
+    assert stream.next_id(0) == (0, 1)
+    assert stream.next_id(5) == (5, 0)
+    stream.append((5, 0), b"f", b"v")
+    assert stream.next_id(5) == (5, 1) and stream.next_id(4) == (5, 1) and stream.next_id(6) == (6, 0)
+    stream.append((5, MAX), b"f", b"v")
+    assert stream.next_id(5) == (6, 0)
+    stream.append(LAST, b"f", b"v")
+    assert stream.next_id(5) is None
+
+
+def saved():
+    stream = Stream(node_entries=5)
+    for i in range(14):
+        stream.append((1000 + 300 * i, i % 3), b"f", b"%d" % (i * 77), *((b"g", b"text") if i % 4 == 3 else ()))
+    for i in (1, 6, 7):
+        stream.delete((1000 + 300 * i, i % 3))
+    return stream.packs()
+
+
+def test_blocks_out_of_order_are_refused():
+    packs = saved()
+    assert len(packs) == 3
+    assert Stream().load(packs)
+    assert not Stream().load(packs[::-1])
+    assert not Stream().load([packs[0], packs[0]])
+
+
+@settings(max_examples=300, deadline=None)
+@given(block=st.integers(0, 2), place=st.floats(0, 1), byte=st.integers(0, 255), cut=st.booleans())
+def test_damaged_blocks_are_refused_or_harmless(block, place, byte, cut):
+    """Whatever a byte is changed to: what is taken can be read, changed and freed."""
+    pair, data = saved()[block]
+    at = min(int(place * len(data)), len(data) - 1)
+    data = data[:at] if cut else data[:at] + bytes([byte]) + data[at + 1:]
+    stream = Stream(node_entries=5)
+    if stream.load([(pair, data)]):
+        stream.check()
+        entries = stream.read()
+        assert len(entries) == len(stream)
+        assert entries == stream.read(LAST, backward=True)[::-1]
+        for each, _texts in entries:
+            assert stream.delete(each)
+        assert len(stream) == 0
+
+
+@pytest.mark.parametrize("value", [b"v" * 15, b"12345678"])
+def test_memory_of_a_million_entries_would_do(value):
+    """Blocks are as large as what is in them, but for the allocator's steps; the index is nearly nothing."""
+    stream = Stream()
+    stream.time_append(b"field", value, 100_000)
+    info = stream.info()
+    assert info["heap"] < info["data"] * 1.25
+    assert info["heap"] / 100_000 < 27
