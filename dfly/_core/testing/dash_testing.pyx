@@ -183,6 +183,7 @@ cdef class DashTable:
         cdef DashTable other = DashTable(self.keys_only)
         dash_clear(&other.table)
         dash_dup(&self.table, &other.table)
+        other.newest = self.newest
         return other
 
     def fill_in_order_of_hashes(self, DashTable other):
