@@ -247,7 +247,8 @@ SETTINGS = [
     Setting("logtostdout", "bool", False, "log to standard output whatever logfile says", mutable=False),
     # Process
     Setting("dir", "text", ".", "working directory", mutable=False),
-    Setting("dbfilename", "text", "dump.rdb", "name of the snapshot"),
+    Setting("dbfilename", "text", "dump.rdb", "name of the snapshot; {timestamp} becomes its time; empty: none"),
+    Setting("df_snapshot_format", "bool", False, "snapshots as a file a shard, written in parallel, and a summary"),
     Setting("pidfile", "text", "", "where to write the process id", mutable=False),
     fixed("daemonize", "bool", False, "use systemd or another supervisor", mutable=False),
     Setting("supervised", "enum", "auto", "whom to notify of readiness", mutable=False,
@@ -292,7 +293,8 @@ SETTINGS = [
     number("hll-sparse-max-bytes", 3000, "bytes of a sparse HyperLogLog"),
     number("stream-node-max-bytes", 4096, "bytes of a stream block"),
     number("stream-node-max-entries", 100, "entries of a stream block"),
-    number("rdb-version", 11, "RDB format of DUMP and snapshots: 10 for Redis 7.0", low=9, high=12),
+    number("rdb-version", 10, "RDB format of DUMP and snapshots: 10 is read by Redis 7.0 and all after it", low=9,
+           high=12),
 ]
 
 

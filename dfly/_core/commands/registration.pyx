@@ -19,6 +19,7 @@ from dfly._core.commands import (
     list_moves,
     lists,
     numbers,
+    persistence,
     pubsub,
     set_algebra,
     sets,
@@ -54,6 +55,7 @@ FAMILIES = (
     set_algebra,
     dump,
     streams,
+    persistence,
 )
 
 registered = False

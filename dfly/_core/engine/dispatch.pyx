@@ -654,17 +654,20 @@ cdef void run_connection_command(executor_t *self, connection_t *connection, cal
 
 
 cdef bint must_pause(executor_t *self, const call_t *call) noexcept nogil:
-    """CLIENT PAUSE: does this command wait?"""
+    """CLIENT PAUSE, or a snapshot that cannot follow: does this command wait?"""
     cdef server_t *server = self.server
-    if <int64_t>server.pause_until_ms <= self.proactor.now_ms or call.spec == NULL:
+    cdef bint writes
+    if call.spec == NULL or call.spec.kind == KIND_CONNECTION or call.spec.kind == KIND_CONTROL:
         return False
-    if call.spec.kind == KIND_CONNECTION or call.spec.kind == KIND_CONTROL:
-        return False
-    if server.pause_mode == PAUSE_ALL or call.spec.flags & COMMAND_WRITE != 0:
-        return True
     # An EXEC waits if what is queued writes.
-    return (is_exec(call.spec) and call.connection.multi != NULL
-            and (<multi_t *>call.connection.multi).flags & COMMAND_WRITE != 0)
+    writes = call.spec.flags & COMMAND_WRITE != 0 or (
+        is_exec(call.spec) and call.connection.multi != NULL
+        and (<multi_t *>call.connection.multi).flags & COMMAND_WRITE != 0)
+    if server.save_pressure != 0 and writes:
+        return True
+    if server.pause_mode == PAUSE_OFF or <int64_t>server.pause_until_ms <= self.proactor.now_ms:
+        return False
+    return server.pause_mode == PAUSE_ALL or writes
 
 
 cdef void pause_connection(executor_t *self, connection_t *connection) noexcept nogil:
@@ -743,7 +746,7 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
         if unlikely(connection.flags & CONNECTION_PUBSUB != 0) and refuse_subscribed(self, connection, call):
             i += 1
             continue
-        if unlikely(self.server.pause_mode != PAUSE_OFF) and must_pause(self, call):
+        if unlikely((self.server.pause_mode | self.server.save_pressure) != 0) and must_pause(self, call):
             pause_connection(self, connection)
             return i
         if unlikely(connection.flags & CONNECTION_MULTI != 0) and queue_call(self, connection, call):
@@ -751,7 +754,8 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
             continue
         end = i + 1
         if likely(call.refusal == REFUSAL_NONE and call.kind == KIND_KEY):
-            if likely(self.server.pause_mode == PAUSE_OFF and connection.flags & REPLY_SILENT == 0
+            if likely((self.server.pause_mode | self.server.save_pressure) == 0
+                      and connection.flags & REPLY_SILENT == 0
                       and not tracking_is_caching(connection)):
                 while end < count and calls[end].refusal == REFUSAL_NONE and calls[end].kind == KIND_KEY:
                     end += 1
