@@ -46,7 +46,7 @@ from dfly._core.loop.fiber cimport FiberHub
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
 from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_options_t, proactor_post,
                                        proactor_stop, proactor_t)
-from dfly._core.persist.save cimport SAVE_IDLE, save_ask, saver_init, saver_of, saver_t, saver_version_sum
+from dfly._core.persist.save cimport SAVE_IDLE, save_ask, saver_init, saver_entries_so_far, saver_of, saver_t, saver_version_sum
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_t,
                                         net_thread_flush, net_thread_init, net_thread_t)
 from dfly._core.resp.reply cimport reply_raw
@@ -606,6 +606,7 @@ cdef class Server:
             "path": os.fsdecode(saver.last_path), "bytes": saver.last_bytes, "entries": saver.last_entries,
             "forced": saver.last_forced, "total_bytes": saver.total_bytes, "total_entries": saver.total_entries,
             "total_forced": saver.total_forced, "total_ms": saver.total_ms, "pressure": saver.pressure_count,
+            "current_entries": saver_entries_so_far(saver),
         }
 
     def keyspace(self):

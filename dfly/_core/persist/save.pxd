@@ -58,7 +58,7 @@ cdef struct shard_save_t:
     bint is_walking              # not a change's visit
     bint is_inside               # an entry
     uint64_t commands_seen
-    uint64_t entries
+    uint64_t *entries            # the saver's
     uint64_t forced              # buckets that were visited because of a change
 
 cdef struct save_t:
@@ -103,6 +103,7 @@ cdef struct saver_t:
     int64_t last_ms              # how long it took
     int64_t started_s
     uint64_t clean_version_sum   # of the shards at the last successful cut: rdb_changes_since_last_save
+    uint64_t *entries            # one a thread: of the save under way; kept, so that anybody may read them
     uint64_t total_bytes
     uint64_t total_entries
     uint64_t total_forced
@@ -126,4 +127,5 @@ cdef void save_prepare(save_t *self) noexcept nogil
 cdef void save_launch(save_t *self, transaction_t *waiting) noexcept nogil
 # From a thread that holds no token, the main one: the save begins soon. False: one is under way or asked for.
 cdef bint save_ask(saver_t *self) noexcept nogil
+cdef uint64_t saver_entries_so_far(saver_t *self) noexcept nogil      # of the save under way
 cdef uint64_t saver_version_sum(saver_t *self) noexcept nogil

@@ -74,6 +74,7 @@ cdef enum:
     PAUSE_FACTOR = 8             # of the slice, while commands are executed
     RETRY_US = 500               # the token is taken, or too much is not written yet
     WORDS = 40
+    ENTRIES_STRIDE = 8           # a cache line each
 
 
 # ---- The saver ---------------------------------------------------------------------------------
@@ -84,6 +85,7 @@ cdef void saver_init(server_t *server) noexcept nogil:
     self.file_name = "dump.rdb"
     self.redis_version = "7.0.0"
     self.with_checksum = 1
+    self.entries = <uint64_t *>net_zalloc(server.thread_count * ENTRIES_STRIDE * sizeof(uint64_t))
     self.last_save_s = wall_ms() // 1000
     server.saver = self
 
@@ -97,6 +99,16 @@ cdef uint64_t saver_version_sum(saver_t *self) noexcept nogil:
     cdef uint32_t i
     for i in range(self.server.thread_count):
         total += atomic_load_relaxed(&self.server.shards[i].version)
+    return total
+
+
+cdef uint64_t saver_entries_so_far(saver_t *self) noexcept nogil:
+    cdef uint64_t total = 0
+    cdef uint32_t i
+    if atomic_load(&self.state) == SAVE_IDLE:
+        return 0
+    for i in range(self.server.thread_count):
+        total += atomic_load_relaxed(&self.entries[i * ENTRIES_STRIDE])
     return total
 
 
@@ -124,6 +136,8 @@ cdef save_t *save_new(saver_t *self) noexcept nogil:
         part.shard = self.server.shards[i]
         part.executor = self.server.executors[i]
         part.out = &save.feeders[i]
+        part.entries = &self.entries[i * ENTRIES_STRIDE]
+        part.entries[0] = 0
         feeder_init(part.out, &save.files[i if save.by_shard else 0], i, &save.outstanding)
     self.started_s = save.cut_ms // 1000
     self.last_try_s = self.started_s
@@ -230,7 +244,7 @@ cdef bint visit(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
     rdb_put_string(out, text.data, text.size)
     rdb_save_value(&ref.entry.value, out)
     self.is_inside = False
-    self.entries += 1
+    self.entries[0] += 1
     return True
 
 
@@ -565,7 +579,7 @@ cdef void finish(save_t *self) noexcept nogil:
         take_error(self, &self.files[i])
         size += self.files[i].bytes
     for i in range(saver.server.thread_count):
-        entries += self.shards[i].entries
+        entries += self.shards[i].entries[0]
         forced += self.shards[i].forced
     saver.last_ms = (monotonic_us() - self.started_us) // 1000
     saver.last_failed = self.error != 0
