@@ -11,24 +11,12 @@ import re
 import time
 
 from dfly.cron import Schedule
-from dfly.settings import ConfigError
 
 log = logging.getLogger("dfly")
 
 RETRY_S = 5                      # after a failure the rules wait so long
 TEMPORARY = "temp-dfly-*.rdb"
 FINAL_SAVE_LIMIT_S = 3600.0
-
-
-def parse_rules(text):
-    """'3600 1 300 100' as ((seconds, changes), ...). ConfigError if it is not that."""
-    words = text.split()
-    if len(words) % 2 or not all(re.fullmatch("[0-9]+", word) for word in words):
-        raise ConfigError("Invalid save parameters")
-    rules = tuple((int(a), int(b)) for a, b in zip(words[::2], words[1::2], strict=True))
-    if any(seconds < 1 for seconds, _ in rules):
-        raise ConfigError("Invalid save parameters")
-    return rules
 
 
 def is_alive(pid):
@@ -41,6 +29,16 @@ def is_alive(pid):
     return True
 
 
+def remove_temporary_files():
+    """In the working directory: what killed saves have left, of processes that do not live any more and of this one."""
+    for path in glob.glob(TEMPORARY):
+        pid = re.match(r"temp-dfly-([0-9]+)-", path)
+        if pid and (int(pid[1]) == os.getpid() or not is_alive(int(pid[1]))):
+            log.info("removing '%s', which an interrupted snapshot has left", path)
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
 class Saver:
     """Decides when a snapshot is due, starts it, and reports how it went."""
 
@@ -51,25 +49,12 @@ class Saver:
         self.was_running = False
         self.cron_minute = None
 
-    @property
-    def folder(self):
-        return os.path.dirname(self.settings["dbfilename"]) or "."
-
-    def remove_temporary_files(self):
-        """What saves have left that were killed: files of processes that do not live any more."""
-        for path in glob.glob(os.path.join(glob.escape(self.folder), TEMPORARY)):
-            pid = re.search(r"temp-dfly-([0-9]+)-", path)
-            if pid and (int(pid[1]) == os.getpid() or not is_alive(int(pid[1]))):
-                log.info("removing '%s', which an interrupted snapshot has left", path)
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-
     def tick(self):
         """Notices what has ended, starts what is due."""
         stats = self.server.save_stats()
         if stats["ended"] != self.reported:
             self.report(stats)
-        self.update_deny(stats)
+        self.update_deny()
         if stats["running"] or not self.settings["dbfilename"]:
             return
         if self.server.take_scheduled_save():
@@ -99,7 +84,7 @@ class Saver:
 
     def report(self, stats):
         self.reported = stats["ended"]
-        if stats["failed"]:
+        if stats["error"]:
             log.warning("Snapshot failed: %s", stats["reason"])
             return
         log.info("Snapshot '%s' saved: %d keys, %.1f MB in %.2f s, %d buckets ahead of a change", stats["path"],
@@ -117,10 +102,9 @@ class Saver:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
 
-    def update_deny(self, stats):
+    def update_deny(self):
         """stop-writes-on-bgsave-error: Redis refuses writes while rules are set and the last save has failed."""
-        self.server.deny_writes(bool(stats["failed"] and self.settings["save"]
-                                     and self.settings["stop-writes-on-bgsave-error"]))
+        self.server.deny_writes_on_error(bool(self.settings["save"] and self.settings["stop-writes-on-bgsave-error"]))
 
     def save_now(self, keep_serving):
         """The snapshot before the end; calls keep_serving meanwhile. True if it succeeded."""
@@ -133,7 +117,7 @@ class Saver:
         stats = self.server.save_stats()
         if stats["ended"] != self.reported:
             self.report(stats)
-        return stats["ended"] > before and not stats["failed"]
+        return stats["ended"] > before and not stats["error"]
 
     def wait(self, keep_serving, limit):
         while self.server.save_stats()["running"] and time.monotonic() < limit:

@@ -37,12 +37,13 @@ from dfly._core.engine.latency cimport (LATENCY_BUCKETS, LATENCY_EVENTS, LATENCY
                                         latency_series_t)
 from dfly._core.engine.pubsub cimport (TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD_CHANNEL, pubsub_init,
                                        pubsub_topics)
-from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, command_stats_t, executor_t, server_t
+from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, PAUSE_ALL, command_stats_t, executor_t, server_t
 from dfly._core.engine.settings cimport password_t, settings_init_encoding_limits, settings_t
 from dfly._core.engine.shard cimport database_t, shard_new, shard_t
 from dfly._core.engine.tracking cimport tracking_clients, tracking_flush, tracking_init
 from dfly._core.engine.transaction cimport transaction_complete
 from dfly._core.loop.fiber cimport FiberHub
+from dfly._core.loop.file cimport file_inject_fault
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
 from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_options_t, proactor_post,
                                        proactor_stop, proactor_t)
@@ -68,6 +69,7 @@ registration.register_all()
 # Settings that are one int64 in settings_t, by their Redis name.
 POLICIES = ("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
             "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
+FILE_OPERATIONS = ("open", "read", "write", "fsync", "rename", "unlink", "close")  # file_operation_t, from 1
 CLIENT_CLASSES = ("normal", "replica", "pubsub")
 STOP_LISTENING_S = 1.0           # how long stop_listening waits for the accepting thread
 
@@ -262,6 +264,9 @@ cdef class Server:
             self.server.settings.rdb_version = value
         elif name == "rdbcompression":
             self.server.settings.rdb_compression = value
+        elif name == "file-fault":
+            operation, error, skip = value.split() if value else ("open", "0", "0")
+            file_inject_fault(FILE_OPERATIONS.index(operation) + 1, int(error), int(skip))
         elif name == "dbfilename":
             saver_of(self.server).file_name = self._kept_text(value)
         elif name == "df_snapshot_format":
@@ -578,6 +583,18 @@ cdef class Server:
             # A phase without a fiber would be the data plane's.
             "gil_acquisitions": sum(each["empty_phases"] for each in hubs)}
 
+    def hold_clients(self):
+        """No command but those of connections is executed from here on; returns what let_clients_go wants."""
+        was = (self.server.pause_mode, self.server.pause_until_ms)
+        self.server.pause_until_ms = 1 << 62
+        self.server.pause_mode = PAUSE_ALL
+        # Batches that have looked at the mode before are through by then.
+        time.sleep(0.01)
+        return was
+
+    def let_clients_go(self, was):
+        self.server.pause_mode, self.server.pause_until_ms = was
+
     def save(self):
         """Asks for a snapshot, which begins soon; False: one is under way already."""
         return bool(save_ask(saver_of(self.server)))
@@ -586,9 +603,11 @@ cdef class Server:
         """Did BGSAVE inside a transaction ask for a snapshot? Once."""
         return atomic_cas(&saver_of(self.server).scheduled, 1, 0)
 
-    def deny_writes(self, bint deny):
-        """Writes are refused with -MISCONF from here on, or not any more."""
-        self.server.deny_writes = deny
+    def deny_writes_on_error(self, bint deny):
+        """Writes are refused with -MISCONF while the last snapshot is one that failed, or not."""
+        cdef saver_t *saver = saver_of(self.server)
+        saver.deny_on_error = deny
+        atomic_store(&self.server.deny_writes, deny and atomic_load(&saver.last_failed) != 0)
 
     def set_clean(self):
         """What is there now is what the file holds: after loading it."""
@@ -600,7 +619,7 @@ cdef class Server:
         return {
             "running": atomic_load(&saver.state) != SAVE_IDLE or atomic_load(&saver.asked) != 0,
             "started": saver.started_s, "ended": atomic_load(&saver.ended), "saves": saver.saves,
-            "failed": bool(saver.last_failed), "reason": saver.reason.decode("utf-8", "replace"),
+            "failed": bool(saver.last_failed), "error": saver.last_error, "reason": saver.reason.decode("utf-8", "replace"),
             "last_save": saver.last_save_s, "last_try": saver.last_try_s, "last_ms": saver.last_ms,
             "changes": max(0, <int64_t>(saver_version_sum(saver) - saver.clean_version_sum)),
             "path": os.fsdecode(saver.last_path), "bytes": saver.last_bytes, "entries": saver.last_entries,

@@ -32,7 +32,7 @@ from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_
                                         KIND_CONNECTION, KIND_CONTAINER, KIND_CONTROL, KIND_KEY,
                                         KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NONE, REFUSAL_NO_AUTH,
                                         REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t,
-                                        find_command, find_subcommand, sanitize_error, transaction_t)
+                                        find_command, find_subcommand, sanitize_error, slice_equals, transaction_t)
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow,
                                         count_error, count_failure, run_on_shard)
@@ -723,6 +723,33 @@ cdef bint queue_call(executor_t *self, connection_t *connection, call_t *call) n
     return True
 
 
+cdef const char *MISCONF = (
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
+    "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
+    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB "
+    "error.")
+
+
+cdef bint refuse_unsaved(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    """The last snapshot has failed: no writes, and no PING, so that those who watch the server hear of it."""
+    cdef char text[512]
+    if call.refusal != REFUSAL_NONE:
+        return False
+    if is_exec(call.spec):
+        if connection.multi == NULL or not (<multi_t *>connection.multi).flags & COMMAND_WRITE:
+            return False
+        snprintf(text, sizeof(text), "EXECABORT Transaction discarded because of: %s", MISCONF)
+        reject(self, connection, call, text)
+        connection_left(connection)
+        return True
+    if not call.spec.flags & COMMAND_WRITE and not slice_equals(call.argv[0], "ping"):
+        return False
+    reject(self, connection, call, MISCONF)
+    if connection.flags & CONNECTION_MULTI:
+        multi_abort(connection)
+    return True
+
+
 cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
     """Executes calls in order; returns how many are done (a waiting one counts as done)."""
     cdef uint32_t done
@@ -746,6 +773,9 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
         if unlikely(connection.flags & CONNECTION_PUBSUB != 0) and refuse_subscribed(self, connection, call):
             i += 1
             continue
+        if unlikely(self.server.deny_writes != 0) and refuse_unsaved(self, connection, call):
+            i += 1
+            continue
         if unlikely((self.server.pause_mode | self.server.save_pressure) != 0) and must_pause(self, call):
             pause_connection(self, connection)
             return i
@@ -754,7 +784,7 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
             continue
         end = i + 1
         if likely(call.refusal == REFUSAL_NONE and call.kind == KIND_KEY):
-            if likely((self.server.pause_mode | self.server.save_pressure) == 0
+            if likely((self.server.pause_mode | self.server.save_pressure | self.server.deny_writes) == 0
                       and connection.flags & REPLY_SILENT == 0
                       and not tracking_is_caching(connection)):
                 while end < count and calls[end].refusal == REFUSAL_NONE and calls[end].kind == KIND_KEY:

@@ -97,7 +97,9 @@ cdef struct saver_t:
     uint64_t scheduled           # BGSAVE inside EXEC: Python starts it
     uint64_t ended               # saves, successful or not
     uint64_t saves
-    uint64_t last_failed
+    uint64_t last_failed         # rdb_last_bgsave_status; SAVE only clears it, as in Redis
+    uint64_t last_error          # of any kind of save
+    uint64_t deny_on_error       # then writes are refused
     int64_t last_save_s
     int64_t last_try_s
     int64_t last_ms              # how long it took

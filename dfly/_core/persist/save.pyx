@@ -19,8 +19,7 @@ from dfly._core.engine.cron cimport expiry_soon, release_paused_soon
 from dfly._core.engine.database cimport release_kept
 from dfly._core.engine.eviction cimport memory_used_total
 from dfly._core.engine.server_state cimport executor_t, server_t
-from dfly._core.engine.settings cimport settings_t
-from dfly._core.engine.shard cimport (grant_t, policy_tracks_access, scope_t, shard_close_books, shard_lock,
+from dfly._core.engine.shard cimport (policy_tracks_access, scope_t, shard_close_books, shard_lock,
                                       shard_open_books, shard_release, shard_t, shard_try_acquire, shard_unlock)
 from dfly._core.engine.transaction cimport transaction_resume
 from dfly._core.loop.mailbox cimport message_t
@@ -153,7 +152,6 @@ cdef void save_cut(save_t *self, shard_t *shard) noexcept nogil:
     cdef walk_row_t *row
     cdef uint32_t d
     part.rows = <walk_row_t *>net_zalloc(databases * sizeof(walk_row_t))
-    self.version_sum += shard.version
     for d in range(databases):
         if shard.databases[d] == NULL or shard.databases[d].table.count == 0:
             continue
@@ -166,6 +164,7 @@ cdef void save_cut(save_t *self, shard_t *shard) noexcept nogil:
         dash_walk_begin(&shard.databases[d].table, &row.walk, shard.version, visit, row)
         part.row_count += 1
     shard.version += 1
+    self.version_sum += shard.version
 
 
 cdef void begin_part(shard_save_t *self) noexcept nogil:
@@ -582,7 +581,10 @@ cdef void finish(save_t *self) noexcept nogil:
         entries += self.shards[i].entries[0]
         forced += self.shards[i].forced
     saver.last_ms = (monotonic_us() - self.started_us) // 1000
-    saver.last_failed = self.error != 0
+    saver.last_error = <uint64_t>self.error
+    if self.error == 0 or waiting == NULL:
+        atomic_store(&saver.last_failed, self.error != 0)
+        atomic_store(&saver.server.deny_writes, self.error != 0 and saver.deny_on_error != 0)
     if self.error == 0:
         saver.last_save_s = wall_ms() // 1000
         saver.saves += 1
