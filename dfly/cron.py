@@ -1,7 +1,8 @@
-"""Crontab's five fields: minute, hour, day of month, month, day of week (https://man7.org/linux/man-pages/man5/crontab.5.html).
+"""Crontab's five fields: minute, hour, day of month, month, day of week (https://man7.org/linux/man-
+pages/man5/crontab.5.html).
 
-Lists, ranges, steps and names ("*/30 8-18 * * mon-fri"). As there, a day matches if either of the two day fields does, when
-both are restricted.
+Lists, ranges, steps and names ("*/30 8-18 * * mon-fri"). As there, a day matches if either of the two day fields
+does, when both are restricted.
 """
 
 import re

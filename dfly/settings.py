@@ -161,6 +161,7 @@ def show_output_limits(limits):
     return " ".join(f"{shown[k]} {h} {s} {t}" for k, (h, s, t) in limits.items())
 
 
+QUOTED_KINDS = ("text", "notify", "rules", "cron", "file-name")
 PARSERS = {"rules": parse_rules, "cron": parse_cron, "file-name": parse_file_name, "shutdown": parse_shutdown}
 
 
@@ -532,7 +533,7 @@ class Settings:
         text = setting.show(self.values[setting.name])
         if setting.kind == "percentiles" and not text:
             return '""'
-        if setting.kind in ("text", "notify", "rules", "cron", "file-name") and (not text or any(c in text for c in "\"'\\#$ ")) \
+        if setting.kind in QUOTED_KINDS and (not text or any(c in text for c in "\"'\\#$ ")) \
                 and setting.name != "bind":
             return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return text

@@ -47,7 +47,8 @@ from dfly._core.loop.file cimport file_inject_fault
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
 from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_options_t, proactor_post,
                                        proactor_stop, proactor_t)
-from dfly._core.persist.save cimport SAVE_IDLE, save_ask, saver_init, saver_entries_so_far, saver_of, saver_t, saver_version_sum
+from dfly._core.persist.save cimport (SAVE_IDLE, save_ask, saver_entries_so_far, saver_init, saver_of, saver_t,
+                                      saver_version_sum)
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_t,
                                         net_thread_flush, net_thread_init, net_thread_t)
 from dfly._core.resp.reply cimport reply_raw
@@ -330,7 +331,8 @@ cdef class Server:
         with nogil:
             result = proactor_init(&executor.proactor, index, &options)
         if result != 0:
-            self.start_errors.append(f"{executor.proactor.backend_reason.decode('utf-8', 'replace')} ({os.strerror(-result)})")
+            reason = executor.proactor.backend_reason.decode("utf-8", "replace")
+            self.start_errors.append(f"{reason} ({os.strerror(-result)})")
             self.ready.set()
             return
         net_thread_init(&executor.net, &executor.proactor)
@@ -619,7 +621,8 @@ cdef class Server:
         return {
             "running": atomic_load(&saver.state) != SAVE_IDLE or atomic_load(&saver.asked) != 0,
             "started": saver.started_s, "ended": atomic_load(&saver.ended), "saves": saver.saves,
-            "failed": bool(saver.last_failed), "error": saver.last_error, "reason": saver.reason.decode("utf-8", "replace"),
+            "failed": bool(saver.last_failed), "error": saver.last_error,
+            "reason": saver.reason.decode("utf-8", "replace"),
             "last_save": saver.last_save_s, "last_try": saver.last_try_s, "last_ms": saver.last_ms,
             "changes": max(0, <int64_t>(saver_version_sum(saver) - saver.clean_version_sum)),
             "path": os.fsdecode(saver.last_path), "bytes": saver.last_bytes, "entries": saver.last_entries,

@@ -36,9 +36,10 @@ def test_replies_are_those_of_redis(start_pair):
                   ["SAVE"], ["EXEC"], ["MULTI"], ["SET", "a", "b"], ["BGSAVE"], ["BGSAVE", "schedule"], ["EXEC"],
                   ["COMMAND", "INFO", "save", "bgsave", "lastsave"],
                   ["CONFIG", "GET", "save"], ["CONFIG", "SET", "save", "x"], ["CONFIG", "SET", "save", "1"],
-                  ["CONFIG", "SET", "save", "3600 1 60 10"], ["CONFIG", "GET", "save"], ["CONFIG", "SET", "save", "0 1"],
-                  ["CONFIG", "SET", "save", ""], ["CONFIG", "GET", "save"],
-                  ["SHUTDOWN", "foo"], ["SHUTDOWN", "save", "nosave"], ["SHUTDOWN", "abort"], ["SHUTDOWN", "abort", "now"]):
+                  ["CONFIG", "SET", "save", "3600 1 60 10"], ["CONFIG", "GET", "save"],
+                  ["CONFIG", "SET", "save", "0 1"],                  ["CONFIG", "SET", "save", ""], ["CONFIG", "GET", "save"],
+                  ["SHUTDOWN", "foo"], ["SHUTDOWN", "save", "nosave"], ["SHUTDOWN", "abort"],
+                  ["SHUTDOWN", "abort", "now"]):
         expected, actual = duel.ask(*words)
         assert expected.raw == actual.raw, words
     for server in duel.servers():

@@ -134,7 +134,8 @@ def test_redis_finds_what_was_saved(start, tmp_path):
                 commands.append(("SET", f"key:{i}", rng.choice([
                     str(rng.randrange(-2**40, 2**40)), rng.randbytes(rng.randrange(50)), "abc" * rng.randrange(2000)])))
             for i in range(30):
-                elements = [rng.choice([str(i), rng.randbytes(rng.randrange(300))]) for _ in range(2**rng.randrange(10))]
+                elements = [rng.choice([str(i), rng.randbytes(rng.randrange(300))])
+                            for _ in range(2**rng.randrange(10))]
                 commands.append(("RPUSH", f"list:{i}", *elements))
             commands.append(("SET", "huge", b"0123456789abcdef" * 200000))
             commands += [("PEXPIREAT", f"key:{i}", 4000000000000 + i) for i in range(0, 3000, 7)]

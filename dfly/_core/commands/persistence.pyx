@@ -1,7 +1,7 @@
 """SAVE, BGSAVE and LASTSAVE: snapshots of persist/save. Texts as Redis 7.0.
 
-Both take the cut under the tokens of all shards, so it stands exactly at the command's place among its client's commands.
-SAVE then waits for the end, without tokens: other clients are served meanwhile, which Redis cannot do.
+Both take the cut under the tokens of all shards, so it stands exactly at the command's place among its client's
+commands. SAVE then waits for the end, without tokens: other clients are served meanwhile, which Redis cannot do.
 """
 
 from libc.stdint cimport uint64_t
@@ -14,7 +14,8 @@ from dfly._core.engine.command cimport (ACL_ADMIN, ACL_DANGEROUS, COMMAND_ADMIN,
 from dfly._core.engine.server_state cimport executor_of
 from dfly._core.engine.shard cimport shard_t
 from dfly._core.engine.transaction cimport hop_on_all_shards, transaction_own_arguments, transaction_release
-from dfly._core.persist.save cimport (SAVE_IDLE, save_cut, save_launch, save_new, save_prepare, save_t, saver_of, saver_t)
+from dfly._core.persist.save cimport (SAVE_IDLE, save_cut, save_launch, save_new, save_prepare, save_t, saver_of,
+                                      saver_t)
 from dfly._core.resp.reply cimport reply_error, reply_int, reply_ok, reply_simple
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load, atomic_store
 

@@ -1,20 +1,21 @@
 """Snapshots without fork: what all shards held at one moment, written while they go on changing.
 
-The cut. Under the tokens of all shards a walk (store/dash) begins on every table, at the version that the shard has then.
-From then on each shard's owner visits its tables in slices, and what is about to change before it was visited is visited
-first, by whoever holds the token; dash_walk_t and the door see to that. A visit encodes an entry into the shard's chunk.
-Full chunks go to the file (save_file), which one thread writes. What a flush drops stays until its walk is over.
+The cut. Under the tokens of all shards a walk (store/dash) begins on every table, at the version that the shard has
+then. From then on each shard's owner visits its tables in slices, and what is about to change before it was visited
+is visited first, by whoever holds the token; dash_walk_t and the door see to that. A visit encodes an entry into
+the shard's chunk. Full chunks go to the file (save_file), which one thread writes. What a flush drops stays until
+its walk is over.
 
 Pressure. The walk waits while WALK_BYTES are sent and not written. Changes cannot be put off by the door; so beyond
 PRESSURE_BYTES clients that want to write wait (server_t.save_pressure, as for CLIENT PAUSE) until half is written.
 
 Pace. A slice is short, and the more commands a thread executes the longer it waits until the next one.
 
-Format. One Redis RDB file fed by all shards; or, as Dragonfly has it, a file a shard, each an RDB file of its own written
-by the shard's own thread, and a summary that is renamed into place last and names them.
+Format. One Redis RDB file fed by all shards; or, as Dragonfly has it, a file a shard, each an RDB file of its own
+written by the shard's own thread, and a summary that is renamed into place last and names them.
 
-Ownership: the saver is the server's, for ever. A save lives from the cut to its end, which comes on the first thread. Of a
-shard_save_t the token guards writer, rows and feeder; the timer is the owner thread's.
+Ownership: the saver is the server's, for ever. A save lives from the cut to its end, which comes on the first
+thread. Of a shard_save_t the token guards writer, rows and feeder; the timer is the owner thread's.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

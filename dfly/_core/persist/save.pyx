@@ -2,10 +2,10 @@
 
 Invariants
 1. saver.state is SAVE_RUNNING from save_new to finish; `current` is valid in between.
-2. A shard sends its last chunk exactly once, when none of its tables has a walk any more; after that no thread reaches its
-   shard_save_t through a table, and its timer does not run.
-3. Between two entries of different feeders the file stands at the beginning of a record: a chunk begins with one unless the
-   chunk before it `continues`.
+2. A shard sends its last chunk exactly once, when none of its tables has a walk any more; after that no thread
+   reaches its shard_save_t through a table, and its timer does not run.
+3. Between two entries of different feeders the file stands at the beginning of a record: a chunk begins with one
+   unless the chunk before it `continues`.
 """
 
 from libc.errno cimport EINVAL, ENAMETOOLONG
@@ -36,7 +36,8 @@ from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_access_get, dash_dead
                                     dash_walk_begin, dash_walk_end, dash_walk_step)
 from dfly._core.store.object cimport OBJECT_SCRATCH, object_t, object_view
 from dfly._core.sys.alloc cimport net_free, net_zalloc
-from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load, atomic_load_relaxed, atomic_store, atomic_sub,
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load, atomic_load_relaxed,
+                                  atomic_store, atomic_sub,
                                   slice_t, unlikely)
 from dfly._core.sys.clock cimport monotonic_us, wall_ms
 
@@ -457,7 +458,8 @@ cdef void cut_extension(char *name) noexcept nogil:
         dot[0] = 0
 
 
-cdef void name_file(save_t *self, save_file_t *file, const char *base, const char *ending, uint32_t number) noexcept nogil:
+cdef void name_file(save_t *self, save_file_t *file, const char *base, const char *ending,
+                    uint32_t number) noexcept nogil:
     """Its temporary name stands beside the final one, for rename; start-up knows it by its beginning."""
     cdef const char *slash
     snprintf(file.final_path, SAVE_PATH_MAX, "%s%s", base, ending)
@@ -466,7 +468,8 @@ cdef void name_file(save_t *self, save_file_t *file, const char *base, const cha
         snprintf(file.folder, SAVE_PATH_MAX, ".")
     else:
         snprintf(file.folder, SAVE_PATH_MAX, "%.*s", <int>(slash - file.final_path + 1), file.final_path)
-    snprintf(file.path, SAVE_PATH_MAX, "%.*s/temp-dfly-%d-%u.rdb", SAVE_PATH_MAX - WORDS - 10, file.folder, getpid(), number)
+    snprintf(file.path, SAVE_PATH_MAX, "%.*s/temp-dfly-%d-%u.rdb", SAVE_PATH_MAX - WORDS - 10, file.folder,
+             getpid(), number)
 
 
 cdef bint name_files(save_t *self) noexcept nogil:

@@ -1,14 +1,15 @@
 """One file of a snapshot, written on one shard thread from chunks that any thread may send.
 
-Chunks come from feeders, one a shard. A feeder's chunks are written in its order; those of several feeders are mixed,
-except where a chunk says that the next one of its feeder must follow (the middle of a value). The file is written under
-a temporary name, with one request in flight (loop/file: no thread ever waits for the disk), then fsync, rename, fsync of
-the directory. A fault at any step removes the temporary file; the chunks that still come are thrown away.
+Chunks come from feeders, one a shard. A feeder's chunks are written in its order; those of several feeders are
+mixed, except where a chunk says that the next one of its feeder must follow (the middle of a value). The file is
+written under a temporary name, with one request in flight (loop/file: no thread ever waits for the disk), then
+fsync, rename, fsync of the directory. A fault at any step removes the temporary file; the chunks that still come
+are thrown away.
 
 It is a continuation and no fiber: nothing of it needs the GIL.
 
-Ownership: a chunk belongs to its feeder until chunk_send, then to the file, which returns it to the feeder's pool. The
-file's struct stays in place until on_done, which comes when all feeders have sent their last chunk.
+Ownership: a chunk belongs to its feeder until chunk_send, then to the file, which returns it to the feeder's pool.
+The file's struct stays in place until on_done, which comes when all feeders have sent their last chunk.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t

@@ -1,7 +1,7 @@
 """Writing one file of a snapshot: see save_file.pxd for the contract.
 
-Invariants: the struct is touched by its thread only, but for chunks in its mailbox and `error`, which feeders read. While a
-request is in flight is_idle is False and nobody else starts one.
+Invariants: the struct is touched by its thread only, but for chunks in its mailbox and `error`, which feeders read.
+While a request is in flight is_idle is False and nobody else starts one.
 """
 
 from libc.errno cimport EIO

@@ -121,7 +121,8 @@ cdef void dash_insert(dash_t *self, const key_t *key, dash_ref_t *out) noexcept 
 cdef void dash_erase(dash_t *self, dash_ref_t *ref) noexcept nogil
 
 # One walk at a time. The walk must stay in place until it is over.
-cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_visit_t visit, void *context) noexcept nogil
+cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_visit_t visit,
+                          void *context) noexcept nogil
 # Visits up to so many buckets; True when the walk is over.
 cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil
 cdef void dash_walk_end(dash_t *self) noexcept nogil          # before it is over
