@@ -100,6 +100,15 @@ def random_fields(arguments, tree):
     return (tag, [item[0] for item in value])
 
 
+def random_members(arguments, tree):
+    """ZRANDMEMBER of all members: in any order."""
+    tag, value = tree
+    if tag != "*":
+        return tree
+    flat_pairs = len(arguments) > 3 and value and value[0][0] != "*"
+    return pairs_unordered(arguments, tree) if flat_pairs else unordered(arguments, tree)
+
+
 def help_frame(arguments, tree):
     """First and last two lines of a HELP reply, which every container command shares."""
     tag, value = tree
@@ -151,6 +160,8 @@ UNSTEADY = {
     "HKEYS": unordered,
     "HVALS": unordered,
     "HSCAN": element_scan_reply,
+    "ZSCAN": element_scan_reply,
+    "ZRANDMEMBER": random_members,
     "HRANDFIELD": random_fields,
     "TIME": only_shape,
     "LASTSAVE": only_shape,

@@ -37,7 +37,7 @@ def test_replies_are_those_of_redis(start_pair):
                   ["COMMAND", "INFO", "save", "bgsave", "lastsave"],
                   ["CONFIG", "GET", "save"], ["CONFIG", "SET", "save", "x"], ["CONFIG", "SET", "save", "1"],
                   ["CONFIG", "SET", "save", "3600 1 60 10"], ["CONFIG", "GET", "save"],
-                  ["CONFIG", "SET", "save", "0 1"],                  ["CONFIG", "SET", "save", ""], ["CONFIG", "GET", "save"],
+                  ["CONFIG", "SET", "save", "0 1"], ["CONFIG", "SET", "save", ""], ["CONFIG", "GET", "save"],
                   ["SHUTDOWN", "foo"], ["SHUTDOWN", "save", "nosave"], ["SHUTDOWN", "abort"],
                   ["SHUTDOWN", "abort", "now"]):
         expected, actual = duel.ask(*words)

@@ -27,6 +27,10 @@ from dfly._core.commands import (
     string_multi,
     strings,
     transactions,
+    zset_algebra,
+    zset_pops,
+    zset_ranges,
+    zsets,
 )
 
 __abi__ = DFLY_ABI_STAMP
@@ -55,6 +59,10 @@ FAMILIES = (
     set_algebra,
     dump,
     streams,
+    zsets,
+    zset_ranges,
+    zset_pops,
+    zset_algebra,
     persistence,
 )
 

@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, slice_t, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 

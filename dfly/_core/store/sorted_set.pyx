@@ -6,7 +6,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport strtod
 from libc.string cimport memcmp, memcpy
 
-from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_item_equals, list_item_t, list_item_text,
+from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_item_t, list_item_text,
                                           list_needle)
 from dfly._core.store.decimal_text cimport format_int64
 from dfly._core.store.listpack cimport (LISTPACK_END, LISTPACK_HEADER, listpack_bytes, listpack_count,
@@ -118,7 +118,6 @@ cdef void insert_pair(uint8_t **pack, slice_t text, double score) noexcept nogil
     cdef zset_entry_t entry
     cdef char scratch[SCORE_TEXT_MAX]
     cdef int64_t whole
-    cdef size_t offset
     while p[0] != LISTPACK_END:
         following = read_pair(p, &entry)
         if entry.score > score or (entry.score == score and compare_member(&entry.member, text) > 0):
@@ -520,6 +519,8 @@ cdef void zset_adopt_pack(object_t *self, uint8_t *pack) noexcept nogil:
 
 cdef void dup_object(const object_t *self, object_t *out) noexcept nogil:
     cdef large_zset_t *large
+    if object_pointer(self) == NULL:
+        return
     if not is_large(self):
         object_root(out)[0] = listpack_dup(pack_of(self))
         return

@@ -55,7 +55,8 @@ cdef void group_add(name_table_t *groups, stream_group_t *group) noexcept nogil 
 
 # Consumers
 cdef stream_consumer_t *consumer_find(const stream_group_t *group, slice_t name) noexcept nogil
-cdef stream_consumer_t *consumer_create(stream_group_t *group, slice_t name, int64_t now_ms) noexcept nogil  # NULL: exists
+# NULL: there is one of this name.
+cdef stream_consumer_t *consumer_create(stream_group_t *group, slice_t name, int64_t now_ms) noexcept nogil
 # Its pending entries are no longer pending; returns how many.
 cdef uint64_t consumer_delete(stream_group_t *group, stream_consumer_t *consumer) noexcept nogil
 
