@@ -41,7 +41,7 @@ def test_replies_are_those_of_redis(start_pair):
                   ["SHUTDOWN", "foo"], ["SHUTDOWN", "save", "nosave"], ["SHUTDOWN", "abort"],
                   ["SHUTDOWN", "abort", "now"]):
         expected, actual = duel.ask(*words)
-        assert expected.raw == actual.raw, words
+        assert expected.raw == actual.raw, f"{words}: {expected}, {actual}"
     for server in duel.servers():
         with server.connect() as client:
             wait_for_save(client)

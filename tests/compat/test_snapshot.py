@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -148,3 +149,106 @@ def test_redis_finds_what_was_saved(start, tmp_path):
             assert info(other, "keyspace").keys() == {"db0", "db3", "db15"}
         with loaded(snapshot_path(server), tmp_path, "valkey") as valkey, valkey.connect(timeout=60) as other:
             assert other.command("DEBUG", "DIGEST").value == expected
+
+
+KEYS = 30000
+
+
+def filled(start, **options):
+    server = start(dbfilename="dump.rdb", save="", **options)
+    with server.connect(timeout=60) as client:
+        assert client.command("DEBUG", "POPULATE", KEYS, "key", 60) == b"+OK\r\n"
+    return server
+
+
+def save_while(server, *changes, batch=200):
+    """BGSAVE and, in the same pipeline, what changes everything; INFO and log when the save is over."""
+    with server.connect(timeout=60) as client:
+        size = client.command("DBSIZE").value
+        digest = client.command("DEBUG", "DIGEST").value
+        client.send(encode("BGSAVE") + b"".join(encode(*change) for change in changes[:batch]))
+        assert client.read() == b"+Background saving started\r\n"
+        for _ in changes[:batch]:
+            assert not client.read().is_error
+        ask(client, changes[batch:])
+        fields = wait_for_save(client)
+        assert fields["rdb_last_bgsave_status"] == "ok", server.log_tail()
+        return size, digest, fields
+
+
+def assert_saved(server, tmp_path, digest):
+    with loaded(snapshot_path(server), tmp_path) as redis, redis.connect(timeout=60) as other:
+        assert other.command("DEBUG", "DIGEST").value == digest
+
+
+CHANGES = {
+    "overwritten": [("SET", f"key:{i}", "new") for i in range(0, KEYS, 3)],
+    "edited": [("APPEND", f"key:{i}", "more") for i in range(0, KEYS, 3)],
+    "deleted": [("DEL", f"key:{i}") for i in range(KEYS)],
+    "halved": [("UNLINK", *(f"key:{i + k}" for k in range(10))) for i in range(0, KEYS, 20)],
+    "created": [("SET", f"other:{i}", i) for i in range(2 * KEYS)],
+    "given deadlines": [("PEXPIRE", f"key:{i}", 1 + i % 200) for i in range(0, KEYS, 2)],
+    "renamed": [("RENAME", f"key:{i}", f"name:{i}") for i in range(0, KEYS, 5)],
+    "moved": [("MOVE", f"key:{i}", 7) for i in range(0, KEYS, 5)],
+    "flushed": [("FLUSHALL",), *(("SET", f"key:{i}", "after") for i in range(1000))],
+    "flushed twice": [("FLUSHDB",), ("DEBUG", "POPULATE", 1000), ("FLUSHALL",), ("SET", "key:1", "x")],
+    "swapped": [("SWAPDB", 0, 1), *(("SET", f"key:{i}", "after") for i in range(1000)), ("SWAPDB", 1, 2),
+                *(("DEL", f"key:{i}") for i in range(1000)), ("SWAPDB", 0, 2)],
+    "swapped and flushed": [("SWAPDB", 0, 1), ("FLUSHALL",), ("SWAPDB", 0, 1), ("SET", "key:1", "x")],
+    "in transactions": [command for i in range(0, KEYS, 50) for command in (
+        ("MULTI",), ("SET", f"key:{i}", "a"), ("DEL", f"key:{i + 1}", f"key:{i + 2}"), ("SET", f"new:{i}", "b"),
+        ("EXEC",))],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changes_after_the_cut_is_saved_as_it_was(start, tmp_path, name):
+    server = filled(start)
+    _, digest, fields = save_while(server, *CHANGES[name])
+    if not name.startswith(("flushed", "swapped")):
+        assert int(fields["snapshot_last_buckets_forced"]) > 0
+    assert_saved(server, tmp_path, digest)
+
+
+def test_what_expires_during_the_save_is_saved(start, tmp_path):
+    server = filled(start)
+    with server.connect(timeout=60) as client:
+        ask(client, [("SET", f"short:{i}", i, "PX", 700 + i % 100) for i in range(KEYS)], batch=5000)
+        client.command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+        size = client.command("DBSIZE").value
+        assert size == 2 * KEYS
+        # Many reads keep the walk slow, while the timer deletes what is due.
+        client.send(encode("BGSAVE") + encode("DEBUG", "SLEEP", 1) + encode("DEBUG", "SET-ACTIVE-EXPIRE", 1))
+        for _ in range(3):
+            client.read()
+        fields = wait_for_save(client)
+        assert fields["rdb_last_bgsave_status"] == "ok" and int(fields["snapshot_last_keys"]) == size
+    with loaded(snapshot_path(server), tmp_path) as redis, redis.connect(timeout=60) as other:
+        told = info(other)
+        assert int(told["rdb_last_load_keys_loaded"]) == KEYS
+        assert int(told["rdb_last_load_keys_expired"]) == KEYS
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
+def test_what_is_evicted_during_the_save_is_saved(start, tmp_path, policy):
+    server = filled(start, maxmemory_policy=policy)
+    with server.connect(timeout=60) as client:
+        client.command("CONFIG", "SET", "maxmemory", info(client, "memory")["used_memory"])
+        size, _, fields = save_while(server, *(("SET", f"big:{i}", "x" * 1000) for i in range(3000)))
+        assert int(info(client, "stats")["evicted_keys"]) > 1000
+        assert int(fields["snapshot_last_keys"]) == size
+    with loaded(snapshot_path(server), tmp_path) as redis, redis.connect(timeout=60) as other:
+        assert other.command("DBSIZE").value == size
+        data = contents(other)
+        assert all(key.startswith(b"key:") and len(value) == 60 for key, value in data.items())
+
+
+def test_memory_of_what_was_flushed_comes_back_after_the_save(start):
+    server = filled(start)
+    with server.connect(timeout=60) as client:
+        before = int(info(client, "memory")["used_memory"])
+        save_while(server, ("FLUSHALL",))
+        deadline = time.monotonic() + 10
+        while int(info(client, "memory")["lazyfree_pending_objects"]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert int(info(client, "memory")["used_memory"]) < before / 4
