@@ -18,6 +18,7 @@ from dfly._core.commands import (
     lcs,
     list_moves,
     lists,
+    member_deadlines,
     numbers,
     pubsub,
     set_algebra,
@@ -68,6 +69,7 @@ FAMILIES = (
     stream_reads,
     stream_group_admin,
     stream_pending,
+    member_deadlines,
 )
 
 registered = False
