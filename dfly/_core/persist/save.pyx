@@ -175,6 +175,7 @@ cdef void begin_part(shard_save_t *self) noexcept nogil:
     net_free(self.writer.data)
     self.writer.data = chunk.data
     self.writer.capacity = CHUNK_BYTES
+    self.writer.gives_up = True
     self.selected = -1
 
 

@@ -319,6 +319,18 @@ cdef void due_update(dash_t *self, segment_t *segment) noexcept nogil:
 
 # ---- The walk ------------------------------------------------------------------------------------
 
+cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
+    cdef uint32_t mask = segment_buckets(segment)[b].busy
+    cdef object_t *value
+    if segment.entry_shift != PAIR_SHIFT:
+        return
+    while mask != 0:
+        value = &segment_entry(segment, cell_index(b, <uint32_t>ctz(mask))).value
+        mask &= mask - 1
+        if object_tag(value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
+            prefetch(<const void *>(value.lo & ~<uint64_t>7))
+
+
 cdef void visit_bucket(dash_t *self, segment_t *segment, uint32_t b) noexcept nogil:
     """Visits a bucket, unless the walk has been there."""
     cdef bucket_t *bucket = &segment_buckets(segment)[b]
@@ -336,6 +348,7 @@ cdef void visit_bucket(dash_t *self, segment_t *segment, uint32_t b) noexcept no
 cdef void hand_over(dash_t *self, segment_t *segment, uint32_t b) noexcept nogil:
     if segment_buckets(segment)[b].version <= self.walk.cut:
         self.walk.forced += 1
+        prefetch_values(segment, b)
         visit_bucket(self, segment, b)
 
 
@@ -372,18 +385,6 @@ cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_vi
 
 cdef void dash_walk_end(dash_t *self) noexcept nogil:
     self.walk = NULL
-
-
-cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
-    cdef uint32_t mask = segment_buckets(segment)[b].busy
-    cdef object_t *value
-    if segment.entry_shift != PAIR_SHIFT:
-        return
-    while mask != 0:
-        value = &segment_entry(segment, cell_index(b, <uint32_t>ctz(mask))).value
-        mask &= mask - 1
-        if object_tag(value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
-            prefetch(<const void *>(value.lo & ~<uint64_t>7))
 
 
 cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil:
