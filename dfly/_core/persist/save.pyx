@@ -71,7 +71,10 @@ cdef enum:
     SLICE_BUSY_US = 80
     SLICE_IDLE_US = 400
     PAUSE_IDLE_US = 10
-    PAUSE_FACTOR = 8             # of the slice, while commands are executed
+    # Of the slice, while commands are executed. At first changes bring most buckets anyway.
+    PAUSE_FACTOR_FIRST = 24
+    PAUSE_FACTOR = 8
+    FIRST_US = 10000000
     RETRY_US = 500               # the token is taken, or too much is not written yet
     WORDS = 40
     ENTRIES_STRIDE = 8           # a cache line each
@@ -175,6 +178,7 @@ cdef void begin_part(shard_save_t *self) noexcept nogil:
     net_free(self.writer.data)
     self.writer.data = chunk.data
     self.writer.capacity = CHUNK_BYTES
+    self.writer.gives_up = True
     self.selected = -1
 
 
@@ -334,6 +338,12 @@ cdef void end_part(shard_save_t *self) noexcept nogil:
     self.rows = NULL
 
 
+cdef int64_t pause_after(shard_save_t *self, int64_t now_us, int64_t spent, bint is_busy) noexcept nogil:
+    if not is_busy:
+        return PAUSE_IDLE_US
+    return spent * (PAUSE_FACTOR_FIRST if now_us - self.save.started_us < FIRST_US else PAUSE_FACTOR)
+
+
 cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef shard_save_t *self = <shard_save_t *>timer.context
     cdef executor_t *executor = self.executor
@@ -362,8 +372,7 @@ cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         return
     shard_release(self.shard)
     spent = monotonic_us() - started
-    timer_start(&executor.proactor.timers, timer,
-                started + spent + (spent * PAUSE_FACTOR if is_busy else PAUSE_IDLE_US))
+    timer_start(&executor.proactor.timers, timer, started + spent + pause_after(self, started, spent, is_busy))
 
 
 # ---- The head of a file ------------------------------------------------------------------------
