@@ -64,6 +64,8 @@ def parse_arguments(arguments, settings):
                 raise ConfigError(f"'--{name}' needs a value")
             else:
                 value = rest.pop(0)
+                while setting is not None and setting.kind == "rules" and rest and rest[0].isdigit():
+                    value += " " + rest.pop(0)
         flags.append((name, value))
     if len(paths) > 1:
         raise ConfigError(f"more than one configuration file: {', '.join(paths)}")

@@ -108,12 +108,12 @@ def help_lines(text):
 class ControlPlane:
     """Answers CONFIG, INFO, COMMAND, MEMORY, LATENCY, SHUTDOWN and LOLWUT."""
 
-    def __init__(self, server, settings, info, shut_down):
+    def __init__(self, server, settings, info, process):
         self.server = server
         self.settings = settings
         self.info = info
         self.latency = info.latency
-        self.shut_down = shut_down
+        self.process = process
         self.commands = {row["name"]: row for row in server.command_table()}
         self.handlers = {
             "info": self.do_info, "lolwut": self.do_lolwut, "shutdown": self.do_shutdown,
@@ -171,9 +171,10 @@ class ControlPlane:
             return resp.Error("ERR syntax error")
         if words == ["abort"]:
             return resp.Error("ERR No shutdown in progress.")
-        if "save" in words:
+        if not self.process.may_stop(words):
             return resp.Error("ERR Errors trying to SHUTDOWN. Check logs.")
-        self.shut_down("SHUTDOWN command")
+        # None: the snapshot is taken already.
+        self.process.shut_down("SHUTDOWN command", None)
         return resp.NO_REPLY
 
     # -- CONFIG ----------------------------------------------------------------------------------

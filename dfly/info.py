@@ -148,16 +148,28 @@ class Info:
             "loading", "async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"), 0)
         fields["current_fork_perc"] = "0.00"
         fields.update(dict.fromkeys(("current_save_keys_processed", "current_save_keys_total"), 0))
-        fields["rdb_changes_since_last_save"] = self.server.stats()["mutations"]
+        save = self.server.save_stats()
+        running = save["running"]
+        fields["current_save_keys_total"] = sum(keys for keys, _ in self.server.keyspace().values()) if running else 0
+        fields["current_save_keys_processed"] = save["current_entries"]
+        fields["rdb_changes_since_last_save"] = save["changes"]
         fields.update({
-            "rdb_bgsave_in_progress": 0, "rdb_last_save_time": int(self.server.stats()["started_ms"] // 1000),
-            "rdb_last_bgsave_status": "ok", "rdb_last_bgsave_time_sec": -1, "rdb_current_bgsave_time_sec": -1,
-            "rdb_saves": 0, "rdb_last_cow_size": 0, "rdb_last_load_keys_expired": 0,
+            "rdb_bgsave_in_progress": int(running), "rdb_last_save_time": save["last_save"],
+            "rdb_last_bgsave_status": "err" if save["failed"] else "ok",
+            "rdb_last_bgsave_time_sec": save["last_ms"] // 1000 if save["ended"] else -1,
+            "rdb_current_bgsave_time_sec": int(time.time()) - save["started"] if running else -1,
+            "rdb_saves": save["saves"], "rdb_last_cow_size": 0, "rdb_last_load_keys_expired": 0,
             "rdb_last_load_keys_loaded": 0, "aof_enabled": 0, "aof_rewrite_in_progress": 0,
             "aof_rewrite_scheduled": 0, "aof_last_rewrite_time_sec": -1, "aof_current_rewrite_time_sec": -1,
             "aof_last_bgrewrite_status": "ok", "aof_rewrites": 0, "aof_rewrites_consecutive_failures": 0,
             "aof_last_write_status": "ok", "aof_last_cow_size": 0, "module_fork_in_progress": 0,
-            "module_fork_last_cow_size": 0})
+            "module_fork_last_cow_size": 0,
+            # dfly's own
+            "snapshot_last_bytes": save["bytes"], "snapshot_last_keys": save["entries"],
+            "snapshot_last_msec": save["last_ms"], "snapshot_last_buckets_forced": save["forced"],
+            "snapshot_total_bytes": save["total_bytes"], "snapshot_total_keys": save["total_entries"],
+            "snapshot_total_msec": save["total_ms"], "snapshot_total_buckets_forced": save["total_forced"],
+            "snapshot_writers_held_back": save["pressure"]})
         return fields
 
     def section_stats(self):

@@ -16,6 +16,7 @@ import time
 
 from dfly.control import ControlPlane
 from dfly.info import Info, human
+from dfly.saver import Saver, remove_temporary_files
 from dfly.settings import ConfigError
 from dfly.version import __version__
 
@@ -90,7 +91,7 @@ class Process:
     def __init__(self, settings):
         self.settings = settings
         self.sockets = []
-        self.stopping = None
+        self.stopping = None         # (reason, words of SHUTDOWN) once asked for
         self.unix_path = None
         self.core = None
 
@@ -171,12 +172,26 @@ class Process:
 
     # -- Life ------------------------------------------------------------------------------------
 
-    def shut_down(self, reason):
+    def shut_down(self, reason, words=()):
         """Asks the control loop to end."""
-        self.stopping = self.stopping or reason
+        self.stopping = self.stopping or (reason, words)
 
     def on_signal(self, number, frame):
-        self.shut_down(f"signal {signal.Signals(number).name}")
+        name = signal.Signals(number).name
+        self.shut_down(f"signal {name}", self.settings[f"shutdown-on-{name.lower()}"])
+
+    def may_stop(self, words=()):
+        """Takes the snapshot that the end asks for; False if it failed and nobody forces the end."""
+        wanted = "save" in words or ("nosave" not in words and bool(self.settings["save"]))
+        if not wanted or not self.settings["dbfilename"]:
+            return True
+        log.info("Saving the final snapshot before exiting")
+        was = self.core.hold_clients()
+        if self.saver.save_now(lambda: time.sleep(0.005)) or "force" in words:
+            return True
+        log.warning("Error trying to save the DB, can't exit.")
+        self.core.let_clients_go(was)
+        return False
 
     def start(self):
         """Opens sockets, starts threads; returns when clients are served."""
@@ -186,6 +201,7 @@ class Process:
         settings = self.settings
         with contextlib.suppress(OSError):
             os.chdir(settings["dir"])
+        remove_temporary_files()
         threads = settings["proactor_threads"] or available_cores()
         clients = raise_descriptor_limit(settings["maxclients"])
         if clients < settings["maxclients"]:
@@ -200,7 +216,8 @@ class Process:
         settings.apply = self.core.apply
         settings.prepare["port"] = self.change_port
         self.info = Info(self.core, settings, backend)
-        self.control = ControlPlane(self.core, settings, self.info, self.shut_down)
+        self.saver = Saver(self.core, settings)
+        self.control = ControlPlane(self.core, settings, self.info, self)
         self.log_start(threads, backend, reason)
         if settings["pidfile"]:
             with open(settings["pidfile"], "w", encoding="ascii") as stream:
@@ -238,13 +255,19 @@ class Process:
         log.info("ready to accept connections")
         notify_supervisor("READY=1\nSTATUS=ready to accept connections")
         sampled = time.monotonic()
-        while self.stopping is None:
+        while True:
             for request in self.core.wait_control(CONTROL_WAIT_S):
                 self.control.handle(request)
+            self.saver.tick()
             if time.monotonic() - sampled >= 1:
                 sampled = time.monotonic()
                 self.info.sample()
-        log.info("shutting down: %s", self.stopping)
+            if self.stopping is not None:
+                reason, words = self.stopping
+                log.info("shutting down: %s", reason)
+                if words is None or self.may_stop(words):
+                    break
+                self.stopping = None
         notify_supervisor("STOPPING=1")
         if admin is not None:
             admin.stop()
@@ -254,6 +277,7 @@ class Process:
 
     def stop(self):
         self.core.stop()
+        remove_temporary_files()
         for listener, _, _ in self.sockets:
             listener.close()
         for path in (self.unix_path, self.settings["pidfile"]):

@@ -15,6 +15,8 @@ import re
 import shlex
 from dataclasses import dataclass, field
 
+from dfly.cron import Schedule
+
 MEMORY_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3,
                 "t": 1000**4, "tb": 1024**4}
 POLICIES = ("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
@@ -97,6 +99,44 @@ def show_percentile(value):
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
+def parse_rules(text):
+    """'3600 1 300 100' as ((seconds, changes), ...)."""
+    words = text.split()
+    if len(words) % 2 or not all(re.fullmatch("[0-9]{1,9}", word) for word in words):
+        raise ConfigError("Invalid save parameters")
+    rules = tuple((int(seconds), int(changes)) for seconds, changes in zip(words[::2], words[1::2], strict=True))
+    if any(seconds < 1 for seconds, _ in rules):
+        raise ConfigError("Invalid save parameters")
+    return rules
+
+
+def parse_cron(text):
+    if text:
+        try:
+            Schedule(text)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    return text
+
+
+def parse_file_name(text):
+    if "/" in text:
+        raise ConfigError("dbfilename can't be a path, just a filename")
+    return text
+
+
+SHUTDOWN_WORDS = ("default", "save", "nosave", "now", "force")
+
+
+def parse_shutdown(text):
+    """Words of shutdown-on-sigterm, as a tuple."""
+    words = tuple(text.lower().split())
+    if not words or not set(words) <= set(SHUTDOWN_WORDS) or {"save", "nosave"} <= set(words) \
+            or ("default" in words and len(words) > 1):
+        raise ConfigError("argument(s) must be one of the following: " + ", ".join(SHUTDOWN_WORDS))
+    return words
+
+
 OUTPUT_CLASSES = {"normal": "normal", "slave": "replica", "replica": "replica", "pubsub": "pubsub"}
 
 
@@ -119,6 +159,10 @@ def parse_output_limits(text, current=None):
 def show_output_limits(limits):
     shown = {"normal": "normal", "replica": "slave", "pubsub": "pubsub"}
     return " ".join(f"{shown[k]} {h} {s} {t}" for k, (h, s, t) in limits.items())
+
+
+QUOTED_KINDS = ("text", "notify", "rules", "cron", "file-name")
+PARSERS = {"rules": parse_rules, "cron": parse_cron, "file-name": parse_file_name, "shutdown": parse_shutdown}
 
 
 @dataclass
@@ -164,6 +208,8 @@ class Setting:
             return parse_percentiles(text)
         if self.kind == "output-limits":
             return parse_output_limits(text, current)
+        if self.kind in PARSERS:
+            return PARSERS[self.kind](text)
         return text
 
     def show(self, value):
@@ -178,6 +224,10 @@ class Setting:
             return " ".join(map(show_percentile, value))
         if self.kind == "output-limits":
             return show_output_limits(value)
+        if self.kind == "rules":
+            return " ".join(f"{seconds} {changes}" for seconds, changes in value)
+        if self.kind == "shutdown":
+            return " ".join(value)
         return str(value)
 
 
@@ -233,6 +283,7 @@ SETTINGS = [
     number("hz", 10, "kept for compatibility; timers follow what is due", low=0, high=500),
     Setting("dynamic-hz", "bool", True, "kept for compatibility"),
     Setting("active-expire", "bool", True, "expire keys on time, not only when they are read", hidden=True),
+    Setting("file-fault", "text", "", "for tests: operation, errno, how many succeed before", hidden=True),
     Setting("interrupt-transactions", "bool", False, "for tests: breaks them on purpose", hidden=True),
     # Diagnostics
     number("slowlog-log-slower-than", 10000, "microseconds; -1 is off", low=-1, high=2**63 - 1),
@@ -247,7 +298,14 @@ SETTINGS = [
     Setting("logtostdout", "bool", False, "log to standard output whatever logfile says", mutable=False),
     # Process
     Setting("dir", "text", ".", "working directory", mutable=False),
-    Setting("dbfilename", "text", "dump.rdb", "name of the snapshot"),
+    Setting("dbfilename", "file-name", "dump.rdb", "name of the snapshot; {timestamp} becomes its time; empty: none"),
+    Setting("save", "rules", ((3600, 1), (300, 100), (60, 10000)),
+            "a snapshot after so many seconds with so many changes, several rules; '' is none"),
+    Setting("snapshot_cron", "cron", "", "crontab fields of when to take snapshots: '*/30 * * * *'"),
+    Setting("stop-writes-on-bgsave-error", "bool", True, "refuse writes while snapshots fail"),
+    Setting("shutdown-on-sigterm", "shutdown", ("default",), "default, or some of save, nosave, now, force"),
+    Setting("shutdown-on-sigint", "shutdown", ("default",), "the same for SIGINT"),
+    Setting("df_snapshot_format", "bool", False, "snapshots as a file a shard, written in parallel, and a summary"),
     Setting("pidfile", "text", "", "where to write the process id", mutable=False),
     fixed("daemonize", "bool", False, "use systemd or another supervisor", mutable=False),
     Setting("supervised", "enum", "auto", "whom to notify of readiness", mutable=False,
@@ -255,10 +313,8 @@ SETTINGS = [
     Setting("always-show-logo", "bool", False, "kept for compatibility", mutable=False),
     Setting("set-proc-title", "bool", True, "kept for compatibility"),
     # Known names of features that do not exist yet: their "off" values.
-    Setting("save", "text", "", "snapshot rules; snapshots do not exist yet: any value but '' warns"),
     fixed("appendonly", "bool", False, "append-only file"),
     Setting("appendfsync", "enum", "everysec", "of the append-only file", choices=("always", "everysec", "no")),
-    Setting("stop-writes-on-bgsave-error", "bool", True, "refuse writes while snapshots fail"),
     Setting("rdbcompression", "bool", True, "compress snapshots"),
     Setting("rdbchecksum", "bool", True, "checksum snapshots", mutable=False),
     fixed("cluster-enabled", "bool", False, "cluster mode", mutable=False),
@@ -292,7 +348,8 @@ SETTINGS = [
     number("hll-sparse-max-bytes", 3000, "bytes of a sparse HyperLogLog"),
     number("stream-node-max-bytes", 4096, "bytes of a stream block"),
     number("stream-node-max-entries", 100, "entries of a stream block"),
-    number("rdb-version", 11, "RDB format of DUMP and snapshots: 10 for Redis 7.0", low=9, high=12),
+    number("rdb-version", 10, "RDB format of DUMP and snapshots: 10 is read by Redis 7.0 and all after it", low=9,
+           high=12),
 ]
 
 
@@ -351,9 +408,11 @@ class Settings:
         setting = find(name)
         if setting is None:
             raise ConfigError(f"Bad directive or wrong number of arguments: '{name}'{nearest(name)}")
-        if setting.name == "save" and text:
-            self.warnings.append("'save' is set, but snapshots do not exist in this version: nothing is saved")
-        self.values[setting.name] = setting.parse(text, self.values[setting.name])
+        value = setting.parse(text, self.values[setting.name])
+        if setting.kind == "rules" and value and setting.name in self.explicit:
+            # Each line adds one, as in redis.conf; the first replaces the default.
+            value = self.values[setting.name] + value
+        self.values[setting.name] = value
         self.explicit.add(setting.name)
 
     def load_lines(self, lines, source):
@@ -474,7 +533,7 @@ class Settings:
         text = setting.show(self.values[setting.name])
         if setting.kind == "percentiles" and not text:
             return '""'
-        if setting.kind in ("text", "notify") and (not text or any(c in text for c in "\"'\\#$ ")) \
+        if setting.kind in QUOTED_KINDS and (not text or any(c in text for c in "\"'\\#$ ")) \
                 and setting.name != "bind":
             return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return text

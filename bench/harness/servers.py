@@ -76,7 +76,7 @@ def command_line(name, port, folder, threads, options, max_clients=None):
                 f"--dir={folder}", "--dbfilename=", "--version_check=false"]
         return line + ([f"--maxclients={max_clients}"] if max_clients else [])
     line = [sys.executable, "-m", "dfly", "--port", str(port), "--bind", "127.0.0.1",
-            "--proactor_threads", str(threads), "--dir", folder, *shlex.split(options.dfly_flags)]
+            "--proactor_threads", str(threads), "--dir", folder, "--save", "", *shlex.split(options.dfly_flags)]
     return line + (["--maxclients", str(max_clients)] if max_clients else [])
 
 

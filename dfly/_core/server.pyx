@@ -37,26 +37,30 @@ from dfly._core.engine.latency cimport (LATENCY_BUCKETS, LATENCY_EVENTS, LATENCY
                                         latency_series_t)
 from dfly._core.engine.pubsub cimport (TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD_CHANNEL, pubsub_init,
                                        pubsub_topics)
-from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, command_stats_t, executor_t, server_t
+from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, PAUSE_ALL, command_stats_t, executor_t, server_t
 from dfly._core.engine.settings cimport password_t, settings_init_encoding_limits, settings_t
 from dfly._core.engine.shard cimport database_t, shard_new, shard_t
 from dfly._core.engine.tracking cimport tracking_clients, tracking_flush, tracking_init
 from dfly._core.engine.transaction cimport transaction_complete
 from dfly._core.loop.fiber cimport FiberHub
+from dfly._core.loop.file cimport file_inject_fault
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
 from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_options_t, proactor_post,
                                        proactor_stop, proactor_t)
+from dfly._core.persist.save cimport (SAVE_IDLE, save_ask, saver_entries_so_far, saver_init, saver_of, saver_t,
+                                      saver_version_sum)
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_t,
                                         net_thread_flush, net_thread_init, net_thread_t)
 from dfly._core.resp.reply cimport reply_raw
 from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.alloc cimport (ACCOUNT_DATA, ACCOUNT_NET, mem_allocator_name, mem_total, net_free,
                                    net_zalloc)
-from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load, atomic_load_relaxed, atomic_store, atomic_sub,
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load, atomic_load_relaxed,
+                                  atomic_store, atomic_sub,
                                   slice_t)
 from dfly._core.sys.clock cimport monotonic_us, ticks_per_us, wall_ms
 
-from dfly import command_docs
+from dfly import command_docs, version
 from dfly._core.commands import registration
 
 __abi__ = DFLY_ABI_STAMP
@@ -66,6 +70,7 @@ registration.register_all()
 # Settings that are one int64 in settings_t, by their Redis name.
 POLICIES = ("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
             "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
+FILE_OPERATIONS = ("open", "read", "write", "fsync", "rename", "unlink", "close")  # file_operation_t, from 1
 CLIENT_CLASSES = ("normal", "replica", "pubsub")
 STOP_LISTENING_S = 1.0           # how long stop_listening waits for the accepting thread
 
@@ -148,6 +153,8 @@ cdef class Server:
         self.server.control_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         dispatch_service(&self.server.service)
         self.server.service.on_open = on_open
+        saver_init(self.server)
+        saver_of(self.server).redis_version = self._kept_text(version.REDIS_VERSION)
         self._set_defaults()
         for name, value in settings.items():
             self.apply(name, value)
@@ -164,6 +171,7 @@ cdef class Server:
             dispatch_init(self.server.executors[i])
         pubsub_init(self.server)
         tracking_init(self.server)
+
 
     cdef void _set_defaults(self):
         """Redis' defaults, so that a bare Server works in tests."""
@@ -257,6 +265,15 @@ cdef class Server:
             self.server.settings.rdb_version = value
         elif name == "rdbcompression":
             self.server.settings.rdb_compression = value
+        elif name == "file-fault":
+            operation, error, skip = value.split() if value else ("open", "0", "0")
+            file_inject_fault(FILE_OPERATIONS.index(operation) + 1, int(error), int(skip))
+        elif name == "dbfilename":
+            saver_of(self.server).file_name = self._kept_text(value)
+        elif name == "df_snapshot_format":
+            saver_of(self.server).by_shard = bool(value)
+        elif name == "rdbchecksum":
+            saver_of(self.server).with_checksum = bool(value)
         elif name == "admin_nopass":
             self.server.admin_without_password = bool(value)
         elif name == "requirepass":
@@ -264,6 +281,13 @@ cdef class Server:
         elif name == "client-output-buffer-limit":
             for which, (hard, soft, seconds) in value.items():
                 self._set_output_limit(CLIENT_CLASSES.index(which), hard, soft, seconds)
+
+    cdef const char *_kept_text(self, str value):
+        """A copy that lives for ever: shard threads may be reading the one before."""
+        cdef bytes encoded = os.fsencode(value)
+        cdef char *copy = <char *>net_zalloc(len(encoded) + 1)
+        memcpy(copy, <const char *>encoded, len(encoded))
+        return copy
 
     cdef _set_password(self, bytes value):
         cdef password_t *password = <password_t *>net_zalloc(sizeof(password_t) + len(value))
@@ -307,7 +331,8 @@ cdef class Server:
         with nogil:
             result = proactor_init(&executor.proactor, index, &options)
         if result != 0:
-            self.start_errors.append(f"{executor.proactor.backend_reason.decode('utf-8', 'replace')} ({os.strerror(-result)})")
+            reason = executor.proactor.backend_reason.decode("utf-8", "replace")
+            self.start_errors.append(f"{reason} ({os.strerror(-result)})")
             self.ready.set()
             return
         net_thread_init(&executor.net, &executor.proactor)
@@ -559,6 +584,52 @@ cdef class Server:
             "gil_wait_us_max": max(each["gil_wait_us_max"] for each in hubs),
             # A phase without a fiber would be the data plane's.
             "gil_acquisitions": sum(each["empty_phases"] for each in hubs)}
+
+    def hold_clients(self):
+        """No command but those of connections is executed from here on; returns what let_clients_go wants."""
+        was = (self.server.pause_mode, self.server.pause_until_ms)
+        self.server.pause_until_ms = 1 << 62
+        self.server.pause_mode = PAUSE_ALL
+        # Batches that have looked at the mode before are through by then.
+        time.sleep(0.01)
+        return was
+
+    def let_clients_go(self, was):
+        self.server.pause_mode, self.server.pause_until_ms = was
+
+    def save(self):
+        """Asks for a snapshot, which begins soon; False: one is under way already."""
+        return bool(save_ask(saver_of(self.server)))
+
+    def take_scheduled_save(self):
+        """Did BGSAVE inside a transaction ask for a snapshot? Once."""
+        return atomic_cas(&saver_of(self.server).scheduled, 1, 0)
+
+    def deny_writes_on_error(self, bint deny):
+        """Writes are refused with -MISCONF while the last snapshot is one that failed, or not."""
+        cdef saver_t *saver = saver_of(self.server)
+        saver.deny_on_error = deny
+        atomic_store(&self.server.deny_writes, deny and atomic_load(&saver.last_failed) != 0)
+
+    def set_clean(self):
+        """What is there now is what the file holds: after loading it."""
+        saver_of(self.server).clean_version_sum = saver_version_sum(saver_of(self.server))
+
+    def save_stats(self):
+        """What is known of snapshots, for INFO, /metrics and the rules."""
+        cdef saver_t *saver = saver_of(self.server)
+        return {
+            "running": atomic_load(&saver.state) != SAVE_IDLE or atomic_load(&saver.asked) != 0,
+            "started": saver.started_s, "ended": atomic_load(&saver.ended), "saves": saver.saves,
+            "failed": bool(saver.last_failed), "error": saver.last_error,
+            "reason": saver.reason.decode("utf-8", "replace"),
+            "last_save": saver.last_save_s, "last_try": saver.last_try_s, "last_ms": saver.last_ms,
+            "changes": max(0, <int64_t>(saver_version_sum(saver) - saver.clean_version_sum)),
+            "path": os.fsdecode(saver.last_path), "bytes": saver.last_bytes, "entries": saver.last_entries,
+            "forced": saver.last_forced, "total_bytes": saver.total_bytes, "total_entries": saver.total_entries,
+            "total_forced": saver.total_forced, "total_ms": saver.total_ms, "pressure": saver.pressure_count,
+            "current_entries": saver_entries_so_far(saver),
+        }
 
     def keyspace(self):
         """{database: (keys, keys with a deadline, mutations)} over all shards."""

@@ -45,7 +45,6 @@ def command_line(kind, port, options):
     common = {"port": port, "bind": "127.0.0.1", "save": "", "dir": ".", **options}
     if kind == "dfly":
         flags = {"proactor_threads": THREADS, "dbfilename": "", **common}
-        flags.pop("save")
         line = [sys.executable, "-m", "dfly"]
         if BACKEND == "epoll":
             line.append("--force_epoll")

@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport snprintf
 
 from dfly._core.commands.client cimport client_row, set_client_name
-from dfly._core.engine.command cimport (ACL_ADMIN, ACL_CONNECTION, ACL_DANGEROUS, COMMAND_ALLOW_BUSY,
+from dfly._core.engine.command cimport (ACL_CONNECTION, COMMAND_ALLOW_BUSY,
                                         COMMAND_FAST, COMMAND_IMMEDIATE, COMMAND_LOADING, COMMAND_NOSCRIPT,
                                         COMMAND_NO_AUTH, COMMAND_STALE, COMMAND_WHILE_SUBSCRIBED, call_t,
                                         command_spec_t, connection_row, register_commands,
@@ -179,11 +179,6 @@ cdef void quit_command(call_t *call) noexcept nogil:
     connection_close_after_reply(call.connection)
 
 
-cdef void lastsave_command(call_t *call) noexcept nogil:
-    """Without a save so far: when the server started, as in Redis."""
-    reply_int(call.reply, executor_of(call.connection).server.started_ms // 1000)
-
-
 cdef void http_command(call_t *call) noexcept nogil:
     connection_close(call.connection)
 
@@ -212,7 +207,7 @@ cdef void reset_command(call_t *call) noexcept nogil:
 
 cdef enum:
     COMMON = COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST | COMMAND_NO_AUTH | COMMAND_ALLOW_BUSY
-    ROW_COUNT = 11
+    ROW_COUNT = 10
 
 cdef command_spec_t[ROW_COUNT] ROWS
 
@@ -228,9 +223,7 @@ def register():
     ROWS[5] = connection_row("quit", -1, COMMON | COMMAND_IMMEDIATE | COMMAND_WHILE_SUBSCRIBED, ACL_CONNECTION, quit_command)
     ROWS[6] = connection_row("reset", 1, COMMON | COMMAND_IMMEDIATE | COMMAND_WHILE_SUBSCRIBED, ACL_CONNECTION, reset_command)
     ROWS[7] = client_row()
-    ROWS[8] = connection_row("lastsave", 1, COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST, ACL_ADMIN | ACL_DANGEROUS,
-                             lastsave_command)
     # Lines of an HTTP request: a browser made to talk to a store. Redis closes without an answer.
-    ROWS[9] = connection_row("post", -1, COMMON, 0, http_command)
-    ROWS[10] = connection_row("host:", -1, COMMON, 0, http_command)
+    ROWS[8] = connection_row("post", -1, COMMON, 0, http_command)
+    ROWS[9] = connection_row("host:", -1, COMMON, 0, http_command)
     register_commands(ROWS, ROW_COUNT)

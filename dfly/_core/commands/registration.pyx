@@ -19,6 +19,7 @@ from dfly._core.commands import (
     list_moves,
     lists,
     numbers,
+    persistence,
     pubsub,
     set_algebra,
     sets,
@@ -68,6 +69,7 @@ FAMILIES = (
     stream_reads,
     stream_group_admin,
     stream_pending,
+    persistence,
 )
 
 registered = False

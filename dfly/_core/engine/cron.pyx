@@ -70,7 +70,8 @@ cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         timer_start(&self.proactor.timers, timer, now_us + RETRY_US)
         return
     slice_end = monotonic_us() + SLICE_US
-    if self.server.settings.active_expire_enabled and self.server.pause_mode == PAUSE_OFF:
+    if (self.server.settings.active_expire_enabled and self.server.pause_mode == PAUSE_OFF
+            and self.server.save_pressure == 0):
         started = cycle_ticks()
         expired = (expire_slice(self, slice_end)
                    and members_expire_due(shard, self.proactor.now_ms, slice_end))

@@ -62,3 +62,5 @@ cdef void set_deadline(scope_t *scope, dash_ref_t *ref, int64_t deadline_ms) noe
 
 cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil                  # its memory is reclaimed in slices
 cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil
+# Flushed tables whose walk is over: to be reclaimed.
+cdef void release_kept(shard_t *shard) noexcept nogil

@@ -1,6 +1,6 @@
 """The door to a shard's keys: see database.pxd for the order of calls.
 
-Each change passes here: version of the bucket, pre-update hook, lazy expiry, notification (and
+Each change passes here: version of the bucket and the walk of a snapshot over it, lazy expiry, notification (and
 with it watch and journal, which listen at the same hook), mutation counters. Memory is booked by
 the token (engine/shard). Nothing here suspends or blocks.
 """
@@ -16,8 +16,9 @@ from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, liste
 from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_database, shard_t,
                                       policy_tracks_access)
 from dfly._core.engine.tracking_table cimport tracking_table_drop, tracking_table_invalidate
-from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_enable_access_tracking, dash_erase,
-                                    dash_find, dash_init, dash_insert, dash_ref_t, dash_set_deadline, dash_t)
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_change, dash_deadline,
+                                    dash_enable_access_tracking, dash_erase, dash_find, dash_init, dash_insert,
+                                    dash_move, dash_ref_t, dash_set_deadline, dash_t)
 from dfly._core.store.object cimport key_t, object_block_count, object_free, object_is_string, object_t
 from dfly._core.sys.alloc cimport mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, unlikely
@@ -108,10 +109,8 @@ cdef void insert_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept
 
 
 cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil:
-    cdef shard_t *shard = scope.shard
-    if unlikely(shard.pre_update != NULL):
-        shard.pre_update(shard, scope.database, ref, shard.pre_update_context)
-    ref.bucket.version = shard.version
+    dash_before_change(&scope.database.table, ref)
+    ref.bucket.version = scope.shard.version
 
 
 cdef void update_end(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
@@ -216,17 +215,34 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
         return
     listeners_visit(&shard.watched, index, signal_if_exists, &database.table)
     dropped = <reclaim_t *>mem_zalloc(sizeof(reclaim_t))
-    dropped.table = database.table
-    dropped.next = shard.reclaim
-    shard.reclaim = dropped
+    dash_move(&database.table, &dropped.table)
     shard.reclaim_pending += dropped.table.count
     dropped.members = database.members
-    memset(&database.table, 0, sizeof(dash_t))
     memset(&database.members, 0, sizeof(dash_t))
+    if dropped.table.walk != NULL:
+        # A snapshot still wants it.
+        dropped.next = shard.kept
+        shard.kept = dropped
+    else:
+        dropped.next = shard.reclaim
+        shard.reclaim = dropped
     dash_init(&database.table)
     if policy_tracks_access(shard.settings.maxmemory_policy):
         dash_enable_access_tracking(&database.table, shard.access_clock)
     shard.version += 1
+
+
+cdef void release_kept(shard_t *shard) noexcept nogil:
+    cdef reclaim_t **link = &shard.kept
+    cdef reclaim_t *dropped
+    while link[0] != NULL:
+        dropped = link[0]
+        if dropped.table.walk != NULL:
+            link = &dropped.next
+            continue
+        link[0] = dropped.next
+        dropped.next = shard.reclaim
+        shard.reclaim = dropped
 
 
 cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil:

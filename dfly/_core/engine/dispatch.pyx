@@ -32,7 +32,7 @@ from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_
                                         KIND_CONNECTION, KIND_CONTAINER, KIND_CONTROL, KIND_KEY,
                                         KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NONE, REFUSAL_NO_AUTH,
                                         REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t,
-                                        find_command, find_subcommand, sanitize_error, transaction_t)
+                                        find_command, find_subcommand, sanitize_error, slice_equals, transaction_t)
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow,
                                         count_error, count_failure, run_on_shard)
@@ -654,17 +654,20 @@ cdef void run_connection_command(executor_t *self, connection_t *connection, cal
 
 
 cdef bint must_pause(executor_t *self, const call_t *call) noexcept nogil:
-    """CLIENT PAUSE: does this command wait?"""
+    """CLIENT PAUSE, or a snapshot that cannot follow: does this command wait?"""
     cdef server_t *server = self.server
-    if <int64_t>server.pause_until_ms <= self.proactor.now_ms or call.spec == NULL:
+    cdef bint writes
+    if call.spec == NULL or call.spec.kind == KIND_CONNECTION or call.spec.kind == KIND_CONTROL:
         return False
-    if call.spec.kind == KIND_CONNECTION or call.spec.kind == KIND_CONTROL:
-        return False
-    if server.pause_mode == PAUSE_ALL or call.spec.flags & COMMAND_WRITE != 0:
-        return True
     # An EXEC waits if what is queued writes.
-    return (is_exec(call.spec) and call.connection.multi != NULL
-            and (<multi_t *>call.connection.multi).flags & COMMAND_WRITE != 0)
+    writes = call.spec.flags & COMMAND_WRITE != 0 or (
+        is_exec(call.spec) and call.connection.multi != NULL
+        and (<multi_t *>call.connection.multi).flags & COMMAND_WRITE != 0)
+    if server.save_pressure != 0 and writes:
+        return True
+    if server.pause_mode == PAUSE_OFF or <int64_t>server.pause_until_ms <= self.proactor.now_ms:
+        return False
+    return server.pause_mode == PAUSE_ALL or writes
 
 
 cdef void pause_connection(executor_t *self, connection_t *connection) noexcept nogil:
@@ -720,6 +723,33 @@ cdef bint queue_call(executor_t *self, connection_t *connection, call_t *call) n
     return True
 
 
+cdef const char *MISCONF = (
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
+    "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
+    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB "
+    "error.")
+
+
+cdef bint refuse_unsaved(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
+    """The last snapshot has failed: no writes, and no PING, so that those who watch the server hear of it."""
+    cdef char text[512]
+    if call.refusal != REFUSAL_NONE:
+        return False
+    if is_exec(call.spec):
+        if connection.multi == NULL or not (<multi_t *>connection.multi).flags & COMMAND_WRITE:
+            return False
+        snprintf(text, sizeof(text), "EXECABORT Transaction discarded because of: %s", MISCONF)
+        reject(self, connection, call, text)
+        connection_left(connection)
+        return True
+    if not call.spec.flags & COMMAND_WRITE and not slice_equals(call.argv[0], "ping"):
+        return False
+    reject(self, connection, call, MISCONF)
+    if connection.flags & CONNECTION_MULTI:
+        multi_abort(connection)
+    return True
+
+
 cdef uint32_t run_batch(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
     """Executes calls in order; returns how many are done (a waiting one counts as done)."""
     cdef uint32_t done
@@ -743,7 +773,10 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
         if unlikely(connection.flags & CONNECTION_PUBSUB != 0) and refuse_subscribed(self, connection, call):
             i += 1
             continue
-        if unlikely(self.server.pause_mode != PAUSE_OFF) and must_pause(self, call):
+        if unlikely(self.server.deny_writes != 0) and refuse_unsaved(self, connection, call):
+            i += 1
+            continue
+        if unlikely((self.server.pause_mode | self.server.save_pressure) != 0) and must_pause(self, call):
             pause_connection(self, connection)
             return i
         if unlikely(connection.flags & CONNECTION_MULTI != 0) and queue_call(self, connection, call):
@@ -751,7 +784,8 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
             continue
         end = i + 1
         if likely(call.refusal == REFUSAL_NONE and call.kind == KIND_KEY):
-            if likely(self.server.pause_mode == PAUSE_OFF and connection.flags & REPLY_SILENT == 0
+            if likely((self.server.pause_mode | self.server.save_pressure | self.server.deny_writes) == 0
+                      and connection.flags & REPLY_SILENT == 0
                       and not tracking_is_caching(connection)):
                 while end < count and calls[end].refusal == REFUSAL_NONE and calls[end].kind == KIND_KEY:
                     end += 1

@@ -13,3 +13,5 @@ cdef bint make_room(scope_t *scope) noexcept nogil               # False: the wr
 cdef int64_t memory_in_use(shard_t *shard) noexcept nogil        # what maxmemory is compared with
 cdef int64_t memory_used_total() noexcept nogil                 # the same over all threads, for INFO
 cdef void eviction_set_baseline() noexcept nogil                 # at start-up: buffers of an idle server
+# So many bytes more of net_alloc (negative: fewer) do not count: buffers of a snapshot.
+cdef void eviction_exempt(int64_t bytes_) noexcept nogil

@@ -15,7 +15,7 @@ from dfly._core.engine.shard cimport policy_tracks_access, scope_t, shard_t, sha
 from dfly._core.store.dash cimport dash_enable_access_tracking, dash_ref_t, dash_sample
 from dfly._core.store.object cimport OBJECT_SCRATCH, key_init, key_t, object_t, object_view
 from dfly._core.sys.alloc cimport ACCOUNT_DATA, ACCOUNT_NET, mem_total
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t, unlikely
 from dfly._core.sys.clock cimport monotonic_us
 from dfly._core.sys.hash cimport random_u64
 
@@ -33,6 +33,10 @@ cdef int64_t net_baseline = 0
 cdef void eviction_set_baseline() noexcept nogil:
     global net_baseline
     net_baseline = mem_total(ACCOUNT_NET)
+
+
+cdef void eviction_exempt(int64_t bytes_) noexcept nogil:
+    atomic_add(<uint64_t *>&net_baseline, <uint64_t>bytes_)
 
 
 cdef int64_t memory_in_use(shard_t *shard) noexcept nogil:

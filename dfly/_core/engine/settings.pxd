@@ -90,5 +90,5 @@ cdef inline void settings_init_encoding_limits(settings_t *self) noexcept nogil:
     self.stream_node_max_bytes = 4096
     self.stream_node_max_entries = 100
     self.hll_sparse_max_bytes = 3000
-    self.rdb_version = 11
+    self.rdb_version = 10
     self.rdb_compression = 1

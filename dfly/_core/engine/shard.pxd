@@ -14,7 +14,7 @@ and hands it over. Such a holder has no accounts open: it books around each piec
 Shard code gets a scope and assumes nothing about the thread it runs on.
 
 The door. Every change of a key goes through the functions of engine/database.pxd, which keep
-version, pre-update hook, expiry, watch, notification, journal and memory accounts.
+version, a snapshot's walk, expiry, watch, notification, journal and memory accounts.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -25,7 +25,7 @@ from dfly._core.engine.settings cimport settings_t
 from dfly._core.engine.tracking_table cimport tracker_t, tracking_table_t
 from dfly._core.loop.mailbox cimport mailbox_t, message_run_t, message_t
 from dfly._core.loop.proactor cimport proactor_t
-from dfly._core.store.dash cimport dash_ref_t, dash_t
+from dfly._core.store.dash cimport dash_t
 from dfly._core.store.object cimport key_t, object_t
 
 cdef struct database_t:
@@ -53,8 +53,7 @@ cdef struct shard_stats_t:
     double expire_stale_part     # of sampled keys those that were due: running average, 0 to 1
     uint64_t eviction_exceeded_us        # time that used memory was above maxmemory
 
-# Hooks at the door; NULL when nobody listens. Run under the token, must not block.
-ctypedef void (*pre_update_hook_t)(shard_t *shard, database_t *database, dash_ref_t *ref, void *context) noexcept nogil
+# Hook at the door; NULL when nobody listens. Runs under the token, must not block.
 ctypedef void (*mutation_hook_t)(shard_t *shard, database_t *database, const char *key, size_t key_size, int event_class, const char *event, void *context) noexcept nogil
 
 cdef struct reclaim_t:
@@ -80,7 +79,8 @@ cdef struct shard_t:
     uint64_t version             # rises with every mutation
     shard_stats_t stats
     reclaim_t *reclaim
-    uint64_t reclaim_pending     # keys in it
+    reclaim_t *kept              # flushed tables that a snapshot still walks over
+    uint64_t reclaim_pending     # keys in both
     latency_monitor_t *latency   # events of this shard; NULL before the first one
     int64_t over_limit_since_us  # 0: memory is within the limit, as far as writes have seen
     uint32_t access_clock        # seconds & 0xFFFFFF, refreshed by the owner's timer
@@ -88,8 +88,6 @@ cdef struct shard_t:
     listener_table_t watched     # WATCH
     listener_table_t blocked     # commands that wait for a key: see engine/waiter.pxd
     tracking_table_t tracked     # CLIENT TRACKING
-    pre_update_hook_t pre_update
-    void *pre_update_context
     mutation_hook_t on_mutation      # while notify-keyspace-events is not empty
     void *mutation_context
 

@@ -51,6 +51,11 @@ cdef shard_t *shard_new(uint32_t index, uint32_t shard_count, const settings_t *
 cdef void shard_free(shard_t *self) noexcept nogil:
     cdef uint32_t i
     cdef reclaim_t *dropped
+    while self.kept != NULL:
+        dropped = self.kept
+        self.kept = dropped.next
+        dropped.next = self.reclaim
+        self.reclaim = dropped
     for i in range(self.settings.databases):
         if self.databases[i] != NULL:
             dash_clear(&self.databases[i].table)

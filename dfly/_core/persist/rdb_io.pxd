@@ -61,6 +61,9 @@ cdef struct rdb_writer_t:
     void *context                    # flush's own
     uint32_t version                 # what readers understand: an older form is written for an older one
     bint compress                    # strings, by LZF
+    bint gives_up                    # tries fewer of them while they do not get smaller
+    uint32_t misses                  # that did not, in a row
+    uint32_t skip                    # so many are not tried
     bint is_failed                   # what is written after that is dropped
     char *scratch                    # rdb_scratch
     size_t scratch_size

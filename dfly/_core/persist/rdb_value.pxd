@@ -15,6 +15,7 @@ cdef enum rdb_result_t:
     RDB_BROKEN = 1                   # reader.error says why, and where
     RDB_EMPTY = 2                    # a container without elements, which Redis never writes
 
+cdef bint rdb_value_is_known(const object_t *value) noexcept nogil      # False: this type has no form yet
 # The type byte of a value for readers of this version.
 cdef int rdb_value_type(const object_t *value, uint32_t version) noexcept nogil
 # The version that a reader must have at least, if it is above the wanted one: what no older form can hold.

@@ -55,6 +55,10 @@ read_as(RDB_LIST_QUICKLIST, TYPE_LIST, rdb_load_list)
 read_as(RDB_LIST_QUICKLIST_2, TYPE_LIST, rdb_load_list)
 
 
+cdef bint rdb_value_is_known(const object_t *value) noexcept nogil:
+    return object_is_string(value) or writing[<int>object_type(value)].type_of != NULL
+
+
 cdef int rdb_value_type(const object_t *value, uint32_t version) noexcept nogil:
     cdef const writing_t *row
     if object_is_string(value):

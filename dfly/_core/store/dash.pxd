@@ -22,6 +22,11 @@ TTLs are part of the entry: a segment with at least one deadline carries an arra
 deadlines (ms since the segment's base), widened to 8 bytes when they lie more than 49 days apart. Each
 segment knows its earliest deadline; a heap of segments by that gives what is due.
 
+A walk (dash_walk_t) visits every entry as it was when the walk began, exactly once, however the table changes
+meanwhile: a bucket that is about to change and has not been visited is visited first. That goes by the
+buckets' versions: those up to walk.cut have not been visited. The caller says what changes in place
+(dash_before_change, then bucket.version above the cut); inserting, erasing and moving entries is seen here.
+
 Tables of keys only (dash_init_keys): entries are 16 bytes, ref.entry.value does not exist.
 
 Ownership: the table owns its keys; values belong to the caller's rules (free before erase).
@@ -31,6 +36,7 @@ A dash_ref_t is valid until the next insert or erase in the same table. Nothing 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from dfly._core.store.object cimport key_t, object_t
+from dfly._core.sys.base cimport unlikely
 
 cdef enum:
     DASH_SLOTS = 14
@@ -53,6 +59,8 @@ cdef struct bucket_t:
 
 cdef struct segment_t            # private to dash.pyx
 
+cdef struct dash_walk_t              # defined below
+
 cdef struct dash_t:
     uint64_t *directory          # 1 << depth words: pointer and bucket count packed
     uint32_t depth
@@ -68,6 +76,7 @@ cdef struct dash_t:
     bint access_tracking         # segments carry 24-bit access words (LRU clock or LFU)
     uint64_t grow_count
     uint64_t split_count
+    dash_walk_t *walk            # under way, or NULL; its owner's
 
 cdef struct dash_ref_t:
     entry_t *entry
@@ -86,7 +95,18 @@ cdef struct dash_cursor_t:
 
 ctypedef bint (*dash_visit_t)(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil
 
+cdef struct dash_walk_t:
+    dash_t *table                # moves with the table (dash_move)
+    uint64_t cut                 # version of the newest bucket when it began; changes from then on have higher ones
+    dash_visit_t visit           # may not change the table; its result is ignored
+    void *context
+    uint64_t hash                # where it is: in the segment that holds this hash,
+    uint32_t bucket              # before this bucket
+    uint64_t forced              # buckets that were visited because they were about to change
+
 cdef void dash_init(dash_t *self) noexcept nogil
+# The table's struct goes to another place; `self` is empty and invalid then.
+cdef void dash_move(dash_t *self, dash_t *target) noexcept nogil
 cdef void dash_init_keys(dash_t *self) noexcept nogil         # of keys without values
 cdef void dash_clear(dash_t *self) noexcept nogil             # frees keys, values and segments, in one go
 # Frees at most *budget entries (or blocks of containers) of a table that nobody uses any more, and takes
@@ -99,6 +119,20 @@ cdef bint dash_find(dash_t *self, const key_t *key, dash_ref_t *out) noexcept no
 cdef void dash_insert(dash_t *self, const key_t *key, dash_ref_t *out) noexcept nogil
 # Frees the key and the deadline, not the value.
 cdef void dash_erase(dash_t *self, dash_ref_t *ref) noexcept nogil
+
+# One walk at a time. The walk must stay in place until it is over.
+cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_visit_t visit,
+                          void *context) noexcept nogil
+# Visits up to so many buckets; True when the walk is over.
+cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil
+cdef void dash_walk_end(dash_t *self) noexcept nogil          # before it is over
+cdef void dash_hand_over(dash_t *self, dash_ref_t *ref) noexcept nogil
+
+
+cdef inline void dash_before_change(dash_t *self, dash_ref_t *ref) noexcept nogil:
+    if unlikely(self.walk != NULL):
+        dash_hand_over(self, ref)
+
 
 # First stage: directory entry and bucket metadata. Second: the entry's line. Third: a heap value.
 cdef void dash_prefetch_bucket(dash_t *self, uint64_t hash) noexcept nogil

@@ -15,6 +15,8 @@ Invariants
    earliest is not DASH_NO_DEADLINE.
 5. A bucket's version is at most the version of every entry in it: when entries move, the destination
    takes the smaller of both, so a snapshot that has not saved an entry still sees it as unsaved.
+6. During a walk no entry enters, leaves or moves out of or into a bucket with a version up to walk.cut
+   before that bucket has been visited: such a bucket holds exactly what it held when the walk began.
 
 Ownership: the table owns segments, side arrays and keys; values are the engine's.
 Source: Lu, Hao, Wang, Lo, "Dash: Scalable Hashing on Persistent Memory", VLDB 2020.
@@ -315,6 +317,98 @@ cdef void due_update(dash_t *self, segment_t *segment) noexcept nogil:
     due_sift(self, segment)
 
 
+# ---- The walk ------------------------------------------------------------------------------------
+
+cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
+    cdef uint32_t mask = segment_buckets(segment)[b].busy
+    cdef object_t *value
+    if segment.entry_shift != PAIR_SHIFT:
+        return
+    while mask != 0:
+        value = &segment_entry(segment, cell_index(b, <uint32_t>ctz(mask))).value
+        mask &= mask - 1
+        if object_tag(value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
+            prefetch(<const void *>(value.lo & ~<uint64_t>7))
+
+
+cdef void visit_bucket(dash_t *self, segment_t *segment, uint32_t b) noexcept nogil:
+    """Visits a bucket, unless the walk has been there."""
+    cdef bucket_t *bucket = &segment_buckets(segment)[b]
+    cdef uint32_t mask = bucket.busy
+    cdef dash_ref_t ref
+    if bucket.version > self.walk.cut:
+        return
+    bucket.version = self.walk.cut + 1
+    while mask != 0:
+        make_ref(&ref, segment, b, <uint32_t>ctz(mask))
+        mask &= mask - 1
+        self.walk.visit(self, &ref, self.walk.context)
+
+
+cdef void hand_over(dash_t *self, segment_t *segment, uint32_t b) noexcept nogil:
+    if segment_buckets(segment)[b].version <= self.walk.cut:
+        self.walk.forced += 1
+        prefetch_values(segment, b)
+        visit_bucket(self, segment, b)
+
+
+cdef inline void hand_over_two(dash_t *self, segment_t *segment, uint32_t a, uint32_t b) noexcept nogil:
+    if unlikely(self.walk != NULL):
+        hand_over(self, segment, a)
+        hand_over(self, segment, b)
+
+
+cdef void hand_over_segment(dash_t *self, segment_t *segment) noexcept nogil:
+    cdef uint32_t b
+    if likely(self.walk == NULL):
+        return
+    for b in range(segment.total):
+        hand_over(self, segment, b)
+
+
+cdef void dash_hand_over(dash_t *self, dash_ref_t *ref) noexcept nogil:
+    hand_over(self, ref.segment, ref.bucket_index)
+
+
+cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_visit_t visit,
+                          void *context) noexcept nogil:
+    DFLY_CHECK(self.walk == NULL, "dash table: two walks at once")
+    walk.table = self
+    walk.cut = cut
+    walk.visit = visit
+    walk.context = context
+    walk.hash = 0
+    walk.bucket = 0
+    walk.forced = 0
+    self.walk = walk
+
+
+cdef void dash_walk_end(dash_t *self) noexcept nogil:
+    self.walk = NULL
+
+
+cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil:
+    cdef dash_walk_t *walk = self.walk
+    cdef segment_t *segment
+    while buckets > 0:
+        segment = word_segment(self.directory[directory_index(walk.hash, self.depth)])
+        if walk.bucket < segment.total:
+            if walk.bucket + 1 < segment.total:
+                prefetch_values(segment, walk.bucket + 1)
+            visit_bucket(self, segment, walk.bucket)
+            walk.bucket += 1
+            buckets -= 1
+            continue
+        if segment.prefix + 1 == <uint32_t>1 << segment.local_depth:
+            self.walk = NULL
+            return True
+        # A segment that was split, rebuilt or merged since has been visited as a whole: no matter where we
+        # go on in it.
+        walk.hash = <uint64_t>(segment.prefix + 1) << (64 - segment.local_depth)
+        walk.bucket = 0
+    return False
+
+
 # ---- Segments ------------------------------------------------------------------------------------
 
 cdef inline const layout_t *layout_of(const dash_t *self) noexcept nogil:
@@ -433,7 +527,7 @@ cdef extern from *:
     int __builtin_popcount(unsigned int value) noexcept nogil
 
 
-cdef bint displace(segment_t *segment, uint32_t home, uint32_t following, uint32_t *out_bucket,
+cdef bint displace(dash_t *self, segment_t *segment, uint32_t home, uint32_t following, uint32_t *out_bucket,
                    uint32_t *out_slot) noexcept nogil:
     """Makes room in `following` or `home` by moving one entry to its other bucket."""
     cdef bucket_t *buckets = segment_buckets(segment)
@@ -447,6 +541,7 @@ cdef bint displace(segment_t *segment, uint32_t home, uint32_t following, uint32
         room = free_slot(&buckets[target])
         if room < DASH_SLOTS:
             slot = <uint32_t>ctz(mask)
+            hand_over_two(self, segment, following, target)
             move_slot(segment, following, slot, segment, target, room, True)
             out_bucket[0] = following
             out_slot[0] = slot
@@ -458,6 +553,7 @@ cdef bint displace(segment_t *segment, uint32_t home, uint32_t following, uint32
         room = free_slot(&buckets[target])
         if room < DASH_SLOTS:
             slot = <uint32_t>ctz(mask)
+            hand_over_two(self, segment, home, target)
             move_slot(segment, home, slot, segment, target, room, False)
             out_bucket[0] = home
             out_slot[0] = slot
@@ -465,7 +561,7 @@ cdef bint displace(segment_t *segment, uint32_t home, uint32_t following, uint32
     return False
 
 
-cdef bint find_place(segment_t *segment, uint32_t home, uint32_t *out_bucket,
+cdef bint find_place(dash_t *self, segment_t *segment, uint32_t home, uint32_t *out_bucket,
                      uint32_t *out_slot) noexcept nogil:
     """A free slot for an entry of this home bucket, after moving a neighbour if need be."""
     cdef bucket_t *buckets = segment_buckets(segment)
@@ -480,7 +576,7 @@ cdef bint find_place(segment_t *segment, uint32_t home, uint32_t *out_bucket,
         out_bucket[0] = best
         out_slot[0] = slot
         return True
-    if displace(segment, home, following, out_bucket, out_slot):
+    if displace(self, segment, home, following, out_bucket, out_slot):
         return True
     for i in range(segment.regular, segment.total):
         slot = free_slot(&buckets[i])
@@ -503,7 +599,8 @@ cdef inline void restore(segment_t *source, const saved_t *saved) noexcept nogil
     source.count = saved.count
 
 
-cdef bint transfer(segment_t *source, segment_t *low, segment_t *high, uint32_t split_shift) noexcept nogil:
+cdef bint transfer(dash_t *self, segment_t *source, segment_t *low, segment_t *high,
+                   uint32_t split_shift) noexcept nogil:
     """Moves all entries of source into low, or by the hash bit at split_shift into low and high.
 
     False if one did not fit: the caller then restores the source and drops what it moved into.
@@ -525,7 +622,7 @@ cdef bint transfer(segment_t *source, segment_t *low, segment_t *high, uint32_t 
             hash = object_key_hash(&segment_entry(source, cell_index(b, slot)).key)
             target = high if high != NULL and (hash >> split_shift) & 1 else low
             home = home_bucket(hash, target.regular)
-            if not find_place(target, home, &to_bucket, &to_slot):
+            if not find_place(self, target, home, &to_bucket, &to_slot):
                 return False
             if b >= source.regular:
                 buckets[home_bucket(hash, source.regular)].overflow -= 1
@@ -562,8 +659,9 @@ cdef bint rebuild(dash_t *self, segment_t *old, uint64_t hash, int size_class) n
     """Replaces a segment by one of another size class; False if the entries did not fit."""
     cdef segment_t *fresh = segment_new(self, size_class, old.local_depth, has_narrow_deadlines(old))
     cdef saved_t saved
+    hand_over_segment(self, old)
     save(old, &saved)
-    while not transfer(old, fresh, NULL, 0):
+    while not transfer(self, old, fresh, NULL, 0):
         restore(old, &saved)
         segment_release(self, fresh)
         if size_class == CLASS_COUNT - 1:
@@ -616,6 +714,7 @@ cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
     cdef saved_t saved
     if old.local_depth == self.depth:
         double_directory(self)
+    hand_over_segment(self, old)
     save(old, &saved)
     count_halves(old, shift, &high_count)
     low_class = class_for(self, old.count - high_count, FILL_PERCENT, SPLIT_CLASS, timed)
@@ -623,7 +722,7 @@ cdef void split(dash_t *self, segment_t *old, uint64_t hash) noexcept nogil:
     while True:
         low = segment_new(self, low_class, old.local_depth + 1, timed)
         high = segment_new(self, high_class, old.local_depth + 1, timed)
-        if transfer(old, low, high, shift):
+        if transfer(self, old, low, high, shift):
             break
         # Crowded in one place: undo, and give both more room.
         restore(old, &saved)
@@ -685,10 +784,13 @@ cdef segment_t *merge(dash_t *self, segment_t *segment) noexcept nogil:
             or count * 100 > layout_of(self).total[CLASS_COUNT - 1] * DASH_SLOTS * SHRINK_PERCENT):
         return NULL
     timed = has_narrow_deadlines(segment) or has_narrow_deadlines(buddy)
-    joined = segment_new(self, class_for(self, count, SHRUNK_PERCENT, SPLIT_CLASS, timed), segment.local_depth - 1, timed)
+    joined = segment_new(self, class_for(self, count, SHRUNK_PERCENT, SPLIT_CLASS, timed), segment.local_depth - 1,
+                         timed)
+    hand_over_segment(self, segment)
+    hand_over_segment(self, buddy)
     save(segment, &saved)
     save(buddy, &saved_buddy)
-    if transfer(segment, joined, NULL, 0) and transfer(buddy, joined, NULL, 0):
+    if transfer(self, segment, joined, NULL, 0) and transfer(self, buddy, joined, NULL, 0):
         point_directory(self, joined, hash)
         segment_release(self, segment)
         segment_release(self, buddy)
@@ -733,6 +835,13 @@ cdef void init(dash_t *self, uint8_t entry_shift) noexcept nogil:
     self.directory[0] = make_word(segment)
 
 
+cdef void dash_move(dash_t *self, dash_t *target) noexcept nogil:
+    target[0] = self[0]
+    if target.walk != NULL:
+        target.walk.table = target
+    memset(self, 0, sizeof(dash_t))
+
+
 cdef void free_entries(dash_t *self, segment_t *segment, uint64_t *budget) noexcept nogil:
     """Frees keys and values, at most *budget entries or blocks of containers."""
     cdef bucket_t *buckets = segment_buckets(segment)
@@ -759,6 +868,7 @@ cdef bint dash_clear_step(dash_t *self, uint64_t *budget) noexcept nogil:
     cdef segment_t *segment
     if self.directory == NULL:
         return True
+    self.walk = NULL
     size = <uint64_t>1 << self.depth
     # Words of freed segments are zeroed; split_count serves as the place to go on from.
     if not self.is_visiting:
@@ -918,9 +1028,11 @@ cdef void dash_insert(dash_t *self, const key_t *key, dash_ref_t *out) noexcept 
         word = self.directory[directory_index(key.hash, self.depth)]
         segment = word_segment(word)
         home = home_bucket(key.hash, segment.regular)
-        if likely(find_place(segment, home, &b, &slot)):
+        if likely(find_place(self, segment, home, &b, &slot)):
             break
         make_space(self, segment, key.hash)
+    if unlikely(self.walk != NULL):
+        hand_over(self, segment, b)
     bucket = &segment_buckets(segment)[b]
     make_ref(out, segment, b, slot)
     key_to_object(key, &out.entry.key)

@@ -4,9 +4,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
-from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_bytes, dash_check, dash_clear,
+from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_before_change, dash_bytes, dash_check,
+                                    dash_clear, dash_walk_begin, dash_walk_step, dash_walk_t,
                                     dash_clear_step, dash_deadline, dash_dup, dash_enable_access_tracking,
-                                    dash_erase, dash_find, dash_init, dash_init_keys, dash_insert, dash_next_due, dash_prefetch_bucket,
+                                    dash_erase, dash_find, dash_init, dash_init_keys, dash_insert, dash_next_due,
+                                    dash_prefetch_bucket,
                                     dash_prefetch_entry, dash_prefetch_value, dash_random, dash_ref_t, dash_sample,
                                     dash_scan, dash_set_deadline, dash_t, dash_visit_due)
 from dfly._core.store.glob cimport glob_match
@@ -38,9 +40,21 @@ cdef bint collect(dash_t *table, dash_ref_t *ref, void *context) noexcept with g
 
 cdef bint collect_and_erase(dash_t *table, dash_ref_t *ref, void *context) noexcept with gil:
     (<list>context).append(key_bytes(ref))
+    dash_before_change(table, ref)
     if table.entry_shift == PAIR_SHIFT:
         object_free(&ref.entry.value)
     dash_erase(table, ref)
+    return True
+
+
+cdef bint collect_items(dash_t *table, dash_ref_t *ref, void *context) noexcept with gil:
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef slice_t view
+    if table.entry_shift != PAIR_SHIFT:
+        (<list>context).append((key_bytes(ref), b""))
+        return True
+    view = object_view(&ref.entry.value, scratch)
+    (<list>context).append((key_bytes(ref), view.data[:view.size]))
     return True
 
 
@@ -48,6 +62,9 @@ cdef class DashTable:
     """A dash table of bytes to bytes, or of bytes alone: then every value is empty."""
 
     cdef dash_t table
+    cdef dash_walk_t walk
+    cdef uint64_t newest         # version
+    cdef list walked
     cdef bint keys_only
 
     def __cinit__(self, bint keys_only=False):
@@ -59,6 +76,20 @@ cdef class DashTable:
             dash_init_keys(&self.table)
         else:
             dash_init(&self.table)
+
+    def walk_begin(self):
+        """Begins a walk; walk_step's entries come from what the table holds now."""
+        self.walked = []
+        dash_walk_begin(&self.table, &self.walk, self.newest, collect_items, <void *>self.walked)
+        self.newest += 1
+
+    def walk_step(self, uint32_t buckets):
+        """None while the walk goes on, then what it has visited: [(key, value), ...]."""
+        return self.walked if dash_walk_step(&self.table, buckets) else None
+
+    @property
+    def walk_forced(self):
+        return self.walk.forced
 
     def __dealloc__(self):
         dash_clear(&self.table)
@@ -72,8 +103,11 @@ cdef class DashTable:
         key_init(&k, key, len(key))
         if not dash_find(&self.table, &k, &ref):
             dash_insert(&self.table, &k, &ref)
-        elif not self.keys_only:
-            object_free(&ref.entry.value)
+        else:
+            dash_before_change(&self.table, &ref)
+            if not self.keys_only:
+                object_free(&ref.entry.value)
+        ref.bucket.version = self.newest
         if not self.keys_only:
             object_set_string(&ref.entry.value, value, len(value))
 
@@ -96,6 +130,7 @@ cdef class DashTable:
         key_init(&k, key, len(key))
         if not dash_find(&self.table, &k, &ref):
             return False
+        dash_before_change(&self.table, &ref)
         if not self.keys_only:
             object_free(&ref.entry.value)
         dash_erase(&self.table, &ref)
@@ -148,6 +183,7 @@ cdef class DashTable:
         cdef DashTable other = DashTable(self.keys_only)
         dash_clear(&other.table)
         dash_dup(&self.table, &other.table)
+        other.newest = self.newest
         return other
 
     def fill_in_order_of_hashes(self, DashTable other):

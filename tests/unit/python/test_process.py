@@ -29,7 +29,7 @@ def wait_for(port):
 def process(tmp_path):
     port, admin = free_port(), free_port()
     running = subprocess.Popen(
-        [sys.executable, "-m", "dfly", "--port", str(port), "--admin_port", str(admin),
+        [sys.executable, "-m", "dfly", "--save", "", "--port", str(port), "--admin_port", str(admin),
          "--proactor_threads", "2", "--pidfile", str(tmp_path / "pid"), "--dir", str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(port)

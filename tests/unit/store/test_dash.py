@@ -32,6 +32,7 @@ class DashMachine(RuleBasedStateMachine):
         self.table = DashTable(self.keys_only)
         self.model = {}
         self.deadlines = {}
+        self.walked = None
         self.now = 10**12
 
     @rule(start=st.integers(0, 3000), count=st.integers(1, 400))
@@ -39,6 +40,12 @@ class DashMachine(RuleBasedStateMachine):
         for i in range(start, start + count):
             self.table.set(name(i), b"v%d" % i)
             self.model[name(i)] = b"" if self.keys_only else b"v%d" % i
+
+    @rule(start=st.integers(0, 3000), count=st.integers(1, 400), value=st.binary(max_size=40))
+    def change_range(self, start, count, value):
+        for i in range(start, start + count):
+            self.table.set(name(i), value)
+            self.model[name(i)] = b"" if self.keys_only else value
 
     @rule(start=st.integers(0, 3000), count=st.integers(1, 600))
     def erase_range(self, start, count):
@@ -93,12 +100,33 @@ class DashMachine(RuleBasedStateMachine):
 
     @rule()
     def copy(self):
+        self.end_walk()
         copy = self.table.copy()
-        self.teardown()
         self.table = copy
+
+    @rule()
+    def begin_walk(self):
+        if self.walked is None:
+            self.walked = dict(self.model)
+            self.table.walk_begin()
+
+    @rule(buckets=st.sampled_from([1, 10, 100, 1000]))
+    def go_on_walking(self, buckets):
+        """What was there when the walk began is visited, as it was, each entry once."""
+        if self.walked is None:
+            return
+        found = self.table.walk_step(buckets)
+        if found is not None:
+            expected, self.walked = self.walked, None
+            assert len(found) == len(expected) and dict(found) == expected
+
+    def end_walk(self):
+        while self.walked is not None:
+            self.go_on_walking(100)
 
     @rule(budget=st.sampled_from([1, 100, 10**6]))
     def clear_in_steps(self, budget):
+        self.end_walk()
         steps = 0
         while not self.table.clear_step(budget):
             steps += 1
@@ -120,6 +148,7 @@ class DashMachine(RuleBasedStateMachine):
         assert self.table.info()["deadlines"] == len(self.deadlines)
 
     def teardown(self):
+        self.end_walk()
         for key, value in self.model.items():
             assert self.table.get(key) == value
             assert self.table.deadline(key) == self.deadlines.get(key, -1)

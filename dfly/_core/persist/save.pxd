@@ -1,0 +1,134 @@
+"""Snapshots without fork: what all shards held at one moment, written while they go on changing.
+
+The cut. Under the tokens of all shards a walk (store/dash) begins on every table, at the version that the shard has
+then. From then on each shard's owner visits its tables in slices, and what is about to change before it was visited
+is visited first, by whoever holds the token; dash_walk_t and the door see to that. A visit encodes an entry into
+the shard's chunk. Full chunks go to the file (save_file), which one thread writes. What a flush drops stays until
+its walk is over.
+
+Pressure. The walk waits while WALK_BYTES are sent and not written. Changes cannot be put off by the door; so beyond
+PRESSURE_BYTES clients that want to write wait (server_t.save_pressure, as for CLIENT PAUSE) until half is written.
+
+Pace. A slice is short, and the more commands a thread executes the longer it waits until the next one.
+
+Format. One Redis RDB file fed by all shards; or, as Dragonfly has it, a file a shard, each an RDB file of its own
+written by the shard's own thread, and a summary that is renamed into place last and names them.
+
+Ownership: the saver is the server's, for ever. A save lives from the cut to its end, which comes on the first
+thread. Of a shard_save_t the token guards writer, rows and feeder; the timer is the owner thread's.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dfly._core.engine.command cimport transaction_t
+from dfly._core.engine.server_state cimport executor_t, server_t
+from dfly._core.engine.shard cimport grant_t, shard_t
+from dfly._core.loop.mailbox cimport message_t
+from dfly._core.loop.timer cimport timer_t
+from dfly._core.persist.rdb_io cimport rdb_writer_t
+from dfly._core.persist.save_file cimport feeder_t, save_file_t
+from dfly._core.store.dash cimport dash_walk_t
+
+cdef enum:
+    WALK_BYTES = 4194304
+    PRESSURE_BYTES = 12582912
+    SAVE_REASON_MAX = 256
+
+cdef enum save_state_t:
+    SAVE_IDLE = 0
+    SAVE_RUNNING = 1
+
+cdef struct walk_row_t:
+    dash_walk_t walk
+    shard_save_t *owner
+    uint32_t database            # its number at the cut
+    bint is_open
+
+cdef struct shard_save_t:
+    save_t *save
+    shard_t *shard
+    executor_t *executor         # whose thread walks
+    feeder_t *out
+    rdb_writer_t writer          # its buffer is a chunk's
+    walk_row_t *rows             # one a table that had entries
+    uint32_t row_count
+    uint32_t row                 # the walk is in this one
+    message_t start_message
+    timer_t timer
+    int64_t selected             # the database that the chunk speaks of, -1: none yet
+    bint is_walking              # not a change's visit
+    bint is_inside               # an entry
+    uint64_t commands_seen
+    uint64_t *entries            # the saver's
+    uint64_t forced              # buckets that were visited because of a change
+
+cdef struct save_t:
+    saver_t *saver
+    shard_save_t *shards
+    uint32_t version             # of the RDB format
+    uint64_t outstanding         # bytes sent and not written
+    uint64_t failed              # a shard cannot go on
+    save_file_t *files           # one, or one a shard and then the summary
+    uint32_t file_count
+    feeder_t *feeders            # one a shard
+    bint by_shard
+    uint64_t files_left          # by_shard: of shards
+    transaction_t *waiting       # SAVE; NULL: nobody waits
+    int64_t cut_ms
+    int64_t started_us
+    uint64_t version_sum         # of the shards at the cut
+    int error
+    char reason[256]
+
+cdef struct saver_t:
+    server_t *server
+    uint64_t state               # save_state_t
+    save_t *current
+    # Settings; texts are replaced as a whole and never freed.
+    const char *file_name
+    const char *redis_version
+    uint64_t by_shard
+    uint64_t with_checksum
+    # Asked for by Python: tokens are taken one after the other on the first thread.
+    message_t ask_message
+    grant_t grant
+    uint32_t locked
+    uint64_t asked
+    # Results.
+    uint64_t scheduled           # BGSAVE inside EXEC: Python starts it
+    uint64_t ended               # saves, successful or not
+    uint64_t saves
+    uint64_t last_failed         # rdb_last_bgsave_status; SAVE only clears it, as in Redis
+    uint64_t last_error          # of any kind of save
+    uint64_t deny_on_error       # then writes are refused
+    int64_t last_save_s
+    int64_t last_try_s
+    int64_t last_ms              # how long it took
+    int64_t started_s
+    uint64_t clean_version_sum   # of the shards at the last successful cut: rdb_changes_since_last_save
+    uint64_t *entries            # one a thread: of the save under way; kept, so that anybody may read them
+    uint64_t total_bytes
+    uint64_t total_entries
+    uint64_t total_forced
+    uint64_t total_ms
+    uint64_t pressure_count
+    uint64_t last_bytes
+    uint64_t last_entries
+    uint64_t last_forced
+    char reason[256]             # why the last one failed
+    char last_path[1024]
+
+cdef void saver_init(server_t *server) noexcept nogil
+cdef saver_t *saver_of(server_t *server) noexcept nogil
+# Takes the right to save: a new save, or NULL when one is under way.
+cdef save_t *save_new(saver_t *self) noexcept nogil
+# Under the token of the shard, for every shard while the tokens of all are held.
+cdef void save_cut(save_t *self, shard_t *shard) noexcept nogil
+# After all cuts, still under the tokens.
+cdef void save_prepare(save_t *self) noexcept nogil
+# Then, on any thread. `waiting` is resumed on its origin when all is done, and reads self.error then.
+cdef void save_launch(save_t *self, transaction_t *waiting) noexcept nogil
+# From a thread that holds no token, the main one: the save begins soon. False: one is under way or asked for.
+cdef bint save_ask(saver_t *self) noexcept nogil
+cdef uint64_t saver_entries_so_far(saver_t *self) noexcept nogil      # of the save under way
+cdef uint64_t saver_version_sum(saver_t *self) noexcept nogil
