@@ -175,7 +175,8 @@ HEADERS = ("during the save", "server", "median", "bar", "")
 BARS = (("extra_percent", "peak extra memory, % (bar: 3 % + 32 MB)", None),
         ("throughput", "write throughput, % of before", 85), ("p99", "p99 of the probe, times before", 1.3),
         ("longest_ms", "longest stall of the probe, ms", 12), ("save_s", "seconds it took", None),
-        ("cpu_s_per_gb", "CPU seconds per GB, without clients", None), ("idle_save_s", "seconds, without clients", None))
+        ("cpu_s_per_gb", "CPU seconds per GB, without clients", None),
+        ("idle_save_s", "seconds, without clients", None))
 
 
 def verdict(name, value, values, results):
