@@ -18,6 +18,7 @@ from dfly._core.commands import (
     lcs,
     list_moves,
     lists,
+    member_deadlines,
     numbers,
     persistence,
     pubsub,
@@ -70,6 +71,7 @@ FAMILIES = (
     stream_group_admin,
     stream_pending,
     persistence,
+    member_deadlines,
 )
 
 registered = False
