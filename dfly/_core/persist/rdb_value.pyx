@@ -7,13 +7,13 @@ from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.crc64 cimport crc64
 from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST, RDB_LIST_QUICKLIST_2, RDB_LIST_ZIPLIST,
                                         RDB_STRING, rdb_fail, rdb_get_byte, rdb_get_string, rdb_left, rdb_put,
-                                        rdb_put_byte, rdb_put_integer, rdb_put_string, rdb_reader_init,
-                                        rdb_reader_t, rdb_text_free, rdb_text_t, rdb_version_is_known,
+                                        rdb_put_byte, rdb_put_integer, rdb_put_length, rdb_put_string, rdb_reader_init,
+                                        rdb_reader_t, rdb_saving_t, rdb_text_free, rdb_text_t, rdb_version_is_known,
                                         rdb_writer_t)
-from dfly._core.persist.rdb_list cimport rdb_list_type, rdb_load_list, rdb_save_list
+from dfly._core.persist.rdb_list cimport rdb_list_type, rdb_load_list, rdb_save_list, rdb_save_list_step
 from dfly._core.store.object cimport (OBJECT_INT, OBJECT_SCRATCH, OBJECT_TAG_MASK, TYPE_COUNT, TYPE_LIST,
-                                      object_free, object_is_string, object_pointer, object_set_container,
-                                      object_set_string, object_t, object_tag, object_type, object_type_t,
+                                      object_block_count, object_free, object_is_string, object_pointer, object_set_container,
+                                      object_set_string, object_size, object_t, object_tag, object_type, object_type_t,
                                       object_view)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, load64, slice_t
 
@@ -21,10 +21,14 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     FOOTER = 10                      # of a DUMP payload
+    LARGE_BYTES = 262144
+    LARGE_BLOCKS = 64
     TYPES = 32                       # type bytes that may have a loader
 
 ctypedef int (*type_of_t)(const object_t *value, uint32_t version) noexcept nogil
 ctypedef void (*save_t)(const object_t *value, rdb_writer_t *out) noexcept nogil
+ctypedef bint (*save_step_t)(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
+                             size_t budget) noexcept nogil
 # As rdb_load_list: faults are the reader's, the caller frees.
 ctypedef void (*load_t)(int type, rdb_reader_t *input, const settings_t *settings,
                         object_t *out) noexcept nogil
@@ -32,6 +36,7 @@ ctypedef void (*load_t)(int type, rdb_reader_t *input, const settings_t *setting
 cdef struct writing_t:
     type_of_t type_of
     save_t save
+    save_step_t step                 # NULL: it is written as a whole, however large
 
 cdef struct reading_t:
     int type                         # object_type_t
@@ -42,6 +47,7 @@ cdef reading_t[TYPES] reading
 
 writing[<int>TYPE_LIST].type_of = rdb_list_type
 writing[<int>TYPE_LIST].save = rdb_save_list
+writing[<int>TYPE_LIST].step = rdb_save_list_step
 
 
 cdef void read_as(int rdb_type, int type, load_t load) noexcept nogil:
@@ -82,6 +88,30 @@ cdef void rdb_save_value(const object_t *value, rdb_writer_t *out) noexcept nogi
     else:
         text = object_view(value, scratch)
         rdb_put_string(out, text.data, text.size)
+
+
+cdef bint rdb_value_is_large(const object_t *value) noexcept nogil:
+    if object_is_string(value):
+        return object_size(value) > LARGE_BYTES
+    return (writing[<int>object_type(value)].step != NULL and object_block_count(value) > LARGE_BLOCKS)
+
+
+cdef bint rdb_save_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving, size_t budget) noexcept nogil:
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef slice_t text
+    cdef size_t piece
+    if not object_is_string(value):
+        return writing[<int>object_type(value)].step(value, out, saving, budget)
+    text = object_view(value, scratch)
+    if not saving.has_begun:
+        saving.has_begun = True
+        rdb_put_length(out, text.size)
+    piece = text.size - saving.done
+    if piece > budget:
+        piece = budget
+    rdb_put(out, text.data + saving.done, piece)
+    saving.done += piece
+    return saving.done == text.size
 
 
 cdef bint rdb_type_is_known(int type) noexcept nogil:
