@@ -268,7 +268,7 @@ def test_large_values_are_saved_in_steps_and_as_they_were(start, tmp_path):
             small = [("SET", f"small:{i}", rng.random()) for i in range(0, 5000, 10)]
             changes = [(("APPEND", f"large:{i}", "x"), ("LPOP", f"list:{i}"), ("RPUSH", f"list:{i}", "x"),
                         ("SETRANGE", f"large:{i}", 1000, "changed")) for i in range(6)]
-            changes = small + [change for group in changes for change in group] + [("DEL", "large:0"), ("DEL", "list:0")]
+            changes = [*small, *(change for group in changes for change in group), ("DEL", "large:0"), ("DEL", "list:0")]
             rng.shuffle(changes)
             client.send(encode("BGSAVE") + b"".join(encode(*change) for change in changes))
             assert client.read() == b"+Background saving started\r\n"

@@ -12,7 +12,8 @@ from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST_2, RDB_LIST_ZIPLIST, rdb_fail,
                                         rdb_get_count,
                                         rdb_get_length, rdb_get_string, rdb_put_integer, rdb_put_length,
-                                        rdb_put_string, rdb_reader_t, rdb_saving_t, rdb_scratch, rdb_text_free, rdb_text_t,
+                                        rdb_put_string, rdb_reader_t, rdb_saving_t, rdb_scratch,
+                                        rdb_text_free, rdb_text_t,
                                         rdb_writer_t)
 from dfly._core.persist.ziplist cimport ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, cursor_forward, element_read,

@@ -12,7 +12,8 @@ from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST, RDB_LIST_Q
                                         rdb_writer_t)
 from dfly._core.persist.rdb_list cimport rdb_list_type, rdb_load_list, rdb_save_list, rdb_save_list_step
 from dfly._core.store.object cimport (OBJECT_INT, OBJECT_SCRATCH, OBJECT_TAG_MASK, TYPE_COUNT, TYPE_LIST,
-                                      object_block_count, object_free, object_is_string, object_pointer, object_set_container,
+                                      object_block_count, object_free, object_is_string, object_pointer,
+                                      object_set_container,
                                       object_set_string, object_size, object_t, object_tag, object_type, object_type_t,
                                       object_view)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, load64, slice_t

@@ -9,8 +9,9 @@ its walk is over.
 Large values are written in steps (rdb_save_step), with the token given back in between. A change of one that is
 written in part or not at all waits until it is encoded as a whole.
 
-Pressure. The walk waits while WALK_BYTES of its own are sent and not written. Changes cannot be put off by the door; so beyond
-PRESSURE_BYTES clients that want to write wait (server_t.save_pressure, as for CLIENT PAUSE) until half is written.
+Pressure. The walk waits while WALK_BYTES of its own are sent and not written. Changes cannot be put off by the door;
+so beyond PRESSURE_BYTES clients that want to write wait (server_t.save_pressure, as for CLIENT PAUSE) until half is
+written.
 
 Pace. A slice is short, and the more commands a thread executes the longer it waits until the next one.
 
@@ -54,6 +55,7 @@ cdef struct stream_t:
     rdb_writer_t writer          # its buffer is a chunk's
     int64_t selected             # the database that the chunk speaks of, -1: none yet
     bint is_inside               # a record
+    bint is_split                # a chunk that ends within this record is sent: the file waits for the next one
 
 cdef struct shard_save_t:
     save_t *save

@@ -198,6 +198,7 @@ cdef void on_full(rdb_writer_t *writer) noexcept nogil:
     cdef chunk_t *chunk = chunk_of(writer.data)
     chunk.size = writer.size
     chunk.continues = self.is_inside
+    self.is_split = self.is_inside
     chunk_send(chunk)
     writer.data = chunk_new(self.out).data
     writer.size = 0
@@ -245,9 +246,16 @@ cdef bint visit(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
         memset(&self.saving, 0, sizeof(rdb_saving_t))
         return False
     rdb_save_value(&ref.entry.value, &stream.writer)
-    stream.is_inside = False
-    self.entries[0] += 1
+    end_record(stream)
     return True
+
+
+cdef void end_record(stream_t *self) noexcept nogil:
+    self.is_inside = False
+    self.owner.entries[0] += 1
+    if unlikely(self.is_split):
+        # Nothing else is written before the rest of it: that must not wait for what fills its chunk.
+        on_full(&self.writer)
 
 
 cdef void put_head(shard_save_t *self, stream_t *stream, dash_ref_t *ref, uint32_t database) noexcept nogil:
@@ -278,8 +286,7 @@ cdef bint go_on_with_large(shard_save_t *self, dash_ref_t *ref, bint must_finish
         is_done = rdb_save_step(&ref.entry.value, &self.walked.writer, &self.saving, STEP_BYTES)
     if is_done:
         self.large = NULL
-        self.walked.is_inside = False
-        self.entries[0] += 1
+        end_record(&self.walked)
     return is_done
 
 
