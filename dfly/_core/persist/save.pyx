@@ -377,6 +377,9 @@ cdef chunk_t *end_stream(stream_t *self) noexcept nogil:
 cdef int64_t pause_after(shard_save_t *self, int64_t now_us, int64_t spent, bint is_busy) noexcept nogil:
     if not is_busy:
         return PAUSE_IDLE_US
+    # What is above was the kernel's doing.
+    if spent > 2 * SLICE_BUSY_US:
+        spent = 2 * SLICE_BUSY_US
     return spent * (PAUSE_FACTOR_FIRST if now_us - self.save.started_us < FIRST_US else PAUSE_FACTOR)
 
 
