@@ -85,6 +85,12 @@ cdef struct rdb_text_t:
     char *owned                      # NULL: nothing to free
     char scratch[24]                 # RDB_TEXT_SCRATCH
 
+cdef struct rdb_saving_t:
+    # How far a value is written that is written in steps; zero before the first one. It must not change between them.
+    bint has_begun
+    uint64_t done                    # bytes or elements, as its type wants
+    uint64_t[16] place               # its type's cursor
+
 # flush_bytes: how large the buffer is, if there is a flush.
 cdef void rdb_writer_init(rdb_writer_t *self, uint32_t version, bint compress, rdb_flush_t flush,
                           void *context,
