@@ -109,6 +109,44 @@ def random_members(arguments, tree):
     return pairs_unordered(arguments, tree) if flat_pairs else unordered(arguments, tree)
 
 
+def pending_entries(arguments, tree):
+    """XPENDING with a range: how long ago an entry was delivered is each server's own."""
+    tag, value = tree
+    if tag != "*" or len(arguments) < 6:
+        return tree
+    return (tag, [(item[0], [*item[1][:2], None, item[1][3]]) for item in value])
+
+
+STREAM_TIMES = (b"idle", b"inactive", b"seen-time", b"active-time", b"radix-tree-nodes")
+
+
+def stream_facts(arguments, tree):
+    """XINFO: without times, and without the number of nodes."""
+    tag, value = tree
+    if tag == "%":
+        pairs = value
+    elif tag == "*" and value and len(value) % 2 == 0 and value[0][0] == "$" and value[0][1] in STREAM_NAMES:
+        pairs = list(zip(value[::2], value[1::2], strict=True))
+    elif tag == "*" and value is not None:
+        # Of a pending entry: ID, consumer, time, deliveries; or ID, time, deliveries.
+        if value and value[0][0] == "$" and len(value) in (3, 4) and value[-1][0] == ":" and value[-2][0] == ":":
+            value = [*value[:-2], None, value[-1]]
+            return (tag, value)
+        return (tag, [stream_facts(arguments, item) for item in value])
+    else:
+        return tree
+    return ("%", [(key, is_known(key, item) if key[1] in STREAM_TIMES else stream_facts(arguments, item))
+                  for key, item in pairs])
+
+
+STREAM_NAMES = (b"name", b"length")
+
+
+def is_known(key, item):
+    """Whether a consumer was ever active; of other times nothing."""
+    return key[1] in (b"inactive", b"active-time") and item[1] == -1
+
+
 def help_frame(arguments, tree):
     """First and last two lines of a HELP reply, which every container command shares."""
     tag, value = tree
@@ -160,6 +198,10 @@ UNSTEADY = {
     "HKEYS": unordered,
     "HVALS": unordered,
     "HSCAN": element_scan_reply,
+    "XPENDING": pending_entries,
+    "XINFO": stream_facts,
+    "XGROUP HELP": help_frame,
+    "XINFO HELP": help_frame,
     "ZSCAN": element_scan_reply,
     "ZRANDMEMBER": random_members,
     "HRANDFIELD": random_fields,

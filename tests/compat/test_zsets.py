@@ -71,7 +71,8 @@ REMOVE = [
     command("ZREMRANGEBYLEX", keys, text_range),
     command("ZPOPMIN", keys, st.lists(often(st.integers(0, 9), integers), max_size=1).map(tuple)),
     command("ZPOPMAX", keys, st.lists(often(st.integers(0, 9), integers), max_size=1).map(tuple)),
-    command("ZMPOP", groups, st.sampled_from(["MIN", "MAX", "min", "mix"]), options(("COUNT", often(st.integers(1, 9), integers)), max_size=1)),
+    command("ZMPOP", groups, st.sampled_from(["MIN", "MAX", "min", "mix"]),
+            options(("COUNT", often(st.integers(1, 9), integers)), max_size=1)),
 ]
 READ = [
     command("ZCARD", keys),
@@ -186,7 +187,8 @@ def test_other_types_commands(duel, sequence, protocol, mode):
 
 
 @examples(150)
-@given(sequence=sequences(*test_generic.COMMANDS, *test_generic.EXPIRIES, *ADD, *REMOVE), protocol=protocols, mode=modes)
+@given(sequence=sequences(*test_generic.COMMANDS, *test_generic.EXPIRIES, *ADD, *REMOVE), protocol=protocols,
+       mode=modes)
 def test_generic_commands(duel, sequence, protocol, mode):
     """RENAME, COPY, MOVE, DEL, SCAN TYPE, EXPIRE and their like."""
     duel.run([*ZSETS, *sequence], protocol, mode)

@@ -23,7 +23,7 @@ from dfly._core.engine.transaction cimport hop_on_shard, transaction_run, transa
 from dfly._core.engine.waiter cimport NO_SHARD, waiting_rules_t
 from dfly._core.resp.reply cimport reply_int, reply_null, reply_null_array
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.object cimport key_t, parse_int64
+from dfly._core.store.object cimport key_t, object_t, parse_int64
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
@@ -94,8 +94,12 @@ cdef int put_back_step(transaction_t *tx) noexcept nogil:
     return TRANSACTION_DONE
 
 
+cdef bint accepts_list(const object_t *value, const void *wanted, uint32_t position) noexcept nogil:
+    return is_list(value)
+
+
 cdef waiting_rules_t POP_RULES
-POP_RULES.accepts = is_list
+POP_RULES.accepts = accepts_list
 POP_RULES.serve = serve_pop
 POP_RULES.reply_nothing = reply_no_elements
 POP_RULES.undo = put_back_step
@@ -168,7 +172,7 @@ cdef void serve_move(transaction_t *tx, uint32_t position) noexcept nogil:
 
 
 cdef waiting_rules_t MOVE_RULES
-MOVE_RULES.accepts = is_list
+MOVE_RULES.accepts = accepts_list
 MOVE_RULES.serve = serve_move
 MOVE_RULES.reply_nothing = reply_no_elements
 

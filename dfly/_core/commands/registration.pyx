@@ -18,11 +18,15 @@ from dfly._core.commands import (
     lcs,
     list_moves,
     lists,
+    member_deadlines,
     numbers,
     persistence,
     pubsub,
     set_algebra,
     sets,
+    stream_group_admin,
+    stream_pending,
+    stream_reads,
     streams,
     string_multi,
     strings,
@@ -63,7 +67,11 @@ FAMILIES = (
     zset_ranges,
     zset_pops,
     zset_algebra,
+    stream_reads,
+    stream_group_admin,
+    stream_pending,
     persistence,
+    member_deadlines,
 )
 
 registered = False

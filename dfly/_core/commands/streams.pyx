@@ -625,9 +625,6 @@ cdef bint parse_setid_options(call_t *call, stream_id_t id, int64_t *entries_add
 
 cdef bint setid_fits(call_t *call, const stream_t *stream, stream_id_t id, int64_t entries_added) noexcept nogil:
     cdef stream_id_t last = stream_id(0, 0)
-    if id_less(id, stream.max_deleted_id):
-        reply_error(call.reply, "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id")
-        return False
     if not stream_last_entry(stream, &last):
         return True
     if id_less(id, last):

@@ -231,7 +231,7 @@ cdef int put_back_step(transaction_t *tx) noexcept nogil:
     return TRANSACTION_DONE
 
 
-cdef bint accepts_zset(const object_t *value) noexcept nogil:
+cdef bint accepts_zset(const object_t *value, const void *wanted, uint32_t position) noexcept nogil:
     return is_zset(value)
 
 

@@ -28,7 +28,8 @@ from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport TYPE_ZSET, key_t, object_pointer, object_set_container, object_t, parse_int64
 from dfly._core.store.sorted_set cimport (SCORE_TEXT_MAX, is_zset, score_text, zset_count, zset_cursor_t, zset_entry_t,
-                                          zset_erase, zset_find, zset_insert, zset_limits_t, zset_next, zset_pack, zset_place_t,
+                                          zset_erase, zset_find, zset_insert, zset_limits_t, zset_next, zset_pack,
+                                          zset_place_t,
                                           zset_previous, zset_rank, zset_remove_range, zset_scan, zset_score,
                                           zset_seek, zset_set_score)
 from dfly._core.sys.alloc cimport net_alloc, net_free

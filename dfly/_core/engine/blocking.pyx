@@ -192,6 +192,9 @@ cdef int blocking_wait(transaction_t *tx, uint32_t key_count, uint32_t other_sha
     self = new_waiter(tx, key_count)
     self.rules = rules
     self.other_shard = other_shard
+    if rules.keeps_state:
+        self.wanted = tx.state
+        tx.state = NULL
     if timeout_ms != 0:
         self.deadline_us = tx.origin.now_us + 1000 * timeout_ms
         timer_start(&tx.origin.timers, &self.timer, self.deadline_us)

@@ -37,8 +37,9 @@ cdef enum waiter_state_t:
 cdef enum:
     NO_SHARD = 0xFFFFFFFF
 
-# Can this value serve the waiter?
-ctypedef bint (*waiter_accepts_t)(const object_t *value) noexcept nogil
+# Can this value, of the waiter's key at that position, serve it? NULL: there is no such key (sees_absent).
+# wanted: the waiter's.
+ctypedef bint (*waiter_accepts_t)(const object_t *value, const void *wanted, uint32_t position) noexcept nogil
 # Executes the command on tx.keys[position] and replies, under the tokens it needs; the books of that
 # key's shard are open unless the waiter has an other_shard.
 ctypedef void (*waiter_serve_t)(transaction_t *tx, uint32_t position) noexcept nogil
@@ -50,6 +51,8 @@ cdef struct waiting_rules_t:
     waiter_serve_t serve
     waiter_reply_t reply_nothing     # the reply of a timeout
     transaction_step_t undo          # puts back what a closed connection was served; NULL: not needed
+    bint sees_absent                 # it may be served because its key has gone
+    bint keeps_state                 # tx.state becomes waiter.wanted when the wait begins
 
 cdef struct waiting_key_t:
     message_t message            # to its shard, to be taken off the table
@@ -70,6 +73,7 @@ cdef struct waiter_t:
     uint32_t other_shard         # NO_SHARD, or needed besides that of the key
     uint32_t key_count
     waiting_key_t *keys          # in the same block
+    void *wanted                 # what `accepts` needs to know; net_alloc, freed with the waiter
     timer_t timer
     int64_t deadline_us          # 0: none
     int64_t now_ms               # when its wait ended

@@ -58,6 +58,7 @@ cdef bint waiter_claim(waiter_t *self, waiter_state_t state) noexcept nogil:
 
 cdef void waiter_release(waiter_t *self) noexcept nogil:
     if atomic_sub(&self.references, 1) == 0:
+        net_free(self.wanted)
         net_free(self)
 
 
@@ -67,8 +68,10 @@ cdef void waiter_forget(waiting_key_t *entry, shard_t *shard) noexcept nogil:
         waiter_release(entry.waiter)
 
 
-cdef look_t look_at(shard_t *shard, const waiter_t *waiter, const listened_key_t *listened,
+cdef look_t look_at(shard_t *shard, const waiting_key_t *entry, const listened_key_t *listened,
                     int64_t now_ms) noexcept nogil:
+    cdef const waiter_t *waiter = entry.waiter
+    cdef uint32_t position = <uint32_t>(entry - waiter.keys)
     cdef look_t result = LOOK_ABSENT
     cdef dash_ref_t ref
     cdef scope_t scope
@@ -81,7 +84,9 @@ cdef look_t look_at(shard_t *shard, const waiter_t *waiter, const listened_key_t
     scope.keep_access = True
     listened_key_of(listened, &key)
     if find_peek(&scope, &key, &ref):
-        result = LOOK_ACCEPTED if waiter.rules.accepts(&ref.entry.value) else LOOK_REFUSED
+        result = LOOK_ACCEPTED if waiter.rules.accepts(&ref.entry.value, waiter.wanted, position) else LOOK_REFUSED
+    elif waiter.rules.sees_absent:
+        result = LOOK_ACCEPTED if waiter.rules.accepts(NULL, waiter.wanted, position) else LOOK_REFUSED
     shard_close_books(shard)
     return result
 
@@ -94,7 +99,7 @@ cdef uint32_t choose_key(const held_tokens_t *held, const waiter_t *waiter) noex
         entry = &waiter.keys[i]
         if not is_held(held, entry.shard) or entry.listener.key == NULL:
             continue
-        if look_at(held.shards[entry.shard], waiter, entry.listener.key, held.now_ms) == LOOK_ACCEPTED:
+        if look_at(held.shards[entry.shard], entry, entry.listener.key, held.now_ms) == LOOK_ACCEPTED:
             return i
     return waiter.key_count
 
@@ -135,17 +140,19 @@ cdef void serve_key(held_tokens_t *held, shard_t *shard, listened_key_t *key) no
     cdef listener_t *listener = key.first
     cdef waiter_t *served = NULL
     cdef waiter_t **last = &served
+    cdef const waiting_key_t *entry
     cdef waiter_t *waiter
     cdef look_t look
     cdef uint32_t position
     while listener != NULL:
-        waiter = (<waiting_key_t *>listener.owner).waiter
+        entry = <waiting_key_t *>listener.owner
+        waiter = entry.waiter
         listener = listener.next
         if atomic_load(&waiter.state) == WAITER_WOKEN:
             break
         if atomic_load(&waiter.state) != WAITER_WAITING:
             continue
-        look = look_at(shard, waiter, key, held.now_ms)
+        look = look_at(shard, entry, key, held.now_ms)
         if look == LOOK_ABSENT:
             break
         if look == LOOK_REFUSED or peer_has_hung_up(waiter.fd):

@@ -77,6 +77,7 @@ cdef struct rdb_reader_t:
     const char *error                # NULL: all is well
     size_t error_position
     uint32_t version                 # of the file or payload
+    int64_t now_ms                   # what is due then is left out (rdb_load_value)
 
 cdef struct rdb_text_t:
     const char *data

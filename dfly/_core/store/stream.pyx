@@ -671,7 +671,9 @@ cdef bint stream_lag(const stream_t *self, const stream_group_t *group, int64_t 
 cdef void stream_advance_group(const stream_t *self, stream_group_t *group, stream_id_t id) noexcept nogil:
     if not id_less(group.last_id, id):
         return
-    if group.entries_read != ENTRIES_READ_UNKNOWN and not stream_has_deleted_behind(self, id):
+    # As Redis 7.4: counting on is right only if nothing between the group's last entry and the end was deleted.
+    if (group.entries_read != ENTRIES_READ_UNKNOWN and not id_less(group.last_id, self.first_id)
+            and not stream_has_deleted_behind(self, group.last_id)):
         group.entries_read += 1
     elif self.entries_added > 0:
         group.entries_read = stream_distance(self, id)

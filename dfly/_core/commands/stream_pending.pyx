@@ -1,0 +1,645 @@
+"""What was delivered and not acknowledged: XACK, XPENDING, XCLAIM, XAUTOCLAIM; and XDELEX and XACKDEL of Redis 8.2.
+
+Order of checks, replies and events as Redis 7.0. Neither WATCH nor caches see a change of what is pending, as there;
+they see entries that go.
+"""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+
+from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, find_stream, parse_integer, parse_range_end,
+                                          parse_range_start, parse_stream_id, reply_entry, reply_names_error,
+                                          reply_stream_id, stream_lookup, stream_of)
+from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS,
+                                        KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE, call_t, command_spec_t, key_row,
+                                        register_commands, reply_syntax_error, reply_wrong_type, slice_equals)
+from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end, update_end_unseen
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_defer_array, reply_deinit,
+                                    reply_error,
+                                    reply_init, reply_int, reply_null, reply_null_array, reply_raw, reply_set_deferred,
+                                    reply_t)
+from dfly._core.store.dash cimport dash_ref_t
+from dfly._core.store.id_index cimport (id_ceiling, id_first, id_index_t, id_last_slot, id_less, id_next, id_place_t,
+                                        id_slot, stream_id, stream_id_t)
+from dfly._core.store.object cimport parse_int64
+from dfly._core.store.stream cimport (stream_cursor_t, stream_delete, stream_has, stream_read_next, stream_seek,
+                                      stream_t)
+from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, consumer_find, group_at, group_find, name_of,
+                                             pending_assign, pending_create, pending_find, pending_remove, pending_t,
+                                             stream_consumer_t, stream_group_t)
+from dfly._core.sys.alloc cimport net_alloc, net_free
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    IDS_ON_STACK = 16
+    AUTOCLAIM_COUNT = 100
+    ATTEMPTS_FACTOR = 10         # pending entries that XAUTOCLAIM looks at for each one it may claim
+
+
+cdef struct ids_t:
+    # IDs from arguments, all of them checked before anything is done.
+    stream_id_t on_stack[16]
+    stream_id_t *ids
+
+
+cdef bint ids_parse(ids_t *self, call_t *call, uint32_t first, uint32_t count) noexcept nogil:
+    """False after an error reply. ids_free in any case."""
+    cdef uint32_t i
+    self.ids = self.on_stack
+    if count > IDS_ON_STACK:
+        self.ids = <stream_id_t *>net_alloc(count * sizeof(stream_id_t))
+    for i in range(count):
+        if not parse_stream_id(call.reply, call.argv[first + i], &self.ids[i], 0, True, NULL):
+            return False
+    return True
+
+
+cdef void ids_free(ids_t *self) noexcept nogil:
+    if self.ids != self.on_stack:
+        net_free(self.ids)
+
+
+cdef bint find_group(call_t *call, dash_ref_t *ref, stream_group_t **group) noexcept nogil:
+    """To change it; *group NULL: there is no such key or no such group. False after an error reply."""
+    cdef int result = stream_lookup(&call.scope, &call.key, ref)
+    group[0] = NULL
+    if result == STREAM_WRONG_TYPE:
+        reply_wrong_type(call.reply)
+        return False
+    if result == STREAM_FOUND:
+        group[0] = group_find(&stream_of(ref).groups, call.argv[2])
+    return True
+
+
+cdef void reply_no_group(call_t *call) noexcept nogil:
+    reply_names_error(call.reply, "NOGROUP No such key '", call.argv[1], "' or consumer group '", call.argv[2], "'")
+
+
+# ---- XACK --------------------------------------------------------------------------------------
+
+cdef void acknowledge(call_t *call, dash_ref_t *ref, stream_group_t *group, const ids_t *ids) noexcept nogil:
+    cdef int64_t acknowledged = 0
+    cdef uint32_t i
+    update_begin(&call.scope, ref)
+    for i in range(call.argc - 3):
+        acknowledged += pending_remove(group, ids.ids[i])
+    if acknowledged > 0:
+        update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, NULL)
+    reply_int(call.reply, acknowledged)
+
+
+cdef void xack_command(call_t *call) noexcept nogil:
+    cdef stream_group_t *group
+    cdef dash_ref_t ref
+    cdef ids_t ids
+    if not find_group(call, &ref, &group):
+        return
+    if group == NULL:
+        reply_int(call.reply, 0)
+        return
+    if ids_parse(&ids, call, 3, call.argc - 3):
+        acknowledge(call, &ref, group, &ids)
+    ids_free(&ids)
+
+
+# ---- XPENDING ----------------------------------------------------------------------------------
+
+cdef struct pending_range_t:
+    int64_t count
+    int64_t min_idle
+    stream_id_t start
+    stream_id_t end
+    bint has_consumer
+    slice_t consumer
+
+
+cdef bint parse_pending_range(call_t *call, pending_range_t *out) noexcept nogil:
+    cdef uint32_t i = 3
+    out.min_idle = 0
+    if slice_equals(call.argv[3], "idle"):
+        if not parse_integer(call.reply, call.argv[4], &out.min_idle):
+            return False
+        if call.argc < 8:
+            reply_syntax_error(call.reply)
+            return False
+        i = 5
+    if not parse_integer(call.reply, call.argv[i + 2], &out.count):
+        return False
+    out.count = max(out.count, <int64_t>0)
+    if not parse_range_start(call.reply, call.argv[i], &out.start):
+        return False
+    if not parse_range_end(call.reply, call.argv[i + 1], &out.end):
+        return False
+    out.has_consumer = i + 3 < call.argc
+    if out.has_consumer:
+        out.consumer = call.argv[i + 3]
+    return True
+
+
+cdef void reply_summary(reply_t *reply, const stream_group_t *group) noexcept nogil:
+    cdef const stream_consumer_t *consumer
+    cdef uint64_t written = 0
+    cdef id_place_t place
+    cdef slice_t name
+    cdef size_t mark
+    cdef uint32_t i
+    reply_array(reply, 4)
+    reply_int(reply, <int64_t>group.pending.count)
+    if not id_first(&group.pending, &place):
+        reply_null(reply)
+        reply_null(reply)
+        reply_null_array(reply)
+        return
+    reply_stream_id(reply, id_slot(&group.pending, place).id)
+    reply_stream_id(reply, id_last_slot(&group.pending).id)
+    mark = reply_defer_array(reply)
+    for i in range(group.consumers.count):
+        consumer = consumer_at(group, i)
+        if consumer.pending.count > 0:
+            name = name_of(consumer)
+            reply_array(reply, 2)
+            reply_bulk(reply, name.data, name.size)
+            reply_bulk_int(reply, <int64_t>consumer.pending.count)
+            written += 1
+    reply_set_deferred(reply, mark, c'*', written)
+
+
+cdef void reply_pending(reply_t *reply, const id_index_t *entries, const pending_range_t *range,
+                        int64_t now_ms) noexcept nogil:
+    cdef size_t mark = reply_defer_array(reply)
+    cdef const pending_t *pending
+    cdef int64_t written = 0
+    cdef id_place_t place
+    cdef stream_id_t id
+    cdef slice_t name
+    cdef bint more = id_ceiling(entries, range.start, &place)
+    while more and written < range.count:
+        id = id_slot(entries, place).id
+        pending = <const pending_t *>id_slot(entries, place).value
+        if id_less(range.end, id):
+            break
+        if range.min_idle == 0 or now_ms - pending.delivered_ms >= range.min_idle:
+            name = name_of(pending.consumer)
+            reply_array(reply, 4)
+            reply_stream_id(reply, id)
+            reply_bulk(reply, name.data, name.size)
+            reply_int(reply, max(now_ms - pending.delivered_ms, <int64_t>0))
+            reply_int(reply, <int64_t>pending.deliveries)
+            written += 1
+        more = id_next(entries, &place)
+    reply_set_deferred(reply, mark, c'*', <size_t>written)
+
+
+cdef void xpending_command(call_t *call) noexcept nogil:
+    cdef const stream_consumer_t *consumer
+    cdef stream_group_t *group = NULL
+    cdef pending_range_t range
+    cdef dash_ref_t ref
+    cdef bint found
+    if call.argc != 3 and (call.argc < 6 or call.argc > 9):
+        reply_syntax_error(call.reply)
+        return
+    if call.argc > 3 and not parse_pending_range(call, &range):
+        return
+    if not find_stream(call, &ref, &found):
+        return
+    if found:
+        group = group_find(&stream_of(&ref).groups, call.argv[2])
+    if group == NULL:
+        reply_no_group(call)
+    elif call.argc == 3:
+        reply_summary(call.reply, group)
+    elif not range.has_consumer:
+        reply_pending(call.reply, &group.pending, &range, call.scope.now_ms)
+    else:
+        consumer = consumer_find(group, range.consumer)
+        if consumer == NULL:
+            reply_array(call.reply, 0)
+        else:
+            reply_pending(call.reply, &consumer.pending, &range, call.scope.now_ms)
+
+
+# ---- XCLAIM ------------------------------------------------------------------------------------
+
+cdef struct claim_t:
+    int64_t min_idle
+    int64_t delivered_ms         # -1: now
+    int64_t retry_count          # -1: one more
+    bint force
+    bint just_id
+    stream_id_t last_id
+    uint32_t id_count
+
+
+cdef bint parse_claim_number(call_t *call, uint32_t i, const char *error, int64_t *out) noexcept nogil:
+    if parse_int64(call.argv[i].data, call.argv[i].size, out):
+        return True
+    reply_error(call.reply, error)
+    return False
+
+
+cdef bint parse_claim_options(call_t *call, uint32_t i, claim_t *out) noexcept nogil:
+    cdef slice_t word
+    cdef slice_t nothing
+    cdef bint more
+    nothing.data = NULL
+    nothing.size = 0
+    while i < call.argc:
+        word = call.argv[i]
+        more = i + 1 < call.argc
+        if slice_equals(word, "force"):
+            out.force = True
+        elif slice_equals(word, "justid"):
+            out.just_id = True
+        elif more and slice_equals(word, "idle"):
+            i += 1
+            if not parse_claim_number(call, i, "ERR Invalid IDLE option argument for XCLAIM", &out.delivered_ms):
+                return False
+            out.delivered_ms = call.scope.now_ms - out.delivered_ms
+        elif more and slice_equals(word, "time"):
+            i += 1
+            if not parse_claim_number(call, i, "ERR Invalid TIME option argument for XCLAIM", &out.delivered_ms):
+                return False
+        elif more and slice_equals(word, "retrycount"):
+            i += 1
+            if not parse_claim_number(call, i, "ERR Invalid RETRYCOUNT option argument for XCLAIM",
+                                      &out.retry_count):
+                return False
+        elif more and slice_equals(word, "lastid"):
+            i += 1
+            if not parse_stream_id(call.reply, call.argv[i], &out.last_id, 0, True, NULL):
+                return False
+        else:
+            reply_names_error(call.reply, "ERR Unrecognized XCLAIM option '", word, "'", nothing, "")
+            return False
+        i += 1
+    return True
+
+
+cdef bint parse_claim(call_t *call, claim_t *out, ids_t *ids) noexcept nogil:
+    cdef uint32_t i = 5
+    out.delivered_ms = -1
+    out.retry_count = -1
+    out.force = False
+    out.just_id = False
+    out.last_id = stream_id(0, 0)
+    if not parse_claim_number(call, 4, "ERR Invalid min-idle-time argument for XCLAIM", &out.min_idle):
+        return False
+    out.min_idle = max(out.min_idle, <int64_t>0)
+    if call.argc > IDS_ON_STACK:
+        ids.ids = <stream_id_t *>net_alloc(call.argc * sizeof(stream_id_t))
+    while i < call.argc and parse_stream_id(NULL, call.argv[i], &ids.ids[i - 5], 0, True, NULL):
+        i += 1
+    out.id_count = i - 5
+    if not parse_claim_options(call, i, out):
+        return False
+    # What lies in the future, or before all time, is now: clients do sums with their own clocks.
+    if out.delivered_ms < 0 or out.delivered_ms > call.scope.now_ms:
+        out.delivered_ms = call.scope.now_ms
+    return True
+
+
+cdef stream_consumer_t *take_consumer(call_t *call, stream_group_t *group) noexcept nogil:
+    cdef stream_consumer_t *consumer = consumer_find(group, call.argv[3])
+    if consumer == NULL:
+        consumer = consumer_create(group, call.argv[3], call.scope.now_ms)
+        notify(&call.scope, &call.key, NOTIFY_STREAM, "xgroup-createconsumer")
+    consumer.seen_ms = call.scope.now_ms
+    return consumer
+
+
+cdef void reply_claimed(reply_t *reply, const stream_t *stream, stream_id_t id, bint just_id) noexcept nogil:
+    cdef stream_cursor_t cursor
+    if just_id:
+        reply_stream_id(reply, id)
+        return
+    stream_seek(stream, id, &cursor)
+    if stream_read_next(&cursor):
+        reply_entry(reply, &cursor)
+
+
+cdef bint claim_one(call_t *call, stream_t *stream, stream_group_t *group, stream_consumer_t *consumer,
+                    stream_id_t id, const claim_t *claim) noexcept nogil:
+    cdef pending_t *pending = pending_find(group, id)
+    if not stream_has(stream, id):
+        # What has been deleted can no longer be pending.
+        if pending != NULL:
+            pending_remove(group, id)
+        return False
+    if pending == NULL:
+        if not claim.force:
+            return False
+        pending = pending_create(group, id, call.scope.now_ms, 1)
+    elif call.scope.now_ms - pending.delivered_ms < claim.min_idle:
+        return False
+    pending.delivered_ms = claim.delivered_ms
+    if claim.retry_count >= 0:
+        pending.deliveries = <uint64_t>claim.retry_count
+    elif not claim.just_id:
+        pending.deliveries += 1
+    if pending.consumer != consumer:
+        pending_assign(pending, id, consumer)
+    reply_claimed(call.reply, stream, id, claim.just_id)
+    consumer.active_ms = call.scope.now_ms
+    return True
+
+
+cdef void claim_all(call_t *call, dash_ref_t *ref, stream_group_t *group, const claim_t *claim,
+                    const ids_t *ids) noexcept nogil:
+    cdef stream_consumer_t *consumer
+    cdef uint64_t claimed = 0
+    cdef size_t mark
+    cdef uint32_t i
+    update_begin(&call.scope, ref)
+    if id_less(group.last_id, claim.last_id):
+        group.last_id = claim.last_id
+    consumer = take_consumer(call, group)
+    mark = reply_defer_array(call.reply)
+    for i in range(claim.id_count):
+        claimed += claim_one(call, stream_of(ref), group, consumer, ids.ids[i], claim)
+    reply_set_deferred(call.reply, mark, c'*', claimed)
+    update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, NULL)
+
+
+cdef void xclaim_command(call_t *call) noexcept nogil:
+    cdef stream_group_t *group
+    cdef dash_ref_t ref
+    cdef claim_t claim
+    cdef ids_t ids
+    if not find_group(call, &ref, &group):
+        return
+    if group == NULL:
+        reply_no_group(call)
+        return
+    ids.ids = ids.on_stack
+    if parse_claim(call, &claim, &ids):
+        claim_all(call, &ref, group, &claim, &ids)
+    ids_free(&ids)
+
+
+# ---- XAUTOCLAIM --------------------------------------------------------------------------------
+
+cdef struct autoclaim_t:
+    int64_t min_idle
+    int64_t count
+    stream_id_t start
+    bint just_id
+
+
+cdef bint parse_autoclaim(call_t *call, autoclaim_t *out) noexcept nogil:
+    cdef uint32_t i = 6
+    out.count = AUTOCLAIM_COUNT
+    out.just_id = False
+    if not parse_claim_number(call, 4, "ERR Invalid min-idle-time argument for XAUTOCLAIM", &out.min_idle):
+        return False
+    out.min_idle = max(out.min_idle, <int64_t>0)
+    if not parse_range_start(call.reply, call.argv[5], &out.start):
+        return False
+    while i < call.argc:
+        if slice_equals(call.argv[i], "count") and i + 1 < call.argc:
+            i += 1
+            if (not parse_int64(call.argv[i].data, call.argv[i].size, &out.count) or out.count < 1
+                    or out.count > INT64_MAX // <int64_t>sizeof(stream_id_t)):
+                reply_error(call.reply, "ERR COUNT must be > 0")
+                return False
+        elif slice_equals(call.argv[i], "justid"):
+            out.just_id = True
+        else:
+            reply_syntax_error(call.reply)
+            return False
+        i += 1
+    return True
+
+
+cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const autoclaim_t *options) noexcept nogil:
+    """Deleted IDs, and the cursor that comes before everything, are known only at the end."""
+    cdef int64_t now_ms = call.scope.now_ms
+    cdef stream_t *stream = stream_of(ref)
+    cdef int64_t attempts = min(options.count, INT64_MAX // ATTEMPTS_FACTOR) * ATTEMPTS_FACTOR
+    cdef int64_t left = options.count
+    cdef uint64_t claimed = 0
+    cdef uint64_t deleted = 0
+    cdef stream_consumer_t *consumer
+    cdef pending_t *pending
+    cdef id_place_t place
+    cdef stream_id_t id
+    cdef reply_t entries
+    cdef reply_t gone
+    cdef bint more
+    update_begin(&call.scope, ref)
+    consumer = take_consumer(call, group)
+    reply_init(&entries, call.reply.resp)
+    reply_init(&gone, call.reply.resp)
+    more = id_ceiling(&group.pending, options.start, &place)
+    while more and attempts > 0 and left > 0:
+        attempts -= 1
+        id = id_slot(&group.pending, place).id
+        pending = <pending_t *>id_slot(&group.pending, place).value
+        if not stream_has(stream, id):
+            pending_remove(group, id)
+            reply_stream_id(&gone, id)
+            deleted += 1
+            left -= 1
+            more = id_ceiling(&group.pending, id, &place)
+            continue
+        if now_ms - pending.delivered_ms >= options.min_idle:
+            pending.delivered_ms = now_ms
+            if not options.just_id:
+                pending.deliveries += 1
+            if pending.consumer != consumer:
+                pending_assign(pending, id, consumer)
+            reply_claimed(&entries, stream, id, options.just_id)
+            consumer.active_ms = now_ms
+            claimed += 1
+            left -= 1
+        more = id_next(&group.pending, &place)
+    reply_array(call.reply, 3)
+    reply_stream_id(call.reply, id_slot(&group.pending, place).id if more else stream_id(0, 0))
+    reply_array(call.reply, claimed)
+    reply_raw(call.reply, entries.data, entries.size)
+    reply_array(call.reply, deleted)
+    reply_raw(call.reply, gone.data, gone.size)
+    reply_deinit(&entries)
+    reply_deinit(&gone)
+    update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, NULL)
+
+
+cdef void xautoclaim_command(call_t *call) noexcept nogil:
+    cdef stream_group_t *group
+    cdef autoclaim_t options
+    cdef dash_ref_t ref
+    if not parse_autoclaim(call, &options) or not find_group(call, &ref, &group):
+        return
+    if group == NULL:
+        reply_no_group(call)
+    else:
+        autoclaim(call, &ref, group, &options)
+
+
+# ---- XDELEX, XACKDEL ---------------------------------------------------------------------------
+
+cdef enum reference_t:
+    # What becomes of the references that groups have to a deleted entry.
+    KEEP_REFERENCES = 0
+    DELETE_REFERENCES = 1
+    ONLY_ACKNOWLEDGED = 2        # an entry that some group may still need stays
+
+cdef enum deletion_t:
+    ID_UNKNOWN = -1
+    ID_DELETED = 1
+    ID_NEEDED = 2
+
+
+cdef bint parse_deletion(call_t *call, uint32_t i, reference_t *references, uint32_t *first,
+                         uint32_t *count) noexcept nogil:
+    """[KEEPREF | DELREF | ACKED] IDS numids id ..."""
+    cdef int64_t number = 0
+    cdef bint has_references = False
+    references[0] = KEEP_REFERENCES
+    while i < call.argc and not slice_equals(call.argv[i], "ids"):
+        if has_references:
+            reply_syntax_error(call.reply)
+            return False
+        has_references = True
+        if slice_equals(call.argv[i], "delref"):
+            references[0] = DELETE_REFERENCES
+        elif slice_equals(call.argv[i], "acked"):
+            references[0] = ONLY_ACKNOWLEDGED
+        elif not slice_equals(call.argv[i], "keepref"):
+            reply_syntax_error(call.reply)
+            return False
+        i += 1
+    if i + 1 >= call.argc:
+        reply_syntax_error(call.reply)
+        return False
+    if not parse_int64(call.argv[i + 1].data, call.argv[i + 1].size, &number) or number <= 0:
+        reply_error(call.reply, "ERR Number of IDs must be a positive integer")
+        return False
+    if number != <int64_t>call.argc - <int64_t>i - 2:
+        reply_error(call.reply, "ERR The `numids` parameter must match the number of arguments")
+        return False
+    first[0] = i + 2
+    count[0] = <uint32_t>number
+    return True
+
+
+cdef bint is_needed(const stream_t *stream, stream_id_t id) noexcept nogil:
+    """A group has not got it yet, or has it pending."""
+    cdef const stream_group_t *group
+    cdef uint32_t i
+    for i in range(stream.groups.count):
+        group = group_at(&stream.groups, i)
+        if id_less(group.last_id, id) or pending_find(group, id) != NULL:
+            return True
+    return False
+
+
+cdef void drop_references(stream_t *stream, stream_id_t id) noexcept nogil:
+    cdef uint32_t i
+    for i in range(stream.groups.count):
+        pending_remove(group_at(&stream.groups, i), id)
+
+
+cdef int delete_one(stream_t *stream, stream_id_t id, reference_t references) noexcept nogil:
+    if not stream_has(stream, id):
+        if references == DELETE_REFERENCES:
+            drop_references(stream, id)
+        return ID_UNKNOWN
+    if references == ONLY_ACKNOWLEDGED and is_needed(stream, id):
+        return ID_NEEDED
+    stream_delete(stream, id)
+    if references == DELETE_REFERENCES:
+        drop_references(stream, id)
+    return ID_DELETED
+
+
+cdef void reply_unknown(call_t *call, uint32_t count) noexcept nogil:
+    reply_array(call.reply, count)
+    while count > 0:
+        reply_int(call.reply, ID_UNKNOWN)
+        count -= 1
+
+
+cdef void delete_all(call_t *call, dash_ref_t *ref, stream_group_t *group, reference_t references,
+                     const stream_id_t *ids, uint32_t count) noexcept nogil:
+    """group NULL: XDELEX; else only what is pending there, and acknowledged now, may go."""
+    cdef stream_t *stream = stream_of(ref)
+    cdef uint64_t deleted = 0
+    cdef uint32_t i
+    cdef int result
+    update_begin(&call.scope, ref)
+    reply_array(call.reply, count)
+    for i in range(count):
+        result = ID_UNKNOWN
+        if group == NULL:
+            result = delete_one(stream, ids[i], references)
+        elif pending_remove(group, ids[i]):
+            result = delete_one(stream, ids[i], references)
+            # Acknowledged it is, whether or not the entry was still there.
+            if result == ID_UNKNOWN:
+                result = ID_DELETED
+        deleted += result == ID_DELETED
+        reply_int(call.reply, result)
+    if deleted > 0:
+        update_end(&call.scope, &call.key, NOTIFY_STREAM, "xdel")
+    else:
+        update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, NULL)
+
+
+cdef void xdelex_command(call_t *call) noexcept nogil:
+    cdef reference_t references
+    cdef dash_ref_t ref
+    cdef uint32_t first
+    cdef uint32_t count
+    cdef int result
+    cdef ids_t ids
+    result = stream_lookup(&call.scope, &call.key, &ref)
+    if result == STREAM_WRONG_TYPE:
+        reply_wrong_type(call.reply)
+        return
+    if not parse_deletion(call, 2, &references, &first, &count):
+        return
+    if ids_parse(&ids, call, first, count):
+        if result == STREAM_FOUND:
+            delete_all(call, &ref, NULL, references, ids.ids, count)
+        else:
+            reply_unknown(call, count)
+    ids_free(&ids)
+
+
+cdef void xackdel_command(call_t *call) noexcept nogil:
+    cdef reference_t references
+    cdef stream_group_t *group
+    cdef dash_ref_t ref
+    cdef uint32_t first
+    cdef uint32_t count
+    cdef ids_t ids
+    if not find_group(call, &ref, &group) or not parse_deletion(call, 3, &references, &first, &count):
+        return
+    if ids_parse(&ids, call, first, count):
+        if group != NULL:
+            delete_all(call, &ref, group, references, ids.ids, count)
+        else:
+            reply_unknown(call, count)
+    ids_free(&ids)
+
+
+# ---- Rows --------------------------------------------------------------------------------------
+
+cdef enum:
+    ROW_COUNT = 6
+
+cdef command_spec_t rows[ROW_COUNT]
+
+
+def register():
+    """Registers the family's rows."""
+    cdef uint64_t quick = COMMAND_WRITE | COMMAND_FAST
+    rows[0] = key_row("xack", -4, quick, ACL_STREAM, KEY_RW | KEY_UPDATE, xack_command)
+    rows[1] = key_row("xpending", -3, COMMAND_READONLY, ACL_STREAM, KEY_RO | KEY_ACCESS, xpending_command)
+    rows[2] = key_row("xclaim", -6, quick, ACL_STREAM, KEY_RW | KEY_UPDATE, xclaim_command)
+    rows[3] = key_row("xautoclaim", -6, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xautoclaim_command)
+    rows[4] = key_row("xdelex", -5, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xdelex_command)
+    rows[5] = key_row("xackdel", -6, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xackdel_command)
+    register_commands(rows, ROW_COUNT)

@@ -1,0 +1,524 @@
+"""XREAD and XREADGROUP, with and without BLOCK.
+
+One hop over the shards looks keys and groups up, then all IDs are settled in the order of the arguments ("$" is
+remembered as what it means now), then keys are served: XREAD in place, XREADGROUP key by key on their shards, since
+it changes the group. A waiter brings its IDs and its group along, so that who adds an entry can see at once whom
+it concerns (engine/waiter.pxd); those behind a group wait for what is new to the group, whatever they have seen.
+Order of checks and replies as Redis 7.0; "+" as 7.4.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, parse_integer, parse_stream_id, reply_entry,
+                                          reply_names_error, reply_range, reply_stream_id, stream_lookup,
+                                          stream_lookup_read, stream_of)
+from dfly._core.commands.timeouts cimport parse_timeout_ms
+from dfly._core.engine.blocking cimport blocking_is_over, blocking_wait
+from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_STREAM, COMMAND_BLOCKING, COMMAND_MOVABLE_KEYS,
+                                        COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS, KEY_RO, TRANSACTION_DONE,
+                                        command_spec_t, register_commands, reply_syntax_error, reply_wrong_type,
+                                        slice_equals, transaction_row, transaction_t)
+from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end_unseen
+from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
+from dfly._core.engine.waiter cimport NO_SHARD, waiter_t, waiting_rules_t
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_defer_array, reply_error, reply_map,
+                                    reply_null_array,
+                                    reply_set_deferred, reply_t)
+from dfly._core.store.dash cimport dash_ref_t
+from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_increment, id_less, id_next, id_place_t, id_slot,
+                                        stream_id, stream_id_t)
+from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t
+from dfly._core.store.stream cimport (stream_advance_group, stream_cursor_t, stream_last_entry, stream_read_next,
+                                      stream_seek, stream_t)
+from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, pending_deliver, pending_t,
+                                             stream_consumer_t, stream_group_t)
+from dfly._core.sys.alloc cimport net_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    # Places in tx.numbers.
+    NEXT = 0                     # key of XREADGROUP to serve
+    SERVED = 1                   # keys in the reply
+    MARK = 2                     # of its header
+    BLOCKED_COUNT = 1000         # entries for a client that has waited and gave no COUNT, as in Redis
+
+cdef enum step_t:
+    STEP_START = 0
+    STEP_LOOKED = 1
+    STEP_SERVED = 2
+
+cdef struct wanted_t:
+    # The command's options; in tx.state, later the waiter's. Its own memory throughout: arguments move.
+    int64_t count                # 0: all
+    int64_t timeout_ms
+    bint blocks
+    bint is_group
+    bint no_ack
+    uint32_t first               # position of the first key in argv
+    uint32_t key_count
+    uint32_t group_position      # of the group's name in argv, the consumer's is next
+    slice_t group                # a copy behind the IDs
+    stream_id_t *ids             # entries behind these; ID_NEW: behind the group's last
+
+
+cdef inline stream_id_t id_new() noexcept nogil:
+    return stream_id(<uint64_t>-1, <uint64_t>-1)
+
+
+cdef inline bint is_new(stream_id_t id) noexcept nogil:
+    return (id.ms & id.seq) == <uint64_t>-1
+
+
+# ---- Arguments ---------------------------------------------------------------------------------
+
+cdef bint find_streams(const slice_t *argv, uint32_t argc, uint32_t *first, uint32_t *count) noexcept nogil:
+    """The keys behind STREAMS, if all before it is well formed."""
+    cdef uint32_t i = 1
+    while i < argc:
+        if slice_equals(argv[i], "block") or slice_equals(argv[i], "count"):
+            i += 2
+        elif slice_equals(argv[i], "group"):
+            i += 3
+        elif slice_equals(argv[i], "noack"):
+            i += 1
+        elif slice_equals(argv[i], "streams"):
+            first[0] = i + 1
+            count[0] = (argc - i - 1) // 2
+            return count[0] > 0 and (argc - i - 1) % 2 == 0
+        else:
+            return False
+    return False
+
+
+cdef int read_keys(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil:
+    cdef uint32_t first
+    cdef uint32_t count
+    cdef uint32_t i
+    if not find_streams(argv, argc, &first, &count):
+        return -1
+    for i in range(count):
+        out[i] = first + i
+    return <int>count
+
+
+cdef bint parse_option(transaction_t *tx, wanted_t *out, uint32_t *i, bint is_group) noexcept nogil:
+    """The option at i, which ends at its last word."""
+    cdef uint32_t more = tx.argc - i[0] - 1
+    cdef slice_t word = tx.argv[i[0]]
+    if slice_equals(word, "block") and more > 0:
+        i[0] += 1
+        out.blocks = True
+        return parse_timeout_ms(&tx.reply, tx.argv[i[0]], &out.timeout_ms)
+    if slice_equals(word, "count") and more > 0:
+        i[0] += 1
+        if not parse_integer(&tx.reply, tx.argv[i[0]], &out.count):
+            return False
+        out.count = max(out.count, <int64_t>0)
+        return True
+    if slice_equals(word, "group") and more >= 2:
+        if not is_group:
+            reply_error(&tx.reply, "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.")
+            return False
+        out.group_position = i[0] + 1
+        i[0] += 2
+        return True
+    if slice_equals(word, "noack"):
+        if not is_group:
+            reply_error(&tx.reply, "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.")
+            return False
+        out.no_ack = True
+        return True
+    reply_syntax_error(&tx.reply)
+    return False
+
+
+cdef bint parse_read(transaction_t *tx, wanted_t *out, bint is_group) noexcept nogil:
+    cdef uint32_t i = 1
+    cdef uint32_t rest
+    while i < tx.argc:
+        if slice_equals(tx.argv[i], "streams") and i + 1 < tx.argc:
+            out.first = i + 1
+            break
+        if not parse_option(tx, out, &i, is_group):
+            return False
+        i += 1
+    rest = tx.argc - out.first
+    if out.first != 0 and rest % 2 != 0:
+        reply_error(&tx.reply, "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be "
+                               "specified.")
+        return False
+    if out.first == 0:
+        reply_syntax_error(&tx.reply)
+        return False
+    if is_group and out.group_position == 0:
+        reply_error(&tx.reply, "ERR Missing GROUP option for XREADGROUP")
+        return False
+    out.key_count = rest // 2
+    out.is_group = is_group
+    return True
+
+
+cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
+    """NULL after an error reply."""
+    cdef wanted_t parsed
+    cdef wanted_t *wanted
+    cdef size_t group_size = 0
+    parsed.count = 0
+    parsed.timeout_ms = 0
+    parsed.blocks = False
+    parsed.no_ack = False
+    parsed.first = 0
+    parsed.group_position = 0
+    if not parse_read(tx, &parsed, is_group):
+        return NULL
+    if is_group:
+        group_size = tx.argv[parsed.group_position].size
+    wanted = <wanted_t *>net_zalloc(sizeof(wanted_t) + parsed.key_count * sizeof(stream_id_t) + group_size)
+    wanted[0] = parsed
+    wanted.ids = <stream_id_t *>(wanted + 1)
+    wanted.group.data = <const char *>(wanted.ids + parsed.key_count)
+    wanted.group.size = group_size
+    if is_group:
+        memcpy(<char *>wanted.group.data, tx.argv[parsed.group_position].data, group_size)
+    tx.state = wanted
+    return wanted
+
+
+# ---- Looking up, settling IDs ------------------------------------------------------------------
+
+cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """Values are borrowed copies: an entry may move when another key goes, its stream does not."""
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef uint32_t i
+    transaction_scope(tx, shard, &scope)
+    for i in range(tx.key_count):
+        if tx.key_shards[i] == shard.index:
+            tx.results[i].number = stream_lookup_read(&scope, &tx.keys[i], &ref)
+            if tx.results[i].number == STREAM_FOUND:
+                tx.results[i].value = ref.entry.value
+
+
+cdef inline const stream_t *looked_up(const transaction_t *tx, uint32_t i) noexcept nogil:
+    """NULL: no such key."""
+    if tx.results[i].number != STREAM_FOUND:
+        return NULL
+    return <const stream_t *>object_pointer(&tx.results[i].value)
+
+
+cdef inline bint is_word(slice_t text, char letter) noexcept nogil:
+    return text.size == 1 and text.data[0] == letter
+
+
+cdef bint settle_id(transaction_t *tx, wanted_t *wanted, uint32_t i) noexcept nogil:
+    cdef slice_t word = tx.argv[wanted.first + wanted.key_count + i]
+    cdef const stream_t *stream = looked_up(tx, i)
+    cdef stream_id_t *id = &wanted.ids[i]
+    if is_word(word, c'$'):
+        if wanted.is_group:
+            reply_error(&tx.reply, "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the "
+                                   "history of this consumer by specifying a proper ID, or use the > ID to get new "
+                                   "messages. The $ ID would just return an empty result set.")
+            return False
+        id[0] = stream_id(0, 0)
+        if stream != NULL:
+            id[0] = stream.last_id
+        return True
+    if is_word(word, c'+') and not wanted.is_group:
+        # The last entry: what is behind the ID before it.
+        id[0] = stream_id(0, 0)
+        if stream != NULL and stream_last_entry(stream, id):
+            id_decrement(id)
+        elif stream != NULL:
+            id[0] = stream.last_id
+        return True
+    if is_word(word, c'>'):
+        if not wanted.is_group:
+            reply_error(&tx.reply, "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> "
+                                   "<consumer> option.")
+            return False
+        id[0] = id_new()
+        return True
+    return parse_stream_id(&tx.reply, word, id, 0, True, NULL)
+
+
+cdef bint settle(transaction_t *tx, wanted_t *wanted) noexcept nogil:
+    cdef const stream_t *stream
+    cdef uint32_t i
+    for i in range(wanted.key_count):
+        if tx.results[i].number == STREAM_WRONG_TYPE:
+            reply_wrong_type(&tx.reply)
+            return False
+        stream = looked_up(tx, i)
+        if wanted.is_group and (stream == NULL or group_find(&stream.groups, wanted.group) == NULL):
+            reply_names_error(&tx.reply, "NOGROUP No such key '", tx.argv[wanted.first + i], "' or consumer group '",
+                              wanted.group, "' in XREADGROUP with GROUP option")
+            return False
+        if not settle_id(tx, wanted, i):
+            return False
+    return True
+
+
+# ---- Serving -----------------------------------------------------------------------------------
+
+cdef void begin_key(reply_t *reply, slice_t key) noexcept nogil:
+    if reply.resp == 2:
+        reply_array(reply, 2)
+    reply_bulk(reply, key.data, key.size)
+
+
+cdef bint has_behind(const stream_t *stream, stream_id_t id) noexcept nogil:
+    cdef stream_id_t last
+    return stream_last_entry(stream, &last) and id_less(id, last)
+
+
+cdef void serve_reader(transaction_t *tx, const stream_t *stream, uint32_t i, stream_id_t behind,
+                       int64_t count) noexcept nogil:
+    id_increment(&behind)
+    begin_key(&tx.reply, tx.argv[(<const wanted_t *>tx.state).first + i])
+    reply_range(&tx.reply, stream, behind, id_new(), <uint64_t>count, False)
+
+
+cdef void reply_history(reply_t *reply, const stream_t *stream, stream_consumer_t *consumer, stream_id_t behind,
+                        int64_t count, int64_t now_ms) noexcept nogil:
+    """What the consumer has and has not acknowledged, delivered once more."""
+    cdef size_t mark = reply_defer_array(reply)
+    cdef stream_cursor_t cursor
+    cdef stream_id_t id
+    cdef id_place_t place
+    cdef pending_t *pending
+    cdef int64_t written = 0
+    cdef bint more = id_increment(&behind) and id_ceiling(&consumer.pending, behind, &place)
+    while more and (count == 0 or written < count):
+        id = id_slot(&consumer.pending, place).id
+        pending = <pending_t *>id_slot(&consumer.pending, place).value
+        stream_seek(stream, id, &cursor)
+        if stream_read_next(&cursor) and not id_less(id, cursor.id):
+            reply_entry(reply, &cursor)
+            pending.delivered_ms = now_ms
+            pending.deliveries += 1
+        else:
+            # The entry has been deleted.
+            reply_array(reply, 2)
+            reply_stream_id(reply, id)
+            reply_null_array(reply)
+        written += 1
+        more = id_next(&consumer.pending, &place)
+    reply_set_deferred(reply, mark, c'*', <size_t>written)
+
+
+cdef void reply_new(reply_t *reply, stream_t *stream, stream_group_t *group, stream_consumer_t *consumer,
+                    int64_t count, bint no_ack, int64_t now_ms) noexcept nogil:
+    """What nobody of the group has got yet."""
+    cdef size_t mark = reply_defer_array(reply)
+    cdef stream_id_t behind = group.last_id
+    cdef stream_cursor_t cursor
+    cdef int64_t written = 0
+    id_increment(&behind)
+    stream_seek(stream, behind, &cursor)
+    while (count == 0 or written < count) and stream_read_next(&cursor):
+        stream_advance_group(stream, group, cursor.id)
+        if not no_ack:
+            pending_deliver(group, consumer, cursor.id, now_ms)
+        reply_entry(reply, &cursor)
+        written += 1
+    if written > 0:
+        consumer.active_ms = now_ms
+    reply_set_deferred(reply, mark, c'*', <size_t>written)
+
+
+cdef stream_consumer_t *take_consumer(scope_t *scope, transaction_t *tx, stream_group_t *group,
+                                      uint32_t i) noexcept nogil:
+    cdef slice_t name = tx.argv[wanted_of(tx).group_position + 1]
+    cdef stream_consumer_t *consumer = consumer_find(group, name)
+    if consumer == NULL:
+        consumer = consumer_create(group, name, scope.now_ms)
+        notify(scope, &tx.keys[i], NOTIFY_STREAM, "xgroup-createconsumer")
+    consumer.seen_ms = scope.now_ms
+    return consumer
+
+
+cdef inline wanted_t *wanted_of(transaction_t *tx) noexcept nogil:
+    """The transaction's, or its waiter's."""
+    if tx.state != NULL:
+        return <wanted_t *>tx.state
+    return <wanted_t *>(<waiter_t *>tx.connection.waiter).wanted
+
+
+cdef void serve_group_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef uint32_t i = <uint32_t>tx.numbers[NEXT]
+    cdef wanted_t *wanted = wanted_of(tx)
+    cdef stream_id_t id = wanted.ids[i]
+    cdef stream_consumer_t *consumer
+    cdef stream_group_t *group
+    cdef stream_t *stream
+    cdef bint has_new
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    transaction_scope(tx, shard, &scope)
+    stream_lookup(&scope, &tx.keys[i], &ref)
+    stream = stream_of(&ref)
+    group = group_find(&stream.groups, wanted.group)
+    has_new = is_new(id) and has_behind(stream, group.last_id)
+    if is_new(id) and not has_new:
+        return
+    # As 7.0, a consumer comes into being when it is served for the first time.
+    update_begin(&scope, &ref)
+    consumer = take_consumer(&scope, tx, group, i)
+    tx.numbers[SERVED] += 1
+    begin_key(&tx.reply, tx.argv[wanted.first + i])
+    if has_new:
+        reply_new(&tx.reply, stream, group, consumer, wanted.count, wanted.no_ack, scope.now_ms)
+    else:
+        reply_history(&tx.reply, stream, consumer, id, wanted.count, scope.now_ms)
+    update_end_unseen(&scope, &tx.keys[i], NOTIFY_STREAM, NULL)
+
+
+# ---- Waiting -----------------------------------------------------------------------------------
+
+cdef bint accepts_stream(const object_t *value, const void *context, uint32_t position) noexcept nogil:
+    """A group's reader also hears that its stream or its group has gone."""
+    cdef const wanted_t *wanted = <const wanted_t *>context
+    cdef const stream_t *stream
+    cdef const stream_group_t *group
+    if value == NULL or not object_is_container(value, TYPE_STREAM):
+        return wanted.is_group
+    stream = <const stream_t *>object_pointer(value)
+    if not wanted.is_group:
+        return id_less(wanted.ids[position], stream.last_id)
+    group = group_find(&stream.groups, wanted.group)
+    return group == NULL or id_less(group.last_id, stream.last_id)
+
+
+cdef void begin_single(reply_t *reply, slice_t key) noexcept nogil:
+    if reply.resp == 2:
+        reply_array(reply, 1)
+    else:
+        reply_map(reply, 1)
+    begin_key(reply, key)
+
+
+cdef void serve_waiting(transaction_t *tx, uint32_t position) noexcept nogil:
+    cdef wanted_t *wanted = wanted_of(tx)
+    cdef slice_t key = tx.argv[wanted.first + position]
+    cdef int64_t count = wanted.count if wanted.count > 0 else BLOCKED_COUNT
+    cdef stream_group_t *group
+    cdef stream_consumer_t *consumer
+    cdef stream_id_t behind
+    cdef stream_t *stream
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    transaction_scope(tx, tx.shards[tx.key_shards[position]], &scope)
+    if stream_lookup(&scope, &tx.keys[position], &ref) != STREAM_FOUND:
+        reply_error(&tx.reply, "UNBLOCKED the stream key no longer exists")
+        return
+    stream = stream_of(&ref)
+    if not wanted.is_group:
+        behind = wanted.ids[position]
+        id_increment(&behind)
+        begin_single(&tx.reply, key)
+        reply_range(&tx.reply, stream, behind, id_new(), <uint64_t>count, False)
+        return
+    group = group_find(&stream.groups, wanted.group)
+    if group == NULL:
+        reply_error(&tx.reply, "NOGROUP the consumer group this client was blocked on no longer exists")
+        return
+    update_begin(&scope, &ref)
+    consumer = take_consumer(&scope, tx, group, position)
+    begin_single(&tx.reply, key)
+    reply_new(&tx.reply, stream, group, consumer, count, wanted.no_ack, scope.now_ms)
+    update_end_unseen(&scope, &tx.keys[position], NOTIFY_STREAM, NULL)
+
+
+cdef void reply_nothing(transaction_t *tx) noexcept nogil:
+    reply_null_array(&tx.reply)
+
+
+cdef waiting_rules_t RULES
+RULES.accepts = accepts_stream
+RULES.serve = serve_waiting
+RULES.reply_nothing = reply_nothing
+RULES.sees_absent = True
+RULES.keeps_state = True
+
+
+# ---- Steps -------------------------------------------------------------------------------------
+
+cdef int finish(transaction_t *tx, wanted_t *wanted) noexcept nogil:
+    cdef uint64_t served = <uint64_t>tx.numbers[SERVED]
+    if served > 0:
+        reply_set_deferred(&tx.reply, <size_t>tx.numbers[MARK], c'*' if tx.reply.resp == 2 else c'%', served)
+        return TRANSACTION_DONE
+    tx.reply.size = 0
+    if wanted.blocks:
+        tx.stage = STEP_START
+        return blocking_wait(tx, tx.key_count, NO_SHARD, wanted.timeout_ms, &RULES)
+    reply_null_array(&tx.reply)
+    return TRANSACTION_DONE
+
+
+cdef int serve_readers(transaction_t *tx, wanted_t *wanted) noexcept nogil:
+    cdef const stream_t *stream
+    cdef uint32_t i
+    for i in range(wanted.key_count):
+        stream = looked_up(tx, i)
+        if stream != NULL and has_behind(stream, wanted.ids[i]):
+            tx.numbers[SERVED] += 1
+            serve_reader(tx, stream, i, wanted.ids[i], wanted.count)
+    return finish(tx, wanted)
+
+
+cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
+    cdef wanted_t *wanted = <wanted_t *>tx.state
+    if tx.stage == STEP_START:
+        if blocking_is_over(tx) or make_wanted(tx, is_group) == NULL:
+            return TRANSACTION_DONE
+        tx.stage = STEP_LOOKED
+        return hop_on_keys(tx, look_hop)
+    if tx.stage == STEP_LOOKED:
+        if not settle(tx, wanted):
+            return TRANSACTION_DONE
+        tx.numbers[SERVED] = 0
+        tx.numbers[MARK] = <int64_t>reply_defer_array(&tx.reply)
+        if not is_group:
+            return serve_readers(tx, wanted)
+        tx.stage = STEP_SERVED
+        tx.numbers[NEXT] = 0
+        return hop_on_shard(tx, tx.key_shards[0], serve_group_hop)
+    tx.numbers[NEXT] += 1
+    if tx.numbers[NEXT] < wanted.key_count:
+        return hop_on_shard(tx, tx.key_shards[tx.numbers[NEXT]], serve_group_hop)
+    return finish(tx, wanted)
+
+
+cdef int xread_step(transaction_t *tx) noexcept nogil:
+    return read_step(tx, False)
+
+
+cdef int xreadgroup_step(transaction_t *tx) noexcept nogil:
+    return read_step(tx, True)
+
+
+# ---- Rows --------------------------------------------------------------------------------------
+
+cdef enum:
+    ROW_COUNT = 2
+
+cdef command_spec_t rows[ROW_COUNT]
+
+
+def register():
+    """Registers the family's rows."""
+    cdef uint64_t common = COMMAND_BLOCKING | COMMAND_MOVABLE_KEYS
+    cdef uint64_t look = KEY_RO | KEY_ACCESS
+    rows[0] = transaction_row("xread", -4, COMMAND_READONLY | common, ACL_STREAM | ACL_BLOCKING, 0, 0, 0, look,
+                              xread_step)
+    rows[1] = transaction_row("xreadgroup", -7, COMMAND_WRITE | common, ACL_STREAM | ACL_BLOCKING, 0, 0, 0, look,
+                              xreadgroup_step)
+    rows[0].get_keys = read_keys
+    rows[1].get_keys = read_keys
+    register_commands(rows, ROW_COUNT)
