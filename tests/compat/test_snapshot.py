@@ -290,7 +290,8 @@ def test_large_values_are_saved_in_steps_and_as_they_were(start, tmp_path):
                         ("SETRANGE", f"large:{i}", 1000, "changed"), ("SADD", f"set:{i}", rng.random()),
                         ("HSET", f"hash:{i}", rng.random(), "x"), ("ZPOPMIN", f"zset:{i}"),
                         ("XADD", f"stream:{i}", "*", "a", "b")) for i in range(6)]
-            changes = [*small, *(change for group in changes for change in group), ("DEL", "large:0"), ("DEL", "list:0")]
+            changes = [*small, *(change for group in changes for change in group), ("DEL", "large:0"),
+                       ("DEL", "list:0")]
             rng.shuffle(changes)
             client.send(encode("BGSAVE") + b"".join(encode(*change) for change in changes))
             assert client.read() == b"+Background saving started\r\n"
