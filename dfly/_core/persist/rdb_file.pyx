@@ -370,6 +370,7 @@ cdef uint64_t place_of(const rdb_file_t *self, const scan_t *scan) noexcept nogi
 
 
 cdef rdb_next_t rdb_file_next(rdb_file_t *self, rdb_record_t *out) noexcept nogil:
+    cdef const char *item
     cdef scan_t scan
     cdef int result
     cdef int op
@@ -389,8 +390,12 @@ cdef rdb_next_t rdb_file_next(rdb_file_t *self, rdb_record_t *out) noexcept nogi
             else:
                 result = read_operation(self, &scan, op)
         if likely(result != RDB_NEXT_ERROR):
+            item = self.block.data + self.position
             self.position = <size_t>(place_of(self, &scan) - self.block.offset)
             if result != STEP_GO_ON:
+                if result != RDB_NEXT_RECORD and result != RDB_NEXT_MODULE_VALUE:
+                    out.value = item
+                    out.value_size = <size_t>(self.block.data + self.position - item)
                 return <rdb_next_t>result
         elif scan.missing != 0 and scan.error == NULL:
             if not read_more(self, scan.missing):
