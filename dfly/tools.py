@@ -118,8 +118,6 @@ def describe_rest(files):
             yield f"  module type {name}: {values} values (not loaded)"
         if file.empty:
             yield f"  keys without elements: {file.empty} (not loaded)"
-        if file.trailing:
-            yield f"  {file.trailing} bytes behind the end"
 
 
 def check(arguments):

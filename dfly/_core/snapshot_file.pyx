@@ -131,11 +131,6 @@ cdef class SnapshotFile:
         return bool(self.file.has_checksum)
 
     @property
-    def trailing(self):
-        """Bytes behind the end."""
-        return self.file.trailing
-
-    @property
     def empty(self):
         return self.tally.empty
 

@@ -76,7 +76,6 @@ cdef struct rdb_file_t:
     rdb_text_t first
     rdb_text_t second
     uint64_t numbers[2]
-    uint64_t trailing                # bytes behind the end
     char reason[256]                 # empty: no fault
     uint64_t error_offset
 

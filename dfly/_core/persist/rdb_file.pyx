@@ -302,7 +302,9 @@ cdef int read_end(rdb_file_t *self, scan_t *scan) noexcept nogil:
             self.position = end
             scan.error = "the checksum is wrong: some bytes of the file have changed"
             return RDB_NEXT_ERROR
-    self.trailing = <uint64_t>(scan.end - scan.p) + scan.beyond
+    if scan.p != scan.end or scan.beyond != 0:
+        scan.error = "bytes behind the end of the snapshot"
+        return RDB_NEXT_ERROR
     return RDB_NEXT_END
 
 
