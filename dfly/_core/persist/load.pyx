@@ -373,9 +373,10 @@ cdef bint load_run(loader_t *self, const char *path) noexcept nogil:
         file.room = &self.room
         read_records(self, &file)
         send_all(self)
+    # What came before the fault is loaded, for load_partial.
+    drain(self)
     if file.reason[0] != 0:
         fail(self, file.error_offset, file.reason)
-    drain(self)
     rdb_file_close(&file)
     sem_destroy(&self.room)
     return atomic_load(&self.fault) == FAULT_NONE
