@@ -8,7 +8,7 @@ import os
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, memmove, memset, strerror
+from libc.string cimport memcpy, memmove, memset
 
 from dfly._core.engine.settings cimport settings_init_encoding_limits, settings_t
 from dfly._core.engine.shard cimport shard_of
@@ -23,7 +23,7 @@ from dfly._core.persist.rdb_io cimport (rdb_flush, rdb_left, rdb_put, rdb_put_by
 from dfly._core.persist.rdb_value cimport RDB_EMPTY, RDB_LOADED, rdb_load_value, rdb_result_t
 from dfly._core.store.object cimport key_init, key_t, object_free, object_t
 from dfly._core.sys.alloc cimport net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP
 from dfly._core.sys.clock cimport wall_ms
 
 __abi__ = DFLY_ABI_STAMP

@@ -15,7 +15,7 @@ from dfly._core.persist.rdb_io cimport (RDB_MODULE, RDB_MODULE_2, RDB_VERSION_VA
 from dfly._core.persist.rdb_scan cimport (module_name, scan_bytes, scan_length, scan_module_fields, scan_string,
                                           scan_t, scan_value)
 from dfly._core.sys.alloc cimport net_alloc, net_free
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_sub, likely, load32, load64, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, likely, load32, load64
 
 __abi__ = DFLY_ABI_STAMP
 
