@@ -77,7 +77,7 @@ def field(server, name):
 
 @pytest.fixture(scope="module", params=SOURCES)
 def written(request, tmp_path_factory):
-    """(digest, path, kind): a file with all types, under small limits of the compact encodings, and under usual ones."""
+    """(digest, path, kind): a file with all types, under usual and under small limits of compact encodings."""
     files = []
     for options in ({}, SMALL_LIMITS):
         if options and request.param == "valkey":

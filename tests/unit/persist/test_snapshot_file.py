@@ -151,7 +151,8 @@ def test_versions(path, version):
     (file(record(8, b"k", b"")), "unknown type"), (file(record(6, b"k", length(1))), "only the module"),
     (file(record(0, b"k", b"\xc9")), "unknown encoding"), (file(select(2**40)), "no database"),
     (file(record(2, b"k", length(2**50))), "more elements announced"),
-    (file(record(0, b"k", length(2**31))), "too long"), (file(checksum=1), "checksum is wrong"), (file() + b"x", "behind the end"),
+    (file(record(0, b"k", length(2**31))), "too long"), (file(checksum=1), "checksum is wrong"),
+    (file() + b"x", "behind the end"),
 ])
 def test_faults(path, data, reason):
     with pytest.raises(ValueError, match=rf"at byte [0-9]+: .*{reason}"):
