@@ -52,7 +52,7 @@ system-test: system-build
 $(STAMPS)/venv: pyproject.toml | system-build
 	@echo "==> creating $(VENV) with $(PYTHON) and installing build and run-time requirements by pip"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=77' wheel 'cython>=3.1,<4' 'greenlet>=3.2' 'cmeel-mimalloc>=3' 'aiohttp>=3.9'
+	@$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=77' wheel 'cython>=3.1,<4' 'greenlet>=3.2' 'cmeel-mimalloc>=3' 'aiohttp>=3.9' 'tqdm>=4.66'
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/venv-test: $(STAMPS)/venv
