@@ -13,6 +13,7 @@ from dfly._core.commands import (
     hash_ttl,
     hash_walks,
     hashes,
+    hyperloglog,
     keys,
     keyspace,
     lcs,
@@ -74,6 +75,7 @@ FAMILIES = (
     persistence,
     member_deadlines,
     sort,
+    hyperloglog,
 )
 
 registered = False
