@@ -252,3 +252,27 @@ def test_memory_of_what_was_flushed_comes_back_after_the_save(start):
         while int(info(client, "memory")["lazyfree_pending_objects"]) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert int(info(client, "memory")["used_memory"]) < before / 4
+
+
+def test_large_values_are_saved_in_steps_and_as_they_were(start, tmp_path):
+    """Each changes while it is not written, written in part, or written; small ones are written meanwhile."""
+    server = start(dbfilename="dump.rdb", save="")
+    rng = random.Random(3)
+    with server.connect(timeout=60) as client:
+        for i in range(6):
+            ask(client, [("SET", f"large:{i}", rng.randbytes(3000000)),
+                         *(("RPUSH", f"list:{i}", *(rng.randbytes(40) for _ in range(2000))) for _ in range(30))])
+        client.command("DEBUG", "POPULATE", 5000, "small", 100)
+        for _ in range(3):
+            digest = client.command("DEBUG", "DIGEST").value
+            small = [("SET", f"small:{i}", rng.random()) for i in range(0, 5000, 10)]
+            changes = [(("APPEND", f"large:{i}", "x"), ("LPOP", f"list:{i}"), ("RPUSH", f"list:{i}", "x"),
+                        ("SETRANGE", f"large:{i}", 1000, "changed")) for i in range(6)]
+            changes = [*small, *(change for group in changes for change in group), ("DEL", "large:0"), ("DEL", "list:0")]
+            rng.shuffle(changes)
+            client.send(encode("BGSAVE") + b"".join(encode(*change) for change in changes))
+            assert client.read() == b"+Background saving started\r\n"
+            for _ in changes:
+                assert not client.read().is_error
+            assert wait_for_save(client)["rdb_last_bgsave_status"] == "ok"
+            assert_saved(server, tmp_path, digest)

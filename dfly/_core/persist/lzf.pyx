@@ -1,7 +1,8 @@
 """LZF: see lzf.pxd for the format.
 
-The compressor remembers where each hash of three bytes was seen last, in a table on its stack, and takes a
-match if the bytes are the same and near enough. No lazy matching: a snapshot wants speed.
+The compressor remembers where each hash of three bytes was seen last, in a table on its stack (a small one for
+small inputs: clearing it counts), and takes a match if the bytes are the same and near enough. No lazy matching,
+and the longer nothing matches the larger its steps: a snapshot wants speed.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -13,13 +14,15 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     HASH_BITS = 12
+    HASH_BITS_MIN = 8
+    PATIENCE = 5                 # steps grow by one every 1 << PATIENCE misses
     LITERALS_MAX = 32
     OFFSET_MAX = 8192
     MATCH_MAX = 264
 
 
-cdef inline uint32_t hash3(const uint8_t *p) noexcept nogil:
-    return ((<uint32_t>p[0] << 16 | <uint32_t>p[1] << 8 | p[2]) * <uint32_t>2654435761) >> (32 - HASH_BITS)
+cdef inline uint32_t hash3(const uint8_t *p, uint32_t shift) noexcept nogil:
+    return ((<uint32_t>p[0] << 16 | <uint32_t>p[1] << 8 | p[2]) * <uint32_t>2654435761) >> shift
 
 
 cdef inline size_t match_length(const uint8_t *a, const uint8_t *b, size_t limit) noexcept nogil:
@@ -60,18 +63,26 @@ cdef size_t lzf_compress(const char *data, size_t size, char *out, size_t room) 
     cdef size_t length
     cdef size_t offset
     cdef uint32_t slot
+    cdef uint32_t bits = HASH_BITS_MIN
+    cdef uint32_t shift
+    cdef size_t misses = 0
     if size < LZF_INPUT_MIN or size > <size_t>0xFFFFFFFF:
         return 0
-    memset(seen, 0, sizeof(seen))
+    while bits < HASH_BITS and <size_t>1 << bits < size:
+        bits += 1
+    shift = 32 - bits
+    memset(seen, 0, sizeof(uint32_t) << bits)
     while position + 3 <= size:
-        slot = hash3(begin + position)
+        slot = hash3(begin + position, shift)
         previous = seen[slot]
         seen[slot] = <uint32_t>position + 1
         offset = position - previous             # distance less one
         if (previous == 0 or offset >= OFFSET_MAX or begin[previous - 1] != begin[position]
                 or begin[previous] != begin[position + 1] or begin[previous + 1] != begin[position + 2]):
-            position += 1
+            misses += 1
+            position += 1 + (misses >> PATIENCE)
             continue
+        misses = 0
         length = size - position
         if length > MATCH_MAX:
             length = MATCH_MAX
@@ -91,7 +102,7 @@ cdef size_t lzf_compress(const char *data, size_t size, char *out, size_t room) 
         literals = position
         # The last place within the match is remembered too: repetitions go on from there.
         if position + 2 <= size:
-            seen[hash3(begin + position - 1)] = <uint32_t>position
+            seen[hash3(begin + position - 1, shift)] = <uint32_t>position
     target = put_literals(target, end, begin + literals, size - literals)
     return <size_t>(<char *>target - out) if target != NULL else 0
 

@@ -25,6 +25,7 @@ cdef enum:
     INTEGER_TEXT_MAX = 11            # longer texts are no integers of 32 bits
     COMPRESS_MIN = 21                # bytes from which on Redis tries
     COMPRESS_MAX = 1048576           # and beyond which it would take too long in one go
+    SKIP_MAX = 31
     BUFFER_MIN = 256
     SCORE_TEXT_NAN = 253
     SCORE_TEXT_INFINITE = 254
@@ -136,6 +137,14 @@ cdef bint put_small_integer(rdb_writer_t *self, int64_t value) noexcept nogil:
     return True
 
 
+cdef inline bint is_hopeless(rdb_writer_t *self) noexcept nogil:
+    """For gives_up: the ones before did not get smaller either."""
+    if self.skip == 0:
+        return False
+    self.skip -= 1
+    return True
+
+
 cdef bint put_compressed(rdb_writer_t *self, const char *data, size_t size) noexcept nogil:
     cdef size_t packed
     if self.packed_size < size:
@@ -143,6 +152,12 @@ cdef bint put_compressed(rdb_writer_t *self, const char *data, size_t size) noex
         self.packed = <char *>net_alloc(size)
         self.packed_size = size
     packed = lzf_compress(data, size, self.packed, size - 4)
+    if self.gives_up:
+        if packed != 0 and packed <= size - size // 8:
+            self.misses = 0
+        else:
+            self.misses += 1
+            self.skip = self.misses if self.misses < SKIP_MAX else SKIP_MAX
     if packed == 0:
         return False
     rdb_put_byte(self, LENGTH_SPECIAL | SPECIAL_LZF)
@@ -157,7 +172,7 @@ cdef void rdb_put_string(rdb_writer_t *self, const char *data, size_t size) noex
     if size <= INTEGER_TEXT_MAX:
         if parse_int64(data, size, &value) and put_small_integer(self, value):
             return
-    elif (size >= COMPRESS_MIN and self.compress and size <= COMPRESS_MAX
+    elif (size >= COMPRESS_MIN and self.compress and size <= COMPRESS_MAX and not is_hopeless(self)
             and put_compressed(self, data, size)):
         return
     rdb_put_length(self, size)
