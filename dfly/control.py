@@ -137,6 +137,9 @@ class ControlPlane:
     def handle(self, request):
         """Answers one ControlRequest."""
         name = request.name.decode()
+        if name == "debug" and request.args[1].lower() == b"reload":
+            self.process.loader.reload(request)
+            return
         args = [arg.decode("utf-8", "surrogateescape") for arg in request.args]
         try:
             value = self.handlers[name](args, request.client)
@@ -153,7 +156,7 @@ class ControlPlane:
         return resp.Verbatim(self.info.render(args[1:]))
 
     def do_debug(self, args, client):
-        """DEBUG LOG and CHANGE-REPL-ID; the others are compiled."""
+        """DEBUG LOG and CHANGE-REPL-ID; RELOAD is the loader's, the others are compiled."""
         if args[1].lower() == "log":
             log.warning("DEBUG LOG: %s", args[2])
         else:

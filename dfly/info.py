@@ -149,6 +149,8 @@ class Info:
         fields["current_fork_perc"] = "0.00"
         fields.update(dict.fromkeys(("current_save_keys_processed", "current_save_keys_total"), 0))
         save = self.server.save_stats()
+        load = self.server.load_stats()
+        fields["loading"] = int(load["running"])
         running = save["running"]
         fields["current_save_keys_total"] = sum(keys for keys, _ in self.server.keyspace().values()) if running else 0
         fields["current_save_keys_processed"] = save["current_entries"]
@@ -158,12 +160,18 @@ class Info:
             "rdb_last_bgsave_status": "err" if save["failed"] else "ok",
             "rdb_last_bgsave_time_sec": save["last_ms"] // 1000 if save["ended"] else -1,
             "rdb_current_bgsave_time_sec": int(time.time()) - save["started"] if running else -1,
-            "rdb_saves": save["saves"], "rdb_last_cow_size": 0, "rdb_last_load_keys_expired": 0,
-            "rdb_last_load_keys_loaded": 0, "aof_enabled": 0, "aof_rewrite_in_progress": 0,
+            "rdb_saves": save["saves"], "rdb_last_cow_size": 0, "rdb_last_load_keys_expired": load["expired"],
+            "rdb_last_load_keys_loaded": load["keys"], "aof_enabled": 0, "aof_rewrite_in_progress": 0,
             "aof_rewrite_scheduled": 0, "aof_last_rewrite_time_sec": -1, "aof_current_rewrite_time_sec": -1,
             "aof_last_bgrewrite_status": "ok", "aof_rewrites": 0, "aof_rewrites_consecutive_failures": 0,
             "aof_last_write_status": "ok", "aof_last_cow_size": 0, "module_fork_in_progress": 0,
-            "module_fork_last_cow_size": 0,
+            "module_fork_last_cow_size": 0})
+        if load["running"]:
+            fields.update({
+                "loading_start_time": load["started"], "loading_total_bytes": load["total"],
+                "loading_rdb_used_mem": 0, "loading_loaded_bytes": load["loaded"],
+                "loading_loaded_perc": f"{load['percent']:.2f}", "loading_eta_seconds": load["eta"]})
+        fields.update({
             # dfly's own
             "snapshot_last_bytes": save["bytes"], "snapshot_last_keys": save["entries"],
             "snapshot_last_msec": save["last_ms"], "snapshot_last_buckets_forced": save["forced"],

@@ -16,6 +16,7 @@ import time
 
 from dfly.control import ControlPlane
 from dfly.info import Info, human
+from dfly.loader import Loader
 from dfly.saver import Saver, remove_temporary_files
 from dfly.settings import ConfigError
 from dfly.version import __version__
@@ -182,6 +183,9 @@ class Process:
 
     def may_stop(self, words=()):
         """Takes the snapshot that the end asks for; False if it failed and nobody forces the end."""
+        if self.loader.is_loading:
+            # What is there now is not the data.
+            return True
         wanted = "save" in words or ("nosave" not in words and bool(self.settings["save"]))
         if not wanted or not self.settings["dbfilename"]:
             return True
@@ -211,6 +215,8 @@ class Process:
         self.open_sockets()
         self.core = Server(dict(settings.values), threads=threads, force_epoll=settings["force_epoll"])
         backend, reason = self.core.start()
+        self.loader = Loader(self.core, settings)
+        must_load = self.loader.begin()
         for listener, is_unix, is_open in self.sockets:
             self.core.listen(listener.fileno(), unix_socket=is_unix, is_protected=is_open)
         settings.apply = self.core.apply
@@ -219,6 +225,8 @@ class Process:
         self.saver = Saver(self.core, settings)
         self.control = ControlPlane(self.core, settings, self.info, self)
         self.log_start(threads, backend, reason)
+        if must_load:
+            self.loader.launch()
         if settings["pidfile"]:
             with open(settings["pidfile"], "w", encoding="ascii") as stream:
                 stream.write(f"{os.getpid()}\n")
@@ -252,13 +260,20 @@ class Process:
             from dfly.admin import AdminEndpoint
             admin = AdminEndpoint(self)
             admin.start()
-        log.info("ready to accept connections")
-        notify_supervisor("READY=1\nSTATUS=ready to accept connections")
+        is_ready = False
         sampled = time.monotonic()
         while True:
             for request in self.core.wait_control(CONTROL_WAIT_S):
                 self.control.handle(request)
-            self.saver.tick()
+            self.loader.tick()
+            if self.loader.has_failed:
+                break
+            if not self.loader.is_loading:
+                if not is_ready:
+                    is_ready = True
+                    log.info("ready to accept connections")
+                    notify_supervisor("READY=1\nSTATUS=ready to accept connections")
+                self.saver.tick()
             if time.monotonic() - sampled >= 1:
                 sampled = time.monotonic()
                 self.info.sample()
@@ -272,10 +287,15 @@ class Process:
         if admin is not None:
             admin.stop()
         self.stop()
+        if self.loader.has_failed:
+            log.error("%s", self.loader.error)
+            log.error("Refusing to start; 'dfly check FILE' tells more, --load_partial keeps what can be read")
+            return 1
         log.info("bye")
         return 0
 
     def stop(self):
+        self.loader.cancel()
         self.core.stop()
         remove_temporary_files()
         for listener, _, _ in self.sockets:

@@ -47,6 +47,8 @@ from dfly._core.loop.file cimport file_inject_fault
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_take, message_t
 from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_options_t, proactor_post,
                                        proactor_stop, proactor_t)
+from dfly._core.persist.load cimport (FAULT_SET, load_begin, load_cancel, load_end, load_flush, load_run, loader_init,
+                                      loader_of, loader_t)
 from dfly._core.persist.save cimport (SAVE_IDLE, save_ask, saver_entries_so_far, saver_init, saver_of, saver_t,
                                       saver_version_sum)
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_t,
@@ -56,7 +58,7 @@ from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.alloc cimport (ACCOUNT_DATA, ACCOUNT_NET, mem_allocator_name, mem_total, net_free,
                                    net_zalloc)
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load, atomic_load_relaxed,
-                                  atomic_store, atomic_sub,
+                                  atomic_store,
                                   slice_t)
 from dfly._core.sys.clock cimport monotonic_us, ticks_per_us, wall_ms
 
@@ -154,6 +156,7 @@ cdef class Server:
         dispatch_service(&self.server.service)
         self.server.service.on_open = on_open
         saver_init(self.server)
+        loader_init(self.server)
         saver_of(self.server).redis_version = self._kept_text(version.REDIS_VERSION)
         self._set_defaults()
         for name, value in settings.items():
@@ -630,6 +633,64 @@ cdef class Server:
             "total_forced": saver.total_forced, "total_ms": saver.total_ms, "pressure": saver.pressure_count,
             "current_entries": saver_entries_so_far(saver),
         }
+
+    # -- Loading: see persist/load -------------------------------------------------------------------
+
+    def load_begin(self, uint64_t total_bytes, dict options):
+        """Commands are refused with -LOADING until load_end."""
+        cdef loader_t *loader = loader_of(self.server)
+        loader.with_checksum = options["checksum"]
+        loader.keep_partial = options["partial"]
+        loader.refuse_modules = options["refuse_modules"]
+        loader.may_replace = options["may_replace"]
+        load_begin(loader, total_bytes)
+
+    def load_set_total(self, uint64_t total_bytes):
+        loader_of(self.server).total_bytes = total_bytes
+
+    def load_flush(self):
+        """Drops all keys."""
+        with nogil:
+            load_flush(loader_of(self.server))
+
+    def load_run(self, bytes path):
+        """Loads a file, on the caller's thread. False: load_stats says why not."""
+        cdef const char *name = path
+        cdef bint loaded
+        with nogil:
+            loaded = load_run(loader_of(self.server), name)
+        return bool(loaded)
+
+    def load_end(self):
+        load_end(loader_of(self.server))
+
+    def load_cancel(self):
+        load_cancel(loader_of(self.server))
+
+    def load_notes(self):
+        """Lines for the log, oldest first."""
+        cdef loader_t *loader = loader_of(self.server)
+        return [loader.notes[i].decode("utf-8", "replace") for i in range(<int>atomic_load(&loader.note_count))]
+
+    def load_stats(self):
+        """The load under way, or the last one."""
+        cdef loader_t *loader = loader_of(self.server)
+        total, done = loader.total_bytes, atomic_load(&loader.loaded_bytes)
+        elapsed = max(0, monotonic_us() - loader.started_us) / 1e6
+        has_fault = atomic_load(&loader.fault) == FAULT_SET
+        return {
+            "running": atomic_load(&self.server.loading) != 0, "started": loader.started_s, "total": total,
+            "loaded": done, "percent": 100.0 * done / total if total else 0.0, "rate": done / max(elapsed, 1e-6),
+            "eta": int(elapsed * max(0, total - done) / (done + 1)) if elapsed >= 1 else 1,
+            "keys": atomic_load(&loader.keys), "expired": loader.expired, "empty": loader.empty,
+            "broken": loader.broken, "modules": loader.modules, "functions": loader.functions,
+            "fault_offset": loader.fault_offset if has_fault else 0,
+            "reason": loader.reason.decode("utf-8", "replace") if has_fault else "",
+        }
+
+    def wake_control(self):
+        """wait_control returns at once."""
+        os.eventfd_write(self.server.control_fd, 1)
 
     def keyspace(self):
         """{database: (keys, keys with a deadline, mutations)} over all shards."""

@@ -1,4 +1,4 @@
-"""FIELDEXPIRE and FIELDTTL, which act on hashes and sets as Dragonfly documents them (none of the oracles has them)."""
+"""SADDEX, FIELDEXPIRE and FIELDTTL, as Dragonfly documents them (none of the oracles has them)."""
 
 import time
 
@@ -83,3 +83,51 @@ def test_many_members_at_once(connection):
     time.sleep(1.1)
     wait_until(lambda: value(connection, "SCARD", "s") == 1)
     assert value(connection, "SMEMBERS", "s") == [b"stays"]
+
+
+def test_saddex_replies(connection):
+    """The number of new members; old ones get the deadline, or keep theirs with KEEPTTL."""
+    assert value(connection, "SADDEX", "s", 100, "a", "7", "a") == 2
+    assert value(connection, "SADD", "s", "a", "b") == 1
+    assert [value(connection, "FIELDTTL", "s", member) for member in ("a", "7", "b")] == [100, 100, -1]
+    assert value(connection, "SADDEX", "s", "KeepTTL", 50, "a", "b", "c") == 1
+    assert [value(connection, "FIELDTTL", "s", member) for member in ("a", "b", "c")] == [100, -1, 50]
+    assert value(connection, "SADDEX", "s", 70, "a", "b") == 0
+    assert [value(connection, "FIELDTTL", "s", member) for member in ("a", "b", "c")] == [70, 70, 50]
+    assert value(connection, "SREM", "s", "a") == 1
+    assert value(connection, "SADD", "s", "a") == 1
+    assert value(connection, "FIELDTTL", "s", "a") == -1
+    assert value(connection, "SADDEX", "new", "keepttl", 9, "x") == 1
+    assert value(connection, "FIELDTTL", "new", "x") == 9
+
+
+def test_saddex_errors(connection):
+    connection.command("SET", "string", "x")
+    assert value(connection, "SADDEX", "string", 1, "a").startswith(b"WRONGTYPE")
+    for bad in ("0", "-1", "x", "1.5", "9223372036854775807"):
+        assert value(connection, "SADDEX", "s", bad, "a") == b"ERR value is not an integer or out of range"
+    for words in (("SADDEX", "s", 1), ("SADDEX", "s", "KEEPTTL", 1)):
+        assert value(connection, *words) == b"ERR wrong number of arguments for 'saddex' command"
+    assert value(connection, "EXISTS", "s") == 0
+
+
+def test_members_that_are_due_are_not_seen(connection):
+    """By no command, before the timer has come; the key goes with the last."""
+    for name in ("one", "two"):
+        connection.command("SADD", name, "stays")
+        connection.command("SADDEX", name, 1, "goes", "1")
+    connection.command("SADDEX", "empty", 1, "goes")
+    connection.command("SADD", "plain", "goes", "stays")
+    time.sleep(1.05)
+    assert value(connection, "SCARD", "one") == 1
+    assert value(connection, "SINTER", "two", "plain") == [b"stays"]
+    assert value(connection, "SISMEMBER", "empty", "goes") == 0
+    assert value(connection, "SMOVE", "one", "empty", "goes") == 0
+    wait_until(lambda: value(connection, "DBSIZE") == 3)
+
+
+def test_spop_leaves_deadlines(connection):
+    """Of which there are few left, too."""
+    connection.command("SADDEX", "s", 100, *range(1000))
+    assert len(value(connection, "SPOP", "s", 995)) == 995
+    assert [value(connection, "FIELDTTL", "s", member) for member in value(connection, "SMEMBERS", "s")] == [100] * 5

@@ -131,6 +131,19 @@ cdef int debug_by_python(transaction_t *tx) noexcept nogil:
     return TRANSACTION_WAIT
 
 
+cdef int debug_reload(transaction_t *tx) noexcept nogil:
+    """Save, flush, load (dfly/loader.py). Inside EXEC it would wait for tokens that the transaction holds."""
+    if tx.is_inside:
+        reply_error(&tx.reply, "ERR DEBUG RELOAD cannot be part of a transaction")
+        return TRANSACTION_DONE
+    return debug_by_python(tx)
+
+
+cdef int debug_loadaof(transaction_t *tx) noexcept nogil:
+    reply_error(&tx.reply, "ERR there is no append-only file: DEBUG RELOAD loads the snapshot")
+    return TRANSACTION_DONE
+
+
 # ---- OBJECT ----------------------------------------------------------------------------------
 
 cdef void list_details(scope_t *scope, const object_t *value, char *out, size_t size) noexcept nogil:
@@ -408,8 +421,8 @@ cdef int debug_populate(transaction_t *tx) noexcept nogil:
 # ---- HELP and the table ----------------------------------------------------------------------
 
 cdef enum:
-    HELP_LINES = 32
-    SUBCOMMANDS = 16
+    HELP_LINES = 34
+    SUBCOMMANDS = 18
 
 cdef const char *HELP[HELP_LINES]
 HELP[0] = "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
@@ -434,16 +447,18 @@ HELP[18] = "    Reply with a value of that type: string, integer, double, bignum
 HELP[19] = "    attrib, push, verbatim, true, false."
 HELP[20] = "QUICKLIST-PACKED-THRESHOLD <size>"
 HELP[21] = "    Accepted."
-HELP[22] = "REPLYBUFFER <PEAK-RESET-TIME|RESIZING> <value>"
-HELP[23] = "    Accepted."
-HELP[24] = "SET-ACTIVE-EXPIRE <0|1>"
-HELP[25] = "    Stop or start freeing keys that are due before somebody asks for them."
-HELP[26] = "SLEEP <seconds>"
-HELP[27] = "    Block this shard thread. Decimals allowed."
-HELP[28] = "STRINGMATCH-LEN <count> <pattern>"
-HELP[29] = "    Match a pattern against so many a's."
-HELP[30] = "HELP"
-HELP[31] = "    Prints this help."
+HELP[22] = "RELOAD [MERGE] [NOFLUSH] [NOSAVE]"
+HELP[23] = "    Save the data, drop them, and load them again."
+HELP[24] = "REPLYBUFFER <PEAK-RESET-TIME|RESIZING> <value>"
+HELP[25] = "    Accepted."
+HELP[26] = "SET-ACTIVE-EXPIRE <0|1>"
+HELP[27] = "    Stop or start freeing keys that are due before somebody asks for them."
+HELP[28] = "SLEEP <seconds>"
+HELP[29] = "    Block this shard thread. Decimals allowed."
+HELP[30] = "STRINGMATCH-LEN <count> <pattern>"
+HELP[31] = "    Match a pattern against so many a's."
+HELP[32] = "HELP"
+HELP[33] = "    Prints this help."
 
 
 cdef int debug_help(transaction_t *tx) noexcept nogil:
@@ -491,16 +506,18 @@ def register():
     TABLE[3] = subcommand("digest-value", 2, ANY_NUMBER, debug_digest_value)
     TABLE[4] = subcommand("error", 3, 3, debug_error)
     TABLE[5] = subcommand("help", 2, 2, debug_help)
-    TABLE[6] = subcommand("log", 3, 3, debug_by_python)
-    TABLE[7] = subcommand("object", 3, 3, debug_object)
-    TABLE[8] = subcommand("populate", 3, 5, debug_populate)
-    TABLE[9] = subcommand("protocol", 3, 3, debug_protocol)
-    TABLE[10] = subcommand("quicklist-packed-threshold", 3, 3, debug_accepted)
-    TABLE[11] = subcommand("replybuffer", 4, 4, debug_replybuffer)
-    TABLE[12] = subcommand("set-active-expire", 3, 3, debug_set_active_expire)
-    TABLE[13] = subcommand("set-disable-deny-scripts", 3, 3, debug_accepted)
-    TABLE[14] = subcommand("sleep", 3, 3, debug_sleep)
-    TABLE[15] = subcommand("stringmatch-len", 4, 4, debug_stringmatch)
+    TABLE[6] = subcommand("loadaof", 2, 2, debug_loadaof)
+    TABLE[7] = subcommand("log", 3, 3, debug_by_python)
+    TABLE[8] = subcommand("object", 3, 3, debug_object)
+    TABLE[9] = subcommand("populate", 3, 5, debug_populate)
+    TABLE[10] = subcommand("protocol", 3, 3, debug_protocol)
+    TABLE[11] = subcommand("quicklist-packed-threshold", 3, 3, debug_accepted)
+    TABLE[12] = subcommand("reload", 2, ANY_NUMBER, debug_reload)
+    TABLE[13] = subcommand("replybuffer", 4, 4, debug_replybuffer)
+    TABLE[14] = subcommand("set-active-expire", 3, 3, debug_set_active_expire)
+    TABLE[15] = subcommand("set-disable-deny-scripts", 3, 3, debug_accepted)
+    TABLE[16] = subcommand("sleep", 3, 3, debug_sleep)
+    TABLE[17] = subcommand("stringmatch-len", 4, 4, debug_stringmatch)
     ROWS[0] = transaction_row("debug", -2, COMMAND_ADMIN | COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE,
                               ACL_ADMIN | ACL_DANGEROUS, 0, 0, 0, 0, debug_command)
     ROWS[0].prepare = debug_prepare

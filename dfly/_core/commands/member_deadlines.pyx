@@ -1,18 +1,21 @@
-"""FIELDEXPIRE and FIELDTTL as Dragonfly has them: deadlines of hash fields and set members alike."""
+"""SADDEX, FIELDEXPIRE and FIELDTTL as Dragonfly has them: deadlines of set members, of hash fields too."""
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 
-from dfly._core.commands.sets cimport SET_ABSENT, SET_WRONG_TYPE, set_lookup_read, set_lookup_t, set_lookup_write
-from dfly._core.engine.command cimport (ACL_KEYSPACE, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS, KEY_RO,
-                                        KEY_RW, KEY_UPDATE, call_int_argument, call_t, command_spec_t, key_row,
-                                        register_commands, reply_wrong_type)
-from dfly._core.engine.database cimport NOTIFY_HASH, NOTIFY_SET, update_begin, update_end
+from dfly._core.commands.sets cimport (SET_ABSENT, SET_FOUND, SET_WRONG_TYPE, set_limits_of, set_lookup_read,
+                                       set_lookup_t, set_lookup_write)
+from dfly._core.engine.command cimport (ACL_KEYSPACE, ACL_SET, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
+                                        COMMAND_WRITE, KEY_ACCESS, KEY_INSERT, KEY_RO, KEY_RW, KEY_UPDATE,
+                                        call_int_argument, call_t, command_spec_t, key_row, register_commands,
+                                        reply_wrong_type, slice_equals)
+from dfly._core.engine.database cimport (NOTIFY_HASH, NOTIFY_SET, insert_key, notify, update_begin, update_end)
 from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.resp.reply cimport reply_array, reply_error, reply_int
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_deadline, dash_find, dash_ref_t, dash_set_deadline
 from dfly._core.store.hash_map cimport HASH_NO_DEADLINE, hash_deadline, hash_find, hash_place_t, hash_set_deadline
-from dfly._core.store.member_set cimport SET_TABLE, set_contains, set_table, set_to_table
-from dfly._core.store.object cimport (TYPE_HASH, key_init, key_t, object_encoding, object_is_container, object_t)
+from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_contains, set_limits_t, set_table, set_to_table)
+from dfly._core.store.object cimport (TYPE_HASH, TYPE_SET, key_init, key_t, object_encoding, object_is_container,
+                                      object_set_container, object_t)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -83,8 +86,60 @@ cdef bint find_collection(call_t *call, bint to_change, dash_ref_t *ref, bint *f
     return True
 
 
-cdef void fieldexpire_command(call_t *call) noexcept nogil:
+cdef bint parse_seconds(call_t *call, uint32_t position, int64_t *deadline) noexcept nogil:
+    """False after an error was replied."""
     cdef int64_t seconds = 0
+    if not call_int_argument(call, position, &seconds):
+        return False
+    if seconds <= 0 or seconds > (INT64_MAX - call.scope.now_ms) // 1000:
+        reply_error(call.reply, "ERR value is not an integer or out of range")
+        return False
+    deadline[0] = call.scope.now_ms + seconds * 1000
+    return True
+
+
+cdef void saddex_command(call_t *call) noexcept nogil:
+    """SADDEX key [KEEPTTL] seconds member ...: members that were there get the deadline too, unless KEEPTTL."""
+    cdef bint keeps = slice_equals(call.argv[2], "keepttl")
+    cdef uint32_t first = 4 if keeps else 3
+    cdef set_limits_t limits = set_limits_of(&call.scope)
+    cdef int64_t deadline = 0
+    cdef int64_t added = 0
+    cdef set_lookup_t result
+    cdef object_t *value
+    cdef dash_ref_t ref
+    cdef bint is_new
+    cdef uint32_t i
+    if call.argc <= first:
+        reply_error(call.reply, "ERR wrong number of arguments for 'saddex' command")
+        return
+    if not parse_seconds(call, first - 1, &deadline):
+        return
+    result = set_lookup_write(&call.scope, &call.key, &ref)
+    if result == SET_WRONG_TYPE:
+        reply_wrong_type(call.reply)
+        return
+    if result == SET_FOUND:
+        update_begin(&call.scope, &ref)
+    else:
+        insert_key(&call.scope, &call.key, &ref)
+        object_set_container(&ref.entry.value, TYPE_SET, NULL)
+    value = &ref.entry.value
+    for i in range(first, call.argc):
+        is_new = set_add(value, call.argv[i].data, call.argv[i].size, &limits)
+        added += is_new
+        if is_new or not keeps:
+            set_deadline_of(call, value, call.argv[i], deadline)
+    if added > 0 or not keeps:
+        members_track(&call.scope, &call.key, value)
+        update_end(&call.scope, &call.key, NOTIFY_SET, "sadd" if added > 0 else "sexpire")
+        if added > 0:
+            notify(&call.scope, &call.key, NOTIFY_SET, "sexpire")
+    reply_int(call.reply, added)
+
+
+cdef void fieldexpire_command(call_t *call) noexcept nogil:
+    cdef int64_t deadline = 0
     cdef dash_ref_t ref
     cdef object_t *value
     cdef bint is_changed = False
@@ -93,10 +148,7 @@ cdef void fieldexpire_command(call_t *call) noexcept nogil:
     cdef bint done
     cdef uint32_t _i
     cdef uint32_t i
-    if not call_int_argument(call, 2, &seconds):
-        return
-    if seconds <= 0 or seconds > (INT64_MAX - call.scope.now_ms) // 1000:
-        reply_error(call.reply, "ERR value is not an integer or out of range")
+    if not parse_seconds(call, 2, &deadline):
         return
     if not find_collection(call, True, &ref, &found):
         return
@@ -109,7 +161,7 @@ cdef void fieldexpire_command(call_t *call) noexcept nogil:
     is_hash = object_is_container(value, TYPE_HASH)
     update_begin(&call.scope, &ref)
     for i in range(3, call.argc):
-        done = set_deadline_of(call, value, call.argv[i], call.scope.now_ms + seconds * 1000)
+        done = set_deadline_of(call, value, call.argv[i], deadline)
         is_changed = is_changed or done
         reply_int(call.reply, MEMBER_CHANGED if done else NO_KEY)
     if is_changed:
@@ -136,7 +188,7 @@ cdef void fieldttl_command(call_t *call) noexcept nogil:
 # ---- Rows ----------------------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 2
+    ROW_COUNT = 3
 
 cdef command_spec_t rows[ROW_COUNT]
 
@@ -147,4 +199,6 @@ def register():
                       fieldexpire_command)
     rows[1] = key_row("fieldttl", 3, COMMAND_READONLY | COMMAND_FAST, ACL_KEYSPACE, KEY_RO | KEY_ACCESS,
                       fieldttl_command)
+    rows[2] = key_row("saddex", -4, COMMAND_WRITE | COMMAND_DENYOOM | COMMAND_FAST, ACL_SET, KEY_RW | KEY_INSERT,
+                      saddex_command)
     register_commands(rows, ROW_COUNT)

@@ -24,6 +24,7 @@ from dfly._core.commands import (
     pubsub,
     set_algebra,
     sets,
+    sort,
     stream_group_admin,
     stream_pending,
     stream_reads,
@@ -72,6 +73,7 @@ FAMILIES = (
     stream_pending,
     persistence,
     member_deadlines,
+    sort,
 )
 
 registered = False

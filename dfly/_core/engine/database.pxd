@@ -40,6 +40,8 @@ cdef bint find_untouched(scope_t *scope, const key_t *key, dash_ref_t *ref) noex
 cdef bint find_write(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
 
 cdef void insert_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil   # must not exist
+# From a snapshot: no notification, no change to be saved.
+cdef void load_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil     # must not exist
 cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil
 cdef void update_end(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
 # The same for a change that readers of the key do not see (a consumer group got on): as in Redis, WATCH does not fail

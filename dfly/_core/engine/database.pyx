@@ -108,6 +108,12 @@ cdef void insert_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept
     announce(scope, key, NOTIFY_NEW, "new")
 
 
+cdef void load_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
+    dash_insert(&scope.database.table, key, ref)
+    access_start(scope, ref)
+    ref.bucket.version = scope.shard.version
+
+
 cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil:
     dash_before_change(&scope.database.table, ref)
     ref.bucket.version = scope.shard.version

@@ -26,13 +26,13 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
 from dfly._core.engine.blocking cimport blocking_on_close
-from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_MAX,
-                                        COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_SKIP_MONITOR,
-                                        COMMAND_SKIP_SLOWLOG, COMMAND_WHILE_SUBSCRIBED, COMMAND_WRITE,
-                                        KIND_CONNECTION, KIND_CONTAINER, KIND_CONTROL, KIND_KEY,
-                                        KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NONE, REFUSAL_NO_AUTH,
-                                        REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t,
-                                        find_command, find_subcommand, sanitize_error, slice_equals, transaction_t)
+from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_LOADING,
+                                        COMMAND_MAX, COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_SKIP_MONITOR,
+                                        COMMAND_SKIP_SLOWLOG, COMMAND_WHILE_SUBSCRIBED, COMMAND_WRITE, KIND_CONNECTION,
+                                        KIND_CONTAINER, KIND_CONTROL, KIND_KEY, KIND_TRANSACTION, REFUSAL_ARITY,
+                                        REFUSAL_LOADING, REFUSAL_NONE, REFUSAL_NO_AUTH, REFUSAL_SUBCOMMAND,
+                                        REFUSAL_UNKNOWN, call_t, command_spec_t, find_command, find_subcommand,
+                                        sanitize_error, slice_equals, transaction_t)
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow,
                                         count_error, count_failure, run_on_shard)
@@ -145,7 +145,7 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
     elif call.refusal == REFUSAL_NO_AUTH:
         snprintf(text, sizeof(text), "NOAUTH Authentication required.")
     else:
-        snprintf(text, sizeof(text), "LOADING dfly is loading the dataset in memory")
+        snprintf(text, sizeof(text), "LOADING Redis is loading the dataset in memory")
     sanitize_error(text)
     count_error(self, text)
     reply_error(reply, text)
@@ -198,6 +198,9 @@ cdef inline void prepare_call(executor_t *self, connection_t *connection, call_t
         return
     if unlikely(not connection.flags & CONNECTION_AUTHENTICATED) and not spec.flags & COMMAND_NO_AUTH:
         call.refusal = REFUSAL_NO_AUTH
+        return
+    if unlikely(self.server.loading != 0) and not spec.flags & COMMAND_LOADING:
+        call.refusal = REFUSAL_LOADING
         return
     call.kind = spec.kind
     if spec.kind == KIND_TRANSACTION and spec.handler != NULL and call.argc == <uint32_t>spec.first_key + 1:

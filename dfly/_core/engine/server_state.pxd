@@ -116,6 +116,8 @@ cdef struct server_t:
     int control_fd               # eventfd that says the mailbox is not empty
     uint64_t tcp_port
     void *saver                  # persist/save
+    void *loader                 # persist/load
+    uint64_t loading             # a snapshot is being loaded: most commands are refused
     uint64_t save_pressure       # 1: clients that want to write wait, a snapshot has too much unwritten
     uint64_t deny_writes         # 1: the last snapshot failed, and stop-writes-on-bgsave-error says so
     uint64_t admin_without_password      # --admin_nopass
