@@ -45,12 +45,11 @@ def write_loader_corpus():
     """Files of redis-server and Valkey (seeds/), and one for each form that values have ever had."""
     sys.path.insert(0, str(HERE.parent / "unit" / "persist"))
     import snapshot_bytes
-    from test_snapshot_file import FORMS, SMALL
 
     _, seeds = folders("loader")
     files = {path.name: path.read_bytes() for path in sorted((HERE / "seeds").iterdir())}
-    files["small"] = SMALL
-    for kind, body, _ in FORMS:
+    files["small"] = snapshot_bytes.SMALL
+    for kind, body, _ in snapshot_bytes.FORMS:
         files[f"{kind}-{len(files)}"] = snapshot_bytes.file(
             snapshot_bytes.select(0), snapshot_bytes.record(kind, b"key", body))
     for name, data in files.items():
