@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from dfly import tools
 from dfly._core.snapshot_file import SnapshotFile, read_head
 from dfly.loader import find_snapshot, snapshot_parts
+
 from snapshot_bytes import FORMS, SMALL, expire_s, file, length, record, select, string
+
 
 @pytest.fixture
 def path(tmp_path):
