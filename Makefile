@@ -11,12 +11,13 @@ SOURCES := $(shell find dfly -name '*.pyx' -o -name '*.pxd' -o -name '*.h' 2>/de
 JOBS := $(shell nproc)
 STAMPS := .stamps
 
-.PHONY: help run test bench bench-transactions bench-waiting bench-snapshot figures asan tsan fuzz wheel lint build clean distclean system-build system-test
+.PHONY: help run test bench bench-transactions bench-waiting bench-snapshot bench-types figures asan tsan fuzz wheel lint build clean distclean system-build system-test
 help:
 	@echo "make run     build, and start the server on 127.0.0.1:6379 (ARGS='--port 7000' for more)"
 	@echo "make test    build, and run the test suite"
 	@echo "make bench   compare with redis-server and Valkey (bench/compare.py); make figures: memory, expiry, stalls"
 	@echo "make bench-transactions   MSET, MGET and EXEC against redis-server and Valkey"
+	@echo "make bench-types   bytes per element and CPU per operation of every type"
 	@echo "make bench-waiting   BLPOP, PUBLISH, blocked clients, tail latency beside EXECs"
 	@echo "make bench-snapshot   what a snapshot costs those who write meanwhile"
 	@echo "make asan    the suite under AddressSanitizer and UBSan;  make tsan: the loop and shard tests under TSan"
@@ -94,6 +95,12 @@ bench-waiting: system-test build $(STAMPS)/venv-test
 
 bench-snapshot: system-test build $(STAMPS)/venv-test
 	@$(BIN)/python bench/snapshot.py $(ARGS)
+
+bench-types: system-test build $(STAMPS)/venv-test
+	@echo "-- bytes per element"
+	@$(BIN)/python bench/types_memory.py $(ARGS)
+	@echo "-- CPU per operation"
+	@$(BIN)/python bench/types_cpu.py $(ARGS)
 
 figures: system-test build $(STAMPS)/venv-test
 	@$(BIN)/python bench/figures.py $(ARGS)

@@ -45,6 +45,13 @@ class RedisBenchmark:
         return parse_redis_benchmark(output, cpu)
 
 
+def run_command(port, words, pipeline, requests, span, cores):
+    """redis-benchmark with one command; each __rand_int__ in it is 12 digits of its own, below span."""
+    line = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "-n", str(requests), "-P", str(pipeline),
+            "-c", str(CLIENTS), "-r", str(span), "-q", *words]
+    _run(line, cores)
+
+
 def parse_redis_benchmark(output, generator_cpu_seconds=0.0):
     """Read the report; the percentile table holds p99.9 only as its neighbour 99.902."""
     text = output.replace("\r", "\n")

@@ -5,6 +5,7 @@ bytes, replies are parsed by a short recursive reader, and bulk loads count the 
 that are known beforehand.
 """
 
+import itertools
 import socket
 import string
 import time
@@ -155,6 +156,22 @@ def load_keys(port, start, stop, value, key_format=b"key:%012d", expire_at_ms=No
             waiting = last - first
         _expect_ok(connection.socket, waiting, received)
     return time.monotonic() - began
+
+
+def pump(port, commands, batch=500):
+    """Send commands (lists of words) through one pipelined connection; the first error reply is raised."""
+    commands = iter(commands)
+    with Connection(port) as connection:
+        waiting = 0
+        while True:
+            chunk = list(itertools.islice(commands, batch))
+            connection.send(b"".join(encode(*words) for words in chunk))
+            for reply in [connection.read_reply() for _ in range(waiting)]:
+                if isinstance(reply, ReplyError):
+                    raise reply
+            if not chunk:
+                return
+            waiting = len(chunk)
 
 
 def _set_command(index, value, key_format, expire_at_ms):

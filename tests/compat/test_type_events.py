@@ -8,7 +8,8 @@ from .test_notifications import steps_with
 
 SETS = [
     ("SADD", "s", 1, 2, 3), ("SADD", "s", 1), ("SREM", "s", 9), ("SREM", "s", 1, 2), ("SMOVE", "s", "t", 3),
-    ("SMOVE", "t", "t", 3), ("SADD", "s", "a", "b", "c"), ("SINTERSTORE", "d", "s", "none"), ("SUNIONSTORE", "d", "s", "t"),
+    ("SMOVE", "t", "t", 3), ("SADD", "s", "a", "b", "c"), ("SINTERSTORE", "d", "s", "none"),
+    ("SUNIONSTORE", "d", "s", "t"),
     ("SDIFFSTORE", "d", "s", "s"), ("SINTERSTORE", "d", "s", "s"), ("SPOP", "d", 2), ("SPOP", "d"), ("SPOP", "s", 5),
     ("SREM", "t", 3), ("SADD", "s", 1), ("SREM", "s", 1), ("SMEMBERS", "none"), ("SCARD", "none"), ("SINTER", "x", "y"),
 ]
@@ -24,8 +25,10 @@ ZSETS = [
 ]
 STREAMS = [
     ("XADD", "s", "1-1", "a", 1), ("XADD", "s", "MAXLEN", 1, "2-1", "a", 1), ("XADD", "s", "NOMKSTREAM", "3-1", "a", 1),
-    ("XADD", "none", "NOMKSTREAM", "3-1", "a", 1), ("XDEL", "s", "9-9"), ("XDEL", "s", "2-1"), ("XTRIM", "s", "MAXLEN", 5),
-    ("XTRIM", "s", "MAXLEN", 0), ("XSETID", "s", "9-9"), ("XGROUP", "CREATE", "s", "g", 0), ("XADD", "s", "10-1", "a", 1),
+    ("XADD", "none", "NOMKSTREAM", "3-1", "a", 1), ("XDEL", "s", "9-9"), ("XDEL", "s", "2-1"),
+    ("XTRIM", "s", "MAXLEN", 5),
+    ("XTRIM", "s", "MAXLEN", 0), ("XSETID", "s", "9-9"), ("XGROUP", "CREATE", "s", "g", 0),
+    ("XADD", "s", "10-1", "a", 1),
     ("XGROUP", "CREATE", "new", "g", 0, "MKSTREAM"), ("XGROUP", "CREATECONSUMER", "s", "g", "ann"),
     ("XGROUP", "CREATECONSUMER", "s", "g", "ann"), ("XREADGROUP", "GROUP", "g", "ann", "STREAMS", "s", ">"),
     ("XREADGROUP", "GROUP", "g", "bob", "STREAMS", "s", ">"), ("XCLAIM", "s", "g", "cy", 0, "10-1"),
@@ -56,16 +59,19 @@ ZSET_WAITS = [
     ("a", "BZMPOP", 0, 2, "y", "z", "MIN", "COUNT", 2), ("b", "BZPOPMIN", "z", 0), ("w", "ZADD", "z", 1, "x", 2, "y"),
     ("w", "ZADD", "z", 5, "z"), ("a", "BZPOPMIN", "z", "0.01"),
     ("a", "BZPOPMIN", "z", 0), ("w", "LPUSH", "z", "no set"), ("w", "DEL", "z"), ("w", "SADD", "t", "m"),
-    ("w", "ZUNIONSTORE", "z", 1, "t"), ("a", "BZPOPMAX", "z", 0), ("w", "ZADD", "other", 1, "m"), ("w", "RENAME", "other", "z"),
+    ("w", "ZUNIONSTORE", "z", 1, "t"), ("a", "BZPOPMAX", "z", 0), ("w", "ZADD", "other", 1, "m"),
+    ("w", "RENAME", "other", "z"),
     ("a", "BZPOPMAX", "z", 0), ("w", "ZINCRBY", "z", "2.5", "m"), ("a", "BZPOPMIN", "z", 0), ("w", "ZADD", "y", 7, "k"),
     ("w", "ZRANGESTORE", "z", "y", 0, -1),
 ]
 STREAM_WAITS = [
-    ("a", "XREAD", "BLOCK", 0, "STREAMS", "s", "$"), ("b", "XREAD", "BLOCK", 0, "COUNT", 1, "STREAMS", "t", "s", "$", "0"),
+    ("a", "XREAD", "BLOCK", 0, "STREAMS", "s", "$"),
+    ("b", "XREAD", "BLOCK", 0, "COUNT", 1, "STREAMS", "t", "s", "$", "0"),
     ("w", "XADD", "s", "1-1", "k", "v"), ("a", "XREAD", "BLOCK", 0, "STREAMS", "s", "t", "$", "$"),
     ("w", "XADD", "t", "5-1", "k", "v"),
     ("w", "XGROUP", "CREATE", "s", "g", "$"), ("a", "XREADGROUP", "GROUP", "g", "ann", "BLOCK", 0, "STREAMS", "s", ">"),
-    ("b", "XREADGROUP", "GROUP", "g", "bob", "BLOCK", 0, "STREAMS", "s", ">"), ("c", "XREAD", "BLOCK", 0, "STREAMS", "s", "$"),
+    ("b", "XREADGROUP", "GROUP", "g", "bob", "BLOCK", 0, "STREAMS", "s", ">"),
+    ("c", "XREAD", "BLOCK", 0, "STREAMS", "s", "$"),
     ("w", "XADD", "s", "2-1", "k", "v"), ("w", "XADD", "s", "3-1", "k", "w"), ("w", "XPENDING", "s", "g"),
     ("a", "XREADGROUP", "GROUP", "g", "ann", "BLOCK", 0, "STREAMS", "s", "0"),
     ("a", "XREADGROUP", "GROUP", "g", "ann", "BLOCK", 0, "STREAMS", "s", ">"), ("w", "XGROUP", "DESTROY", "s", "g"),
@@ -73,7 +79,8 @@ STREAM_WAITS = [
     ("b", "XREAD", "BLOCK", 0, "STREAMS", "s", "$"), ("w", "DEL", "s"), ("w", "XADD", "s", "9-1", "k", "v"),
     ("w", "XGROUP", "CREATE", "s", "g", "$"), ("a", "XREADGROUP", "GROUP", "g", "ann", "BLOCK", 0, "STREAMS", "s", ">"),
     ("w", "SET", "s", "text"), ("w", "DEL", "s"), ("w", "XGROUP", "CREATE", "s", "g", "$", "MKSTREAM"),
-    ("a", "XREADGROUP", "GROUP", "g", "ann", "NOACK", "BLOCK", 0, "STREAMS", "s", ">"), ("w", "XADD", "s", "1-1", "f", "v"),
+    ("a", "XREADGROUP", "GROUP", "g", "ann", "NOACK", "BLOCK", 0, "STREAMS", "s", ">"),
+    ("w", "XADD", "s", "1-1", "f", "v"),
     ("w", "XPENDING", "s", "g"),
 ]
 

@@ -14,6 +14,7 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_DEN
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_read, find_write, insert_key,
                                          set_deadline,
                                          update_end)
+from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t
 from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_dump, rdb_open_dump, rdb_restore
 from dfly._core.resp.reply cimport reply_bulk, reply_error, reply_null, reply_ok
@@ -106,6 +107,7 @@ cdef void store_restored(call_t *call, object_t *value, int64_t deadline,
         return
     insert_key(&call.scope, &call.key, &ref)
     ref.entry.value = value[0]
+    members_track(&call.scope, &call.key, value)
     if deadline != 0:
         set_deadline(&call.scope, &ref, deadline)
     if options.idle_seconds != NOT_GIVEN:

@@ -18,11 +18,13 @@ from dfly._core.commands import (
     lcs,
     list_moves,
     lists,
+    member_deadlines,
     numbers,
     persistence,
     pubsub,
     set_algebra,
     sets,
+    sort,
     stream_group_admin,
     stream_pending,
     stream_reads,
@@ -70,6 +72,8 @@ FAMILIES = (
     stream_group_admin,
     stream_pending,
     persistence,
+    member_deadlines,
+    sort,
 )
 
 registered = False

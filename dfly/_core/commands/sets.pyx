@@ -20,13 +20,14 @@ from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_deinit, reply_error, reply_init,
                                     reply_int, reply_null, reply_set, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
-from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear, dash_find, dash_init_keys, dash_insert,
-                                    dash_next_due, dash_ref_t, dash_scan, dash_t, dash_visit_due)
-from dfly._core.store.member_set cimport (SET_TABLE, member_table_t, set_add, set_add_item, set_begin, set_contains,
-                                          set_count, set_cursor_t, set_erase_entry, set_limits_t, set_next,
-                                          set_place_t, set_random, set_remove, set_remove_at, set_table)
-from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_SET, key_init, key_t, object_encoding, object_is_container,
-                                      object_pointer, object_set_container, object_t, object_view, parse_int64)
+from dfly._core.store.dash cimport (dash_clear, dash_find, dash_init_keys, dash_insert, dash_next_due, dash_ref_t,
+                                    dash_scan, dash_t)
+from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_item, set_begin, set_contains, set_count,
+                                          set_cursor_t, set_limits_t, set_next, set_place_t, set_random, set_remove,
+                                          set_remove_at, set_table)
+from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_SET, key_init, key_t, object_encoding,
+                                      object_expire_members, object_is_container, object_pointer,
+                                      object_set_container, object_t, object_view, parse_int64)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 from dfly._core.sys.hash cimport random_u64
 
@@ -48,29 +49,24 @@ cdef set_limits_t set_limits_of(const scope_t *scope) noexcept nogil:
     return limits
 
 
-cdef bint erase_due(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
-    set_erase_entry(<member_table_t *>context, ref)
-    return True
+cdef inline bint has_deadlines(const object_t *value) noexcept nogil:
+    return unlikely(object_encoding(value) == SET_TABLE and set_table(value).table.deadline_count != 0)
 
 
 cdef inline bint has_due(const object_t *value, int64_t now_ms) noexcept nogil:
-    cdef int64_t due
-    if object_encoding(value) != SET_TABLE or likely(set_table(value).table.deadline_count == 0):
-        return False
-    due = dash_next_due(&set_table(value).table)
-    return due != DASH_NO_DEADLINE and due <= now_ms
+    return has_deadlines(value) and dash_next_due(&set_table(value).table) <= now_ms
 
 
 cdef bint remove_due(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
     """Removes members whose time has come; False if the key went with the last one."""
-    cdef member_table_t *table = set_table(&ref.entry.value)
-    cdef uint64_t before = table.table.count
+    cdef uint64_t removed
     update_begin(scope, ref)
-    dash_visit_due(&table.table, scope.now_ms, <uint64_t>-1, erase_due, table)
-    if table.table.count == before:
+    removed = object_expire_members(&ref.entry.value, scope.now_ms, <uint64_t>-1)
+    if removed == 0:
         return True
+    scope.shard.stats.expired_fields += removed
     update_end(scope, key, NOTIFY_SET, "sexpired")
-    if table.table.count > 0:
+    if object_pointer(&ref.entry.value) != NULL:
         return True
     delete_key(scope, key, ref, NOTIFY_GENERIC, "del")
     return False
@@ -263,7 +259,7 @@ cdef void spop_command(call_t *call) noexcept nogil:
         reply_set(call.reply, 0)
     elif <uint64_t>count >= total:
         pop_all(call, &ref)
-    elif (total - <uint64_t>count) * KEEP_FACTOR > <uint64_t>count:
+    elif (total - <uint64_t>count) * KEEP_FACTOR > <uint64_t>count or has_deadlines(&ref.entry.value):
         pop_some(call, &ref, <uint64_t>count)
     else:
         pop_most(call, &ref, total - <uint64_t>count)

@@ -71,8 +71,8 @@ cdef bint find_for_group(call_t *call, dash_ref_t *ref, bint make_stream, stream
     if result == STREAM_FOUND:
         stream[0] = stream_of(ref)
     elif not make_stream:
-        reply_error(call.reply, "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want "
-                                "to use the MKSTREAM option to create an empty stream automatically.")
+        reply_error(call.reply, "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may "
+                                "want to use the MKSTREAM option to create an empty stream automatically.")
         return False
     return True
 

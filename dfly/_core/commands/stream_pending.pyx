@@ -13,7 +13,8 @@ from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_FAST, COMMAND_READON
                                         KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE, call_t, command_spec_t, key_row,
                                         register_commands, reply_syntax_error, reply_wrong_type, slice_equals)
 from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end, update_end_unseen
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_defer_array, reply_deinit, reply_error,
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_defer_array, reply_deinit,
+                                    reply_error,
                                     reply_init, reply_int, reply_null, reply_null_array, reply_raw, reply_set_deferred,
                                     reply_t)
 from dfly._core.store.dash cimport dash_ref_t

@@ -23,7 +23,8 @@ from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, upd
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
 from dfly._core.engine.waiter cimport NO_SHARD, waiter_t, waiting_rules_t
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_defer_array, reply_error, reply_map, reply_null_array,
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_defer_array, reply_error, reply_map,
+                                    reply_null_array,
                                     reply_set_deferred, reply_t)
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_increment, id_less, id_next, id_place_t, id_slot,

@@ -1,8 +1,8 @@
 """LZF: see lzf.pxd for the format.
 
-The compressor remembers where each hash of three bytes was seen last, in a table on its stack (a small one for small
-inputs: clearing it counts), and takes a match if the bytes are the same and near enough. No lazy matching, and the longer
-nothing matches the larger its steps: a snapshot wants speed.
+The compressor remembers where each hash of three bytes was seen last, in a table on its stack (a small one for
+small inputs: clearing it counts), and takes a match if the bytes are the same and near enough. No lazy matching,
+and the longer nothing matches the larger its steps: a snapshot wants speed.
 """
 
 from libc.stdint cimport uint8_t, uint32_t

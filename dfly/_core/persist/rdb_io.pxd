@@ -77,12 +77,19 @@ cdef struct rdb_reader_t:
     const char *error                # NULL: all is well
     size_t error_position
     uint32_t version                 # of the file or payload
+    int64_t now_ms                   # what is due then is left out (rdb_load_value)
 
 cdef struct rdb_text_t:
     const char *data
     size_t size
     char *owned                      # NULL: nothing to free
     char scratch[24]                 # RDB_TEXT_SCRATCH
+
+cdef struct rdb_saving_t:
+    # How far a value is written that is written in steps; zero before the first one. It must not change between them.
+    bint has_begun
+    uint64_t done                    # bytes or elements, as its type wants
+    uint64_t[16] place               # its type's cursor
 
 # flush_bytes: how large the buffer is, if there is a flush.
 cdef void rdb_writer_init(rdb_writer_t *self, uint32_t version, bint compress, rdb_flush_t flush,

@@ -12,7 +12,8 @@ from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST_2, RDB_LIST_ZIPLIST, rdb_fail,
                                         rdb_get_count,
                                         rdb_get_length, rdb_get_string, rdb_put_integer, rdb_put_length,
-                                        rdb_put_string, rdb_reader_t, rdb_scratch, rdb_text_free, rdb_text_t,
+                                        rdb_put_string, rdb_reader_t, rdb_saving_t, rdb_scratch,
+                                        rdb_text_free, rdb_text_t,
                                         rdb_writer_t)
 from dfly._core.persist.ziplist cimport ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, cursor_forward, element_read,
@@ -61,16 +62,28 @@ cdef void save_block(const list_cursor_t *block, rdb_writer_t *out) noexcept nog
     rdb_put_string(out, <const char *>pack, <size_t>(target + 1 - pack))
 
 
+cdef void save_item(const list_item_t *item, rdb_writer_t *out) noexcept nogil:
+    if item.data == NULL:
+        rdb_put_integer(out, item.integer)
+    else:
+        rdb_put_string(out, item.data, item.size)
+
+
 cdef void save_elements(block_list_t elements, rdb_writer_t *out) noexcept nogil:
     cdef list_cursor_t cursor
     cdef list_item_t item
     rdb_put_length(out, list_count(elements))
     list_seek(elements, 0, &cursor)
     while list_next(&cursor, &item):
-        if item.data == NULL:
-            rdb_put_integer(out, item.integer)
-        else:
-            rdb_put_string(out, item.data, item.size)
+        save_item(&item, out)
+
+
+cdef void save_node(const list_cursor_t *block, rdb_writer_t *out) noexcept nogil:
+    if block.is_plain:
+        rdb_put_length(out, NODE_PLAIN)
+        rdb_put_string(out, block.begin, <size_t>(block.end - block.begin))
+    else:
+        save_block(block, out)
 
 
 cdef void rdb_save_list(const object_t *value, rdb_writer_t *out) noexcept nogil:
@@ -82,13 +95,33 @@ cdef void rdb_save_list(const object_t *value, rdb_writer_t *out) noexcept nogil
     rdb_put_length(out, list_block_count(elements))
     list_seek(elements, 0, &cursor)
     while True:
-        if cursor.is_plain:
-            rdb_put_length(out, NODE_PLAIN)
-            rdb_put_string(out, cursor.begin, <size_t>(cursor.end - cursor.begin))
-        else:
-            save_block(&cursor, out)
+        save_node(&cursor, out)
         if not cursor_forward(&cursor):
             return
+
+
+cdef bint rdb_save_list_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
+                             size_t budget) noexcept nogil:
+    cdef block_list_t elements = object_pointer(value)
+    cdef list_cursor_t *cursor = <list_cursor_t *>saving.place
+    cdef list_item_t item
+    cdef size_t written = 0
+    if not saving.has_begun:
+        saving.has_begun = True
+        list_seek(elements, 0, cursor)
+        rdb_put_length(out, list_block_count(elements) if out.version >= VERSION_QUICKLIST_2 else list_count(elements))
+    while written < budget:
+        if out.version >= VERSION_QUICKLIST_2:
+            written += <size_t>(cursor.end - cursor.begin)
+            save_node(cursor, out)
+            if not cursor_forward(cursor):
+                return True
+            continue
+        if not list_next(cursor, &item):
+            return True
+        written += item.size + 8
+        save_item(&item, out)
+    return False
 
 
 # ---- Reading -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ a module of its own with these functions; this one knows who does what.
 from libc.stdint cimport int64_t, uint32_t
 
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_writer_t
+from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_saving_t, rdb_writer_t
 from dfly._core.store.object cimport object_t
 
 cdef enum rdb_result_t:
@@ -27,6 +27,10 @@ cdef void rdb_save_value(const object_t *value, rdb_writer_t *out) noexcept nogi
 # are due at now_ms are left out.
 cdef rdb_result_t rdb_load_value(int type, rdb_reader_t *input, const settings_t *settings, int64_t now_ms,
                                  object_t *out) noexcept nogil
+# Is it so large that it should be written in steps?
+cdef bint rdb_value_is_large(const object_t *value) noexcept nogil
+# Writes some more of its body, about `budget` bytes; True: that was all. Large strings are not compressed.
+cdef bint rdb_save_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving, size_t budget) noexcept nogil
 cdef bint rdb_type_is_known(int type) noexcept nogil
 
 # A DUMP payload: type, body, version (uint16), CRC-64 of all before it. The writer must have no flush.

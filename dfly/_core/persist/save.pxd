@@ -6,8 +6,12 @@ is visited first, by whoever holds the token; dash_walk_t and the door see to th
 the shard's chunk. Full chunks go to the file (save_file), which one thread writes. What a flush drops stays until
 its walk is over.
 
-Pressure. The walk waits while WALK_BYTES are sent and not written. Changes cannot be put off by the door; so beyond
-PRESSURE_BYTES clients that want to write wait (server_t.save_pressure, as for CLIENT PAUSE) until half is written.
+Large values are written in steps (rdb_save_step), with the token given back in between. A change of one that is
+written in part or not at all waits until it is encoded as a whole.
+
+Pressure. The walk waits while WALK_BYTES of its own are sent and not written. Changes cannot be put off by the door;
+so beyond PRESSURE_BYTES clients that want to write wait (server_t.save_pressure, as for CLIENT PAUSE) until half is
+written.
 
 Pace. A slice is short, and the more commands a thread executes the longer it waits until the next one.
 
@@ -25,9 +29,9 @@ from dfly._core.engine.server_state cimport executor_t, server_t
 from dfly._core.engine.shard cimport grant_t, shard_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.timer cimport timer_t
-from dfly._core.persist.rdb_io cimport rdb_writer_t
+from dfly._core.persist.rdb_io cimport rdb_saving_t, rdb_writer_t
 from dfly._core.persist.save_file cimport feeder_t, save_file_t
-from dfly._core.store.dash cimport dash_walk_t
+from dfly._core.store.dash cimport dash_walk_t, entry_t
 
 cdef enum:
     WALK_BYTES = 4194304
@@ -44,33 +48,43 @@ cdef struct walk_row_t:
     uint32_t database            # its number at the cut
     bint is_open
 
+cdef struct stream_t:
+    # Records of a shard on their way to a file.
+    shard_save_t *owner
+    feeder_t *out
+    rdb_writer_t writer          # its buffer is a chunk's
+    int64_t selected             # the database that the chunk speaks of, -1: none yet
+    bint is_inside               # a record
+    bint is_split                # a chunk that ends within this record is sent: the file waits for the next one
+
 cdef struct shard_save_t:
     save_t *save
     shard_t *shard
     executor_t *executor         # whose thread walks
-    feeder_t *out
-    rdb_writer_t writer          # its buffer is a chunk's
+    # What the walk visits in its own time, and what changes bring forward: they may come in the middle of the walk's.
+    stream_t walked
+    stream_t forced
     walk_row_t *rows             # one a table that had entries
     uint32_t row_count
     uint32_t row                 # the walk is in this one
     message_t start_message
     timer_t timer
-    int64_t selected             # the database that the chunk speaks of, -1: none yet
     bint is_walking              # not a change's visit
-    bint is_inside               # an entry
+    const entry_t *large         # the entry that is written in steps, NULL: none
+    rdb_saving_t saving
     uint64_t commands_seen
     uint64_t *entries            # the saver's
-    uint64_t forced              # buckets that were visited because of a change
+    uint64_t forced_buckets      # visited because of a change
 
 cdef struct save_t:
     saver_t *saver
     shard_save_t *shards
     uint32_t version             # of the RDB format
-    uint64_t outstanding         # bytes sent and not written
+    uint64_t outstanding         # bytes sent and not written, of all
     uint64_t failed              # a shard cannot go on
     save_file_t *files           # one, or one a shard and then the summary
     uint32_t file_count
-    feeder_t *feeders            # one a shard
+    feeder_t *feeders            # two a shard
     bint by_shard
     uint64_t files_left          # by_shard: of shards
     transaction_t *waiting       # SAVE; NULL: nobody waits

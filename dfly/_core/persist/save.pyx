@@ -11,7 +11,7 @@ Invariants
 from libc.errno cimport EINVAL, ENAMETOOLONG
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, strerror, strlen, strncmp, strrchr
+from libc.string cimport memcpy, memset, strerror, strlen, strncmp, strrchr
 
 from dfly._core.engine.access cimport ACCESS_MASK, access_frequency, policy_is_lfu
 from dfly._core.engine.command cimport transaction_t
@@ -27,8 +27,9 @@ from dfly._core.loop.proactor cimport proactor_post, proactor_t
 from dfly._core.loop.timer cimport timer_start, timer_t
 from dfly._core.net.connection cimport net_thread_t
 from dfly._core.persist.rdb_io cimport (rdb_put, rdb_put_byte, rdb_put_integer, rdb_put_length, rdb_put_ms,
-                                        rdb_put_string, rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
-from dfly._core.persist.rdb_value cimport rdb_save_value, rdb_value_is_known, rdb_value_type
+                                        rdb_put_string, rdb_saving_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
+from dfly._core.persist.rdb_value cimport (rdb_save_step, rdb_save_value, rdb_value_is_known, rdb_value_is_large,
+                                           rdb_value_type)
 from dfly._core.persist.save_file cimport (CHUNK_BYTES, SAVE_PATH_MAX, chunk_new, chunk_of,
                                            chunk_send, chunk_t, feeder_init, feeder_t, save_file_deinit,
                                            save_file_start, save_file_t, save_step_name)
@@ -71,8 +72,12 @@ cdef enum:
     SLICE_BUSY_US = 80
     SLICE_IDLE_US = 400
     PAUSE_IDLE_US = 10
-    PAUSE_FACTOR = 8             # of the slice, while commands are executed
+    # Of the slice, while commands are executed. At first changes bring most buckets anyway.
+    PAUSE_FACTOR_FIRST = 24
+    PAUSE_FACTOR = 8
+    FIRST_US = 10000000
     RETRY_US = 500               # the token is taken, or too much is not written yet
+    STEP_BYTES = 65536           # of a large value, between looks at the clock
     WORDS = 40
     ENTRIES_STRIDE = 8           # a cache line each
 
@@ -127,7 +132,7 @@ cdef save_t *save_new(saver_t *self) noexcept nogil:
     save.version = <uint32_t>self.server.settings.rdb_version
     save.file_count = count + 1 if save.by_shard else 1
     save.files = <save_file_t *>net_zalloc(save.file_count * sizeof(save_file_t))
-    save.feeders = <feeder_t *>net_zalloc(count * sizeof(feeder_t))
+    save.feeders = <feeder_t *>net_zalloc(2 * count * sizeof(feeder_t))
     save.shards = <shard_save_t *>net_zalloc(count * sizeof(shard_save_t))
     save.files_left = count
     for i in range(count):
@@ -135,14 +140,20 @@ cdef save_t *save_new(saver_t *self) noexcept nogil:
         part.save = save
         part.shard = self.server.shards[i]
         part.executor = self.server.executors[i]
-        part.out = &save.feeders[i]
+        prepare_stream(&part.walked, part, 2 * i)
+        prepare_stream(&part.forced, part, 2 * i + 1)
         part.entries = &self.entries[i * ENTRIES_STRIDE]
         part.entries[0] = 0
-        feeder_init(part.out, &save.files[i if save.by_shard else 0], i, &save.outstanding)
     self.started_s = save.cut_ms // 1000
     self.last_try_s = self.started_s
     self.current = save
     return save
+
+
+cdef void prepare_stream(stream_t *self, shard_save_t *owner, uint32_t number) noexcept nogil:
+    self.owner = owner
+    self.out = &owner.save.feeders[number]
+    feeder_init(self.out, &owner.save.files[number // 2 if owner.save.by_shard else 0], &owner.save.outstanding)
 
 
 # ---- The cut -----------------------------------------------------------------------------------
@@ -168,10 +179,10 @@ cdef void save_cut(save_t *self, shard_t *shard) noexcept nogil:
     self.version_sum += shard.version
 
 
-cdef void begin_part(shard_save_t *self) noexcept nogil:
+cdef void begin_stream(stream_t *self) noexcept nogil:
     """Its writer: before the first change after the cut, so under the tokens still."""
     cdef chunk_t *chunk = chunk_new(self.out)
-    rdb_writer_init(&self.writer, self.save.version, False, on_full, self, 0)
+    rdb_writer_init(&self.writer, self.owner.save.version, False, on_full, self, 0)
     net_free(self.writer.data)
     self.writer.data = chunk.data
     self.writer.capacity = CHUNK_BYTES
@@ -182,20 +193,21 @@ cdef void begin_part(shard_save_t *self) noexcept nogil:
 # ---- Entries -----------------------------------------------------------------------------------
 
 cdef void on_full(rdb_writer_t *writer) noexcept nogil:
-    """The chunk goes; in the middle of an entry the next one must follow it."""
-    cdef shard_save_t *self = <shard_save_t *>writer.context
+    """The chunk goes; in the middle of a record the next one must follow it."""
+    cdef stream_t *self = <stream_t *>writer.context
     cdef chunk_t *chunk = chunk_of(writer.data)
     chunk.size = writer.size
     chunk.continues = self.is_inside
+    self.is_split = self.is_inside
     chunk_send(chunk)
     writer.data = chunk_new(self.out).data
     writer.size = 0
     if not self.is_inside:
         self.selected = -1
-    check_pressure(self.save)
+    check_pressure(self.owner.save)
 
 
-cdef void put_access(shard_save_t *self, dash_ref_t *ref) noexcept nogil:
+cdef void put_access(shard_save_t *self, rdb_writer_t *out, dash_ref_t *ref) noexcept nogil:
     """What Redis writes for policies that go by the access word."""
     cdef scope_t scope
     if not policy_tracks_access(self.shard.settings.maxmemory_policy):
@@ -204,53 +216,82 @@ cdef void put_access(shard_save_t *self, dash_ref_t *ref) noexcept nogil:
     scope.database = NULL
     scope.now_ms = self.save.cut_ms
     if policy_is_lfu(self.shard.settings):
-        rdb_put_byte(&self.writer, RDB_FREQUENCY)
-        rdb_put_byte(&self.writer, <unsigned char>access_frequency(&scope, ref))
+        rdb_put_byte(out, RDB_FREQUENCY)
+        rdb_put_byte(out, <unsigned char>access_frequency(&scope, ref))
     else:
-        rdb_put_byte(&self.writer, RDB_IDLE)
-        rdb_put_length(&self.writer, <uint64_t>((self.save.cut_ms // 1000 - dash_access_get(ref)) & ACCESS_MASK))
+        rdb_put_byte(out, RDB_IDLE)
+        rdb_put_length(out, <uint64_t>((self.save.cut_ms // 1000 - dash_access_get(ref)) & ACCESS_MASK))
 
 
 cdef bint visit(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
     cdef walk_row_t *row = <walk_row_t *>context
     cdef shard_save_t *self = row.owner
-    cdef rdb_writer_t *out = &self.writer
-    cdef char scratch[OBJECT_SCRATCH]
-    cdef object_t key
-    cdef slice_t text
-    cdef int64_t deadline
+    cdef stream_t *stream = &self.walked if self.is_walking else &self.forced
     if unlikely(has_failed(self)):
+        self.large = NULL
         return True
+    if unlikely(self.large == ref.entry):
+        return go_on_with_large(self, ref, row.walk.must_finish)
     if unlikely(not rdb_value_is_known(&ref.entry.value)):
         atomic_store(&self.save.failed, EINVAL)
         return True
-    if out.size > CHUNK_BYTES - ENTRY_ROOM:
-        on_full(out)
-    self.is_inside = True
+    if stream.writer.size > CHUNK_BYTES - ENTRY_ROOM:
+        on_full(&stream.writer)
+    stream.is_inside = True
     # A change must not wait for the compressor.
-    out.compress = self.is_walking and self.shard.settings.rdb_compression != 0
-    if self.selected != row.database:
-        self.selected = row.database
+    stream.writer.compress = self.is_walking and self.shard.settings.rdb_compression != 0
+    put_head(self, stream, ref, row.database)
+    if self.is_walking and unlikely(rdb_value_is_large(&ref.entry.value)):
+        self.large = ref.entry
+        memset(&self.saving, 0, sizeof(rdb_saving_t))
+        return False
+    rdb_save_value(&ref.entry.value, &stream.writer)
+    end_record(stream)
+    return True
+
+
+cdef void end_record(stream_t *self) noexcept nogil:
+    self.is_inside = False
+    self.owner.entries[0] += 1
+    if unlikely(self.is_split):
+        # Nothing else is written before the rest of it: that must not wait for what fills its chunk.
+        on_full(&self.writer)
+
+
+cdef void put_head(shard_save_t *self, stream_t *stream, dash_ref_t *ref, uint32_t database) noexcept nogil:
+    """All of a record but the value."""
+    cdef rdb_writer_t *out = &stream.writer
+    cdef char scratch[OBJECT_SCRATCH]
+    cdef object_t key = ref.entry.key
+    cdef slice_t text = object_view(&key, scratch)
+    cdef int64_t deadline
+    if stream.selected != database:
+        stream.selected = database
         rdb_put_byte(out, RDB_SELECT)
-        rdb_put_length(out, row.database)
+        rdb_put_length(out, database)
     if (ref.bucket.deadline >> ref.slot) & 1:
         deadline = dash_deadline(ref)
         if deadline != DASH_NO_DEADLINE:
             rdb_put_byte(out, RDB_EXPIRE_MS)
             rdb_put_ms(out, deadline)
-    put_access(self, ref)
+    put_access(self, out, ref)
     rdb_put_byte(out, <unsigned char>rdb_value_type(&ref.entry.value, out.version))
-    key = ref.entry.key
-    text = object_view(&key, scratch)
     rdb_put_string(out, text.data, text.size)
-    rdb_save_value(&ref.entry.value, out)
-    self.is_inside = False
-    self.entries[0] += 1
-    return True
+
+
+cdef bint go_on_with_large(shard_save_t *self, dash_ref_t *ref, bint must_finish) noexcept nogil:
+    """In the stream of the walk, also when a change wants the rest."""
+    cdef bint is_done = rdb_save_step(&ref.entry.value, &self.walked.writer, &self.saving, STEP_BYTES)
+    while must_finish and not is_done:
+        is_done = rdb_save_step(&ref.entry.value, &self.walked.writer, &self.saving, STEP_BYTES)
+    if is_done:
+        self.large = NULL
+        end_record(&self.walked)
+    return is_done
 
 
 cdef inline bint has_failed(shard_save_t *self) noexcept nogil:
-    return atomic_load_relaxed(&self.save.failed) != 0 or atomic_load_relaxed(&self.out.file.error) != 0
+    return atomic_load_relaxed(&self.save.failed) != 0 or atomic_load_relaxed(&self.walked.out.file.error) != 0
 
 
 # ---- Pressure ----------------------------------------------------------------------------------
@@ -305,10 +346,10 @@ cdef bint walk_slice(shard_save_t *self, int64_t until_us) noexcept nogil:
         row = &self.rows[self.row]
         if dash_walk_step(row.walk.table, WALK_BUCKETS):
             row.is_open = False
-            self.forced += row.walk.forced
+            self.forced_buckets += row.walk.forced
             self.row += 1
         elif (monotonic_us() >= until_us or has_failed(self)
-                or atomic_load_relaxed(&self.save.outstanding) > WALK_BYTES):
+                or atomic_load_relaxed(&self.walked.out.waiting) > WALK_BYTES):
             break
     self.is_walking = False
     return self.row == self.row_count
@@ -322,17 +363,24 @@ cdef void abandon(shard_save_t *self) noexcept nogil:
     self.row = self.row_count
 
 
-cdef void end_part(shard_save_t *self) noexcept nogil:
-    """Under the token; its last chunk is sent once that is given back."""
+cdef chunk_t *end_stream(stream_t *self) noexcept nogil:
+    """Its last chunk, to be sent once the token is given back."""
     cdef chunk_t *chunk = chunk_of(self.writer.data)
     chunk.size = self.writer.size
     chunk.is_last = True
-    chunk.error = <int>atomic_load(&self.save.failed)
+    chunk.error = <int>atomic_load(&self.owner.save.failed)
     self.writer.data = NULL
     rdb_writer_deinit(&self.writer)
-    release_kept(self.shard)
-    net_free(self.rows)
-    self.rows = NULL
+    return chunk
+
+
+cdef int64_t pause_after(shard_save_t *self, int64_t now_us, int64_t spent, bint is_busy) noexcept nogil:
+    if not is_busy:
+        return PAUSE_IDLE_US
+    # What is above was the kernel's doing.
+    if spent > 2 * SLICE_BUSY_US:
+        spent = 2 * SLICE_BUSY_US
+    return spent * (PAUSE_FACTOR_FIRST if now_us - self.save.started_us < FIRST_US else PAUSE_FACTOR)
 
 
 cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
@@ -341,11 +389,12 @@ cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef uint64_t commands = executor.stats.commands
     cdef bint is_busy = commands != self.commands_seen
     cdef chunk_t *last
+    cdef chunk_t *last_forced
     cdef int64_t started
     cdef int64_t spent
     cdef bint is_done
     self.commands_seen = commands
-    if ((atomic_load_relaxed(&self.save.outstanding) > WALK_BYTES and not has_failed(self))
+    if ((atomic_load_relaxed(&self.walked.out.waiting) > WALK_BYTES and not has_failed(self))
             or not shard_try_acquire(self.shard)):
         timer_start(&executor.proactor.timers, timer, now_us + RETRY_US)
         return
@@ -354,17 +403,20 @@ cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         abandon(self)
     is_done = walk_slice(self, started + (SLICE_BUSY_US if is_busy else SLICE_IDLE_US))
     if is_done:
-        last = chunk_of(self.writer.data)
-        end_part(self)
+        last = end_stream(&self.walked)
+        last_forced = end_stream(&self.forced)
+        release_kept(self.shard)
+        net_free(self.rows)
         shard_release(self.shard)
         # What a flush had dropped can be freed now.
         expiry_soon(executor)
+        # With the last one goes all that is ours.
+        chunk_send(last_forced)
         chunk_send(last)
         return
     shard_release(self.shard)
     spent = monotonic_us() - started
-    timer_start(&executor.proactor.timers, timer,
-                started + spent + (spent * PAUSE_FACTOR if is_busy else PAUSE_IDLE_US))
+    timer_start(&executor.proactor.timers, timer, started + spent + pause_after(self, started, spent, is_busy))
 
 
 # ---- The head of a file ------------------------------------------------------------------------
@@ -511,18 +563,19 @@ cdef void save_prepare(save_t *self) noexcept nogil:
     if not name_files(self):
         self.failed = EINVAL if self.saver.file_name[0] == 0 else ENAMETOOLONG
     for i in range(count):
-        begin_part(&self.shards[i])
+        begin_stream(&self.shards[i].walked)
+        begin_stream(&self.shards[i].forced)
     if not self.by_shard:
         begin_head(self, &out)
         put_sizes(self, 0, count, &out)
         give_head(&self.files[0], &out)
-        prepare_file(self, &self.files[0], self.feeders, count)
+        prepare_file(self, &self.files[0], self.feeders, 2 * count)
         return
     for i in range(count):
         begin_head(self, &out)
         put_sizes(self, i, i + 1, &out)
         give_head(&self.files[i], &out)
-        prepare_file(self, &self.files[i], &self.feeders[i], 1)
+        prepare_file(self, &self.files[i], &self.feeders[2 * i], 2)
     begin_head(self, &out)
     put_aux_number(&out, "dfly-shards", count)
     for i in range(count):
@@ -583,7 +636,7 @@ cdef void finish(save_t *self) noexcept nogil:
         size += self.files[i].bytes
     for i in range(saver.server.thread_count):
         entries += self.shards[i].entries[0]
-        forced += self.shards[i].forced
+        forced += self.shards[i].forced_buckets
     saver.last_ms = (monotonic_us() - self.started_us) // 1000
     saver.last_error = <uint64_t>self.error
     if self.error == 0 or waiting == NULL:

@@ -1,6 +1,6 @@
 """One file of a snapshot, written on one shard thread from chunks that any thread may send.
 
-Chunks come from feeders, one a shard. A feeder's chunks are written in its order; those of several feeders are
+Chunks come from feeders, two a shard. A feeder's chunks are written in its order; those of several feeders are
 mixed, except where a chunk says that the next one of its feeder must follow (the middle of a value). The file is
 written under a temporary name, with one request in flight (loop/file: no thread ever waits for the disk), then
 fsync, rename, fsync of the directory. A fault at any step removes the temporary file; the chunks that still come
@@ -47,7 +47,7 @@ cdef struct chunk_t:
 
 cdef struct feeder_t:
     save_file_t *file
-    uint32_t index
+    uint64_t waiting             # bytes of its own that are sent and not written
     uint64_t *outstanding        # bytes sent and not written, over all feeders of a snapshot
     mailbox_t returned
     message_t *spare             # chunks to be used again: its owner's
@@ -93,7 +93,7 @@ cdef struct save_file_t:
 # All fields zero but paths, feeders, head, hooks. `head` becomes its own. With an error it only waits for its feeders.
 cdef void save_file_start(save_file_t *self, proactor_t *proactor) noexcept nogil     # any thread
 cdef void save_file_deinit(save_file_t *self) noexcept nogil                          # after on_done
-cdef void feeder_init(feeder_t *self, save_file_t *file, uint32_t index, uint64_t *outstanding) noexcept nogil
+cdef void feeder_init(feeder_t *self, save_file_t *file, uint64_t *outstanding) noexcept nogil
 cdef chunk_t *chunk_new(feeder_t *self) noexcept nogil
 cdef void chunk_send(chunk_t *self) noexcept nogil
 cdef void chunk_free(chunk_t *self) noexcept nogil

@@ -52,9 +52,9 @@ cdef const char *save_step_name(int step) noexcept nogil:
 
 # ---- Chunks ------------------------------------------------------------------------------------
 
-cdef void feeder_init(feeder_t *self, save_file_t *file, uint32_t index, uint64_t *outstanding) noexcept nogil:
+cdef void feeder_init(feeder_t *self, save_file_t *file, uint64_t *outstanding) noexcept nogil:
     self.file = file
-    self.index = index
+    self.waiting = 0
     self.outstanding = outstanding
     mailbox_init(&self.returned)
     self.spare = NULL
@@ -99,6 +99,7 @@ cdef void free_list(message_t *message) noexcept nogil:
 
 cdef void chunk_send(chunk_t *self) noexcept nogil:
     atomic_add(self.feeder.outstanding, self.size)
+    atomic_add(&self.feeder.waiting, self.size)
     self.message.run = receive
     proactor_post(self.feeder.file.proactor, &self.message)
 
@@ -140,6 +141,7 @@ cdef chunk_t *take_chunk(save_file_t *self) noexcept nogil:
 cdef void done_with(save_file_t *self, chunk_t *chunk) noexcept nogil:
     cdef feeder_t *feeder = chunk.feeder
     atomic_sub(feeder.outstanding, chunk.size)
+    atomic_sub(&feeder.waiting, chunk.size)
     if chunk.is_last:
         feeder.has_ended = True
         self.ended += 1

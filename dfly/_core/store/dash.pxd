@@ -98,8 +98,13 @@ ctypedef bint (*dash_visit_t)(dash_t *table, dash_ref_t *ref, void *context) noe
 cdef struct dash_walk_t:
     dash_t *table                # moves with the table (dash_move)
     uint64_t cut                 # version of the newest bucket when it began; changes from then on have higher ones
-    dash_visit_t visit           # may not change the table; its result is ignored
+    # May not change the table. False: it has not finished with this entry and wants to be called for it again, by
+    # the next step; not if must_finish.
+    dash_visit_t visit
     void *context
+    bint must_finish             # the entry is about to change
+    bucket_t *pending            # visited in part: slots of pending_mask are still to come
+    uint32_t pending_mask
     uint64_t hash                # where it is: in the segment that holds this hash,
     uint32_t bucket              # before this bucket
     uint64_t forced              # buckets that were visited because they were about to change
@@ -123,7 +128,7 @@ cdef void dash_erase(dash_t *self, dash_ref_t *ref) noexcept nogil
 # One walk at a time. The walk must stay in place until it is over.
 cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_visit_t visit,
                           void *context) noexcept nogil
-# Visits up to so many buckets; True when the walk is over.
+# Visits up to so many buckets, or up to an entry that is not finished; True when the walk is over.
 cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil
 cdef void dash_walk_end(dash_t *self) noexcept nogil          # before it is over
 cdef void dash_hand_over(dash_t *self, dash_ref_t *ref) noexcept nogil

@@ -331,25 +331,34 @@ cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
             prefetch(<const void *>(value.lo & ~<uint64_t>7))
 
 
-cdef void visit_bucket(dash_t *self, segment_t *segment, uint32_t b) noexcept nogil:
-    """Visits a bucket, unless the walk has been there."""
+cdef bint visit_bucket(dash_t *self, segment_t *segment, uint32_t b, bint must_finish) noexcept nogil:
+    """Visits a bucket, unless the walk has been there; False: an entry is not finished."""
+    cdef dash_walk_t *walk = self.walk
     cdef bucket_t *bucket = &segment_buckets(segment)[b]
     cdef uint32_t mask = bucket.busy
     cdef dash_ref_t ref
-    if bucket.version > self.walk.cut:
-        return
-    bucket.version = self.walk.cut + 1
+    if bucket.version > walk.cut:
+        return True
+    if bucket == walk.pending:
+        mask = walk.pending_mask
+        walk.pending = NULL
+    walk.must_finish = must_finish
     while mask != 0:
         make_ref(&ref, segment, b, <uint32_t>ctz(mask))
+        if not walk.visit(self, &ref, walk.context) and not must_finish:
+            walk.pending = bucket
+            walk.pending_mask = mask
+            return False
         mask &= mask - 1
-        self.walk.visit(self, &ref, self.walk.context)
+    bucket.version = walk.cut + 1
+    return True
 
 
 cdef void hand_over(dash_t *self, segment_t *segment, uint32_t b) noexcept nogil:
     if segment_buckets(segment)[b].version <= self.walk.cut:
         self.walk.forced += 1
         prefetch_values(segment, b)
-        visit_bucket(self, segment, b)
+        visit_bucket(self, segment, b, True)
 
 
 cdef inline void hand_over_two(dash_t *self, segment_t *segment, uint32_t a, uint32_t b) noexcept nogil:
@@ -380,6 +389,7 @@ cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_vi
     walk.hash = 0
     walk.bucket = 0
     walk.forced = 0
+    walk.pending = NULL
     self.walk = walk
 
 
@@ -395,7 +405,8 @@ cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil:
         if walk.bucket < segment.total:
             if walk.bucket + 1 < segment.total:
                 prefetch_values(segment, walk.bucket + 1)
-            visit_bucket(self, segment, walk.bucket)
+            if not visit_bucket(self, segment, walk.bucket, False):
+                return False
             walk.bucket += 1
             buckets -= 1
             continue

@@ -4,8 +4,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
-from dfly._core.store.dash cimport (dash_begin, dash_bytes, dash_check, dash_clear_step, dash_dup, dash_erase,
-                                    dash_find, dash_init_keys, dash_insert, dash_next, dash_random, dash_ref_t)
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_begin, dash_bytes, dash_check, dash_clear, dash_clear_step,
+                                    dash_dup, dash_erase, dash_find, dash_init_keys, dash_insert, dash_next,
+                                    dash_next_due, dash_random, dash_ref_t, dash_t, dash_visit_due)
 from dfly._core.store.decimal_text cimport format_int64
 from dfly._core.store.intset cimport (intset_add, intset_bytes, intset_count, intset_dup, intset_find,
                                       intset_get, intset_is_valid, intset_new, intset_remove_at)
@@ -476,6 +477,32 @@ cdef bint set_check(const object_t *self) noexcept nogil:
     return True
 
 
+# ---- Deadlines -------------------------------------------------------------------------------------
+
+cdef bint erase_due_entry(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
+    set_erase_entry(<member_table_t *>context, ref)
+    return True
+
+
+cdef uint64_t expire_members(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil:
+    cdef member_table_t *table = set_table(self)
+    cdef uint64_t removed
+    if object_encoding(self) != SET_TABLE:
+        return 0
+    removed = dash_visit_due(&table.table, now_ms, budget, erase_due_entry, table)
+    if table.table.count == 0:
+        dash_clear(&table.table)
+        mem_free(table)
+        become(self, SET_EMPTY, NULL)
+    return removed
+
+
+cdef int64_t next_deadline(const object_t *self) noexcept nogil:
+    if object_encoding(self) != SET_TABLE or set_table(self).table.deadline_count == 0:
+        return DASH_NO_DEADLINE
+    return dash_next_due(&set_table(self).table)
+
+
 cdef container_ops_t ops
 memset(&ops, 0, sizeof(ops))
 ops.dup = dup
@@ -484,4 +511,6 @@ ops.block_count = block_count
 ops.heap_bytes = heap_bytes
 ops.data_bytes = data_bytes
 ops.encoding_name = encoding_name
+ops.expire_members = expire_members
+ops.next_member_deadline = next_deadline
 object_register_container(TYPE_SET, &ops)

@@ -1,0 +1,322 @@
+"""Streams in RDB files: see rdb_stream.pxd. Numbers are lengths unless said otherwise.
+
+    blocks | (master ID: string of 16 bytes, big-endian; listpack: string) ... | entries | last ID: ms, seq
+    from RDB_STREAM_2 on: first ID | largest deleted ID | entries ever added
+    groups | group ...
+
+    group     name | last ID | from RDB_STREAM_2 on: entries read | pending | (ID: 16 bytes, delivered: ms, deliveries)
+              ... | consumers | consumer ...
+    consumer  name | seen: ms | from RDB_STREAM_3 on: active: ms | pending | ID: 16 bytes ...
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from dfly._core.engine.settings cimport settings_t
+from dfly._core.persist.rdb_io cimport (RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3, rdb_fail, rdb_get, rdb_get_count,
+                                        rdb_get_length, rdb_get_ms, rdb_get_string, rdb_put, rdb_put_length, rdb_put_ms,
+                                        rdb_put_string, rdb_reader_t, rdb_saving_t,
+                                        rdb_text_free, rdb_text_t, rdb_writer_t)
+from dfly._core.store.id_index cimport (id_first, id_index_t, id_less, id_next, id_place_t, id_slot, stream_id,
+                                        stream_id_t)
+from dfly._core.store.listpack cimport listpack_bytes
+from dfly._core.store.object cimport object_pointer, object_root, object_t
+from dfly._core.store.stream cimport (stream_load_block, stream_new, stream_pack_is_valid, stream_refresh_first,
+                                      stream_t)
+from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, group_at, group_create, name_of,
+                                             pending_assign, pending_create, pending_find, pending_t,
+                                             stream_consumer_t, stream_group_t)
+from dfly._core.sys.alloc cimport mem_alloc, mem_free
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    VERSION_STREAM_2 = 10
+    VERSION_STREAM_3 = 11
+    ID_BYTES = 16
+
+
+# ---- Writing -----------------------------------------------------------------------------------
+
+cdef int rdb_stream_type(const object_t *value, uint32_t version) noexcept nogil:
+    if version >= VERSION_STREAM_3:
+        return RDB_STREAM_3
+    return RDB_STREAM_2 if version >= VERSION_STREAM_2 else RDB_STREAM
+
+
+cdef void big_endian(uint64_t number, char *out) noexcept nogil:
+    cdef int i
+    for i in range(8):
+        out[i] = <char>(number >> (56 - 8 * i))
+
+
+cdef void id_to_bytes(stream_id_t id, char *out) noexcept nogil:
+    big_endian(id.ms, out)
+    big_endian(id.seq, out + 8)
+
+
+cdef void put_id(rdb_writer_t *out, stream_id_t id) noexcept nogil:
+    rdb_put_length(out, id.ms)
+    rdb_put_length(out, id.seq)
+
+
+cdef void put_pending(rdb_writer_t *out, const id_index_t *entries, bint with_delivery) noexcept nogil:
+    cdef const pending_t *pending
+    cdef char bytes[ID_BYTES]
+    cdef id_place_t place
+    cdef bint more = id_first(entries, &place)
+    rdb_put_length(out, entries.count)
+    while more:
+        id_to_bytes(id_slot(entries, place).id, bytes)
+        rdb_put(out, bytes, ID_BYTES)
+        if with_delivery:
+            pending = <const pending_t *>id_slot(entries, place).value
+            rdb_put_ms(out, pending.delivered_ms)
+            rdb_put_length(out, pending.deliveries)
+        more = id_next(entries, &place)
+
+
+cdef void put_name(rdb_writer_t *out, const void *named) noexcept nogil:
+    cdef slice_t name = name_of(named)
+    rdb_put_string(out, name.data, name.size)
+
+
+cdef void put_group(rdb_writer_t *out, const stream_group_t *group, int type) noexcept nogil:
+    cdef const stream_consumer_t *consumer
+    cdef uint32_t i
+    put_name(out, group)
+    put_id(out, group.last_id)
+    if type >= RDB_STREAM_2:
+        rdb_put_length(out, <uint64_t>group.entries_read)
+    put_pending(out, &group.pending, True)
+    rdb_put_length(out, group.consumers.count)
+    for i in range(group.consumers.count):
+        consumer = consumer_at(group, i)
+        put_name(out, consumer)
+        rdb_put_ms(out, consumer.seen_ms)
+        if type >= RDB_STREAM_3:
+            rdb_put_ms(out, consumer.active_ms)
+        put_pending(out, &consumer.pending, False)
+
+
+cdef void save_pack(const stream_t *stream, id_place_t place, rdb_writer_t *out, size_t *written) noexcept nogil:
+    cdef const uint8_t *pack = <const uint8_t *>id_slot(&stream.blocks, place).value
+    cdef char bytes[ID_BYTES]
+    id_to_bytes(id_slot(&stream.blocks, place).id, bytes)
+    rdb_put_string(out, bytes, ID_BYTES)
+    rdb_put_string(out, <const char *>pack, listpack_bytes(pack))
+    written[0] += listpack_bytes(pack)
+
+
+cdef void save_rest(const stream_t *stream, int type, rdb_writer_t *out) noexcept nogil:
+    """All but the blocks."""
+    cdef uint32_t i
+    rdb_put_length(out, stream.length)
+    put_id(out, stream.last_id)
+    if type >= RDB_STREAM_2:
+        put_id(out, stream.first_id)
+        put_id(out, stream.max_deleted_id)
+        rdb_put_length(out, stream.entries_added)
+    rdb_put_length(out, stream.groups.count)
+    for i in range(stream.groups.count):
+        put_group(out, group_at(&stream.groups, i), type)
+
+
+cdef void rdb_save_stream(const object_t *value, rdb_writer_t *out) noexcept nogil:
+    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
+    cdef size_t written = 0
+    cdef id_place_t place
+    cdef bint more = id_first(&stream.blocks, &place)
+    rdb_put_length(out, stream.blocks.count)
+    while more:
+        save_pack(stream, place, out, &written)
+        more = id_next(&stream.blocks, &place)
+    save_rest(stream, rdb_stream_type(value, out.version), out)
+
+
+cdef bint rdb_save_stream_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
+                               size_t budget) noexcept nogil:
+    """The blocks in steps, the groups in one."""
+    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
+    cdef id_place_t *place = <id_place_t *>saving.place
+    cdef size_t written = 0
+    if not saving.has_begun:
+        saving.has_begun = True
+        rdb_put_length(out, stream.blocks.count)
+        id_first(&stream.blocks, place)
+    while saving.done < stream.blocks.count:
+        if written >= budget:
+            return False
+        save_pack(stream, place[0], out, &written)
+        saving.done += 1
+        id_next(&stream.blocks, place)
+    save_rest(stream, rdb_stream_type(value, out.version), out)
+    return True
+
+
+# ---- Reading -----------------------------------------------------------------------------------
+
+cdef stream_id_t bytes_to_id(const char *bytes) noexcept nogil:
+    cdef stream_id_t id = stream_id(0, 0)
+    cdef int i
+    for i in range(8):
+        id.ms = id.ms << 8 | <uint8_t>bytes[i]
+        id.seq = id.seq << 8 | <uint8_t>bytes[i + 8]
+    return id
+
+
+cdef stream_id_t get_id(rdb_reader_t *input) noexcept nogil:
+    cdef stream_id_t id
+    id.ms = rdb_get_length(input)
+    id.seq = rdb_get_length(input)
+    return id
+
+
+cdef void load_block(rdb_reader_t *input, stream_t *stream, uint64_t *entries, stream_id_t *last) noexcept nogil:
+    cdef uint64_t live = 0
+    cdef stream_id_t master
+    cdef rdb_text_t text
+    cdef uint8_t *pack
+    if not rdb_get_string(input, &text):
+        return
+    if text.size != ID_BYTES:
+        rdb_text_free(&text)
+        rdb_fail(input, "a stream's block without an ID")
+        return
+    master = bytes_to_id(text.data)
+    rdb_text_free(&text)
+    if not rdb_get_string(input, &text):
+        return
+    if stream.blocks.count > 0 and not id_less(last[0], master):
+        rdb_fail(input, "blocks of a stream that are not in order")
+    elif not stream_pack_is_valid(<const uint8_t *>text.data, text.size, master, &live, last) or live == 0:
+        rdb_fail(input, "a stream's block that is broken")
+    else:
+        entries[0] += live
+        pack = <uint8_t *>mem_alloc(text.size)
+        memcpy(pack, text.data, text.size)
+        if not stream_load_block(stream, master, pack):
+            mem_free(pack)
+            rdb_fail(input, "blocks of a stream that are not in order")
+    rdb_text_free(&text)
+
+
+cdef void load_facts(int type, rdb_reader_t *input, stream_t *stream, uint64_t entries,
+                     stream_id_t last) noexcept nogil:
+    stream.length = rdb_get_length(input)
+    stream.last_id = get_id(input)
+    if type >= RDB_STREAM_2:
+        stream.first_id = get_id(input)
+        stream.max_deleted_id = get_id(input)
+        stream.entries_added = rdb_get_length(input)
+    else:
+        stream.entries_added = stream.length
+    # The first entry's own ID: whatever the file says of it.
+    stream_refresh_first(stream)
+    if input.error == NULL and (stream.length != entries or id_less(stream.last_id, last)):
+        rdb_fail(input, "a stream that does not fit its blocks")
+
+
+cdef void load_group_pending(rdb_reader_t *input, stream_group_t *group) noexcept nogil:
+    cdef uint64_t count = rdb_get_count(input, ID_BYTES + 9)
+    cdef int64_t delivered_ms
+    cdef const char *bytes
+    while count > 0 and input.error == NULL:
+        count -= 1
+        bytes = rdb_get(input, ID_BYTES)
+        if bytes == NULL:
+            return
+        delivered_ms = rdb_get_ms(input)
+        if pending_create(group, bytes_to_id(bytes), delivered_ms, rdb_get_length(input)) == NULL:
+            rdb_fail(input, "an entry that is pending twice")
+
+
+cdef void load_consumer_pending(rdb_reader_t *input, stream_group_t *group,
+                                stream_consumer_t *consumer) noexcept nogil:
+    cdef uint64_t count = rdb_get_count(input, ID_BYTES)
+    cdef pending_t *pending
+    cdef const char *bytes
+    cdef stream_id_t id
+    while count > 0 and input.error == NULL:
+        count -= 1
+        bytes = rdb_get(input, ID_BYTES)
+        if bytes == NULL:
+            return
+        id = bytes_to_id(bytes)
+        pending = pending_find(group, id)
+        if pending == NULL or pending.consumer != NULL:
+            rdb_fail(input, "a consumer's entry that is not pending in its group, or twice")
+            return
+        pending_assign(pending, id, consumer)
+
+
+cdef void load_consumer(int type, rdb_reader_t *input, stream_group_t *group) noexcept nogil:
+    cdef stream_consumer_t *consumer
+    cdef int64_t seen_ms
+    cdef rdb_text_t text
+    cdef slice_t name
+    if not rdb_get_string(input, &text):
+        return
+    seen_ms = rdb_get_ms(input)
+    name.data = text.data
+    name.size = text.size
+    consumer = consumer_create(group, name, seen_ms)
+    rdb_text_free(&text)
+    if consumer == NULL:
+        rdb_fail(input, "a consumer's name twice")
+        return
+    consumer.active_ms = rdb_get_ms(input) if type >= RDB_STREAM_3 else seen_ms
+    load_consumer_pending(input, group, consumer)
+
+
+cdef bint all_have_consumers(const stream_group_t *group) noexcept nogil:
+    cdef uint64_t owned = 0
+    cdef uint32_t i
+    for i in range(group.consumers.count):
+        owned += consumer_at(group, i).pending.count
+    return owned == group.pending.count
+
+
+cdef void load_group(int type, rdb_reader_t *input, stream_t *stream) noexcept nogil:
+    cdef stream_group_t *group
+    cdef stream_id_t last_id
+    cdef int64_t entries_read
+    cdef rdb_text_t text
+    cdef uint64_t count
+    cdef slice_t name
+    if not rdb_get_string(input, &text):
+        return
+    last_id = get_id(input)
+    entries_read = <int64_t>rdb_get_length(input) if type >= RDB_STREAM_2 else -1
+    name.data = text.data
+    name.size = text.size
+    group = group_create(&stream.groups, name, last_id, entries_read if entries_read >= 0 else -1)
+    rdb_text_free(&text)
+    if group == NULL:
+        rdb_fail(input, "a group's name twice")
+        return
+    load_group_pending(input, group)
+    count = rdb_get_count(input, 10)
+    while count > 0 and input.error == NULL:
+        load_consumer(type, input, group)
+        count -= 1
+    if input.error == NULL and not all_have_consumers(group):
+        rdb_fail(input, "a pending entry without a consumer")
+
+
+cdef void rdb_load_stream(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil:
+    cdef stream_t *stream = stream_new()
+    cdef stream_id_t last = stream_id(0, 0)
+    cdef uint64_t entries = 0
+    cdef uint64_t count
+    object_root(out)[0] = stream
+    count = rdb_get_count(input, ID_BYTES + 2)
+    while count > 0 and input.error == NULL:
+        load_block(input, stream, &entries, &last)
+        count -= 1
+    load_facts(type, input, stream, entries, last)
+    count = rdb_get_count(input, 4)
+    while count > 0 and input.error == NULL:
+        load_group(type, input, stream)
+        count -= 1
