@@ -21,7 +21,7 @@ help:
 	@echo "make bench-waiting   BLPOP, PUBLISH, blocked clients, tail latency beside EXECs"
 	@echo "make bench-snapshot   what a snapshot costs those who write meanwhile"
 	@echo "make asan    the suite under AddressSanitizer and UBSan;  make tsan: the loop and shard tests under TSan"
-	@echo "make fuzz    a minute of parser fuzzing;  make lint: style;  make wheel: a self-contained wheel"
+	@echo "make fuzz    a minute of fuzzing parser and loader;  make lint: style;  make wheel: a self-contained wheel"
 
 # ---- What the machine must have ---------------------------------------------------------------
 # $(call install,why,packages): by apt, and only what is missing.

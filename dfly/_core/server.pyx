@@ -175,7 +175,6 @@ cdef class Server:
         pubsub_init(self.server)
         tracking_init(self.server)
 
-
     cdef void _set_defaults(self):
         """Redis' defaults, so that a bare Server works in tests."""
         self.server.settings.maxmemory_samples = 5

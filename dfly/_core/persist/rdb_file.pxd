@@ -66,6 +66,7 @@ cdef struct rdb_file_t:
     bint with_checksum               # compare it
     bint has_checksum                # known at the end
     sem_t *room                      # waited for before each block but the first
+    size_t block_bytes
     uint32_t version
     bint is_valkey
     # For the next key.

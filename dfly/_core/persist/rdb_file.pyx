@@ -91,7 +91,7 @@ cdef bint read_more(rdb_file_t *self, uint64_t least) noexcept nogil:
     cdef rdb_block_t *old = self.block
     cdef size_t kept = old.size - self.position
     cdef uint64_t left = self.size - (old.offset + old.size)
-    cdef size_t wanted = RDB_FILE_BLOCK
+    cdef size_t wanted = self.block_bytes
     cdef rdb_block_t *block
     cdef ssize_t got
     if wanted < 2 * kept:
@@ -143,6 +143,7 @@ cdef void begin(rdb_file_t *self, bint with_checksum) noexcept nogil:
     memset(self, 0, sizeof(rdb_file_t))
     self.fd = -1
     self.with_checksum = with_checksum
+    self.block_bytes = RDB_FILE_BLOCK
     self.deadline_ms = -1
     self.idle_seconds = -1
     self.frequency = -1
