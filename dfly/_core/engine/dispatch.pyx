@@ -348,8 +348,6 @@ cdef inline bint single_shard(const call_t *calls, uint32_t count) noexcept nogi
 cdef bint run_keys(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
     """Executes a run of single-key commands; False if part of it travels and the connection waits."""
     cdef shard_t *shard
-    cdef uint64_t done = 0
-    cdef uint32_t i
     if self.server.thread_count == 1 or single_shard(calls, count):
         shard = self.server.shards[calls[0].shard_index]
         if likely(shard_try_acquire(shard)):
