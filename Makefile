@@ -21,7 +21,7 @@ help:
 	@echo "make bench-waiting   BLPOP, PUBLISH, blocked clients, tail latency beside EXECs"
 	@echo "make bench-snapshot   what a snapshot costs those who write meanwhile"
 	@echo "make asan    the suite under AddressSanitizer and UBSan;  make tsan: the loop and shard tests under TSan"
-	@echo "make fuzz    a minute of parser fuzzing;  make lint: style;  make wheel: a self-contained wheel"
+	@echo "make fuzz    a minute of fuzzing parser and loader;  make lint: style;  make wheel: a self-contained wheel"
 
 # ---- What the machine must have ---------------------------------------------------------------
 # $(call install,why,packages): by apt, and only what is missing.
@@ -52,7 +52,7 @@ system-test: system-build
 $(STAMPS)/venv: pyproject.toml | system-build
 	@echo "==> creating $(VENV) with $(PYTHON) and installing build and run-time requirements by pip"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=77' wheel 'cython>=3.1,<4' 'greenlet>=3.2' 'cmeel-mimalloc>=3' 'aiohttp>=3.9'
+	@$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=77' wheel 'cython>=3.1,<4' 'greenlet>=3.2' 'cmeel-mimalloc>=3' 'aiohttp>=3.9' 'tqdm>=4.66'
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/venv-test: $(STAMPS)/venv

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """What a snapshot costs those who write meanwhile: `make bench-snapshot`.
 
-Each server holds the same keys. 20 clients overwrite random ones at full speed (redis-benchmark, no pipeline), a probe
-sends a SET every millisecond (the kernel's clock says when its reply came). First without a snapshot, then during one:
-write throughput, the probe's p99 and longest time, peak memory (PSS of the server and its children). Then, without
-clients, the CPU time of a save: of Redis' child, of the whole process where there is none. Runs of the
-servers alternate.
-Results: bench/results/snapshot.json; --publish writes the table into docs/benchmarks.md.
+Each server holds the same keys. 20 clients overwrite random ones at full speed (redis-benchmark, no pipeline), a
+probe sends a SET every millisecond (the kernel's clock says when its reply came). First without a snapshot, then
+during one: write throughput, the probe's p99 and longest time, peak memory (PSS of the server and its children).
+Then, without clients, the CPU time of a save: of Redis' child, of the whole process where there is none. Runs of the
+servers alternate. Results: bench/results/snapshot.json; --publish writes the table into docs/benchmarks.md.
 """
 
 import argparse

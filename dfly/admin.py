@@ -38,6 +38,23 @@ GAUGES = {
 }
 
 
+SNAPSHOT_COUNTERS = {
+    "snapshots_total": ("saves", "snapshots that were completed"),
+    "snapshot_bytes_total": ("total_bytes", "bytes of snapshots written"),
+    "snapshot_entries_total": ("total_entries", "keys written to snapshots"),
+    "snapshot_hook_hits_total": ("total_forced", "buckets that a change has brought forward"),
+    "snapshot_writers_held_back_total": ("pressure", "times that clients waited for the disk"),
+}
+SNAPSHOT_GAUGES = {
+    "snapshot_running": ("running", "1 while one is taken"),
+    "snapshot_failed": ("failed", "1 if the last one failed"),
+    "snapshot_last_bytes": ("bytes", "size of the last one"),
+    "snapshot_last_entries": ("entries", "keys in the last one"),
+    "snapshot_last_time_seconds": ("last_save", "when it was completed"),
+    "changes_since_last_snapshot": ("changes", "changes of keys since the last one"),
+}
+
+
 def render(process):
     """The metrics in Prometheus' text format."""
     stats = process.core.stats()
@@ -59,6 +76,13 @@ def render(process):
         metric(name, "counter", text, [("", stats[field])])
     for name, (field, text) in GAUGES.items():
         metric(name, "gauge", text, [("", stats[field])])
+    snapshots = process.core.save_stats()
+    for name, (field, text) in SNAPSHOT_COUNTERS.items():
+        metric(name, "counter", text, [("", snapshots[field])])
+    for name, (field, text) in SNAPSHOT_GAUGES.items():
+        metric(name, "gauge", text, [("", int(snapshots[field]))])
+    metric("snapshot_duration_seconds_total", "counter", "time spent taking snapshots",
+           [("", snapshots["total_ms"] / 1000)])
     keyspace = process.core.keyspace()
     metric("db_keys", "gauge", "keys", [(f'{{db="db{d}"}}', keys) for d, (keys, _) in keyspace.items()])
     metric("db_keys_expiring", "gauge", "keys with a time to live",

@@ -13,9 +13,12 @@ from dfly.settings import SETTINGS, ConfigError, Settings, find
 from dfly.version import REDIS_VERSION, __version__
 
 SWITCH_INTERVAL_S = 0.0005
+TOOLS = ("check", "convert")      # words that are no configuration file
 
 USAGE = """\
 Usage: dfly [redis.conf | -] [--flag value | --flag=value | --noflag] ...
+       dfly check FILE                      validate and describe a snapshot
+       dfly convert IN OUT [--shards N]     copy a snapshot into the other layout
 
 An in-memory data store that speaks the Redis protocol and uses every core.
 "-" reads the configuration from standard input. DFLY_<flag> in the environment sets a flag too.
@@ -106,9 +109,13 @@ def configure_log(settings):
 
 def main(arguments=None):
     """Entry point; returns the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in TOOLS:
+        from dfly import tools
+        return tools.main(words)
     settings = Settings()
     try:
-        wanted = parse_arguments(sys.argv[1:] if arguments is None else arguments, settings)
+        wanted = parse_arguments(words, settings)
     except ConfigError as error:
         print(f"dfly: {error}", file=sys.stderr)
         return 1

@@ -67,6 +67,7 @@ class Loader:
         self.error = None            # why the last load failed
         self.has_failed = False      # the one at start: the process ends
         self.is_loading = False
+        self.is_cancelled = False
         self.said = 0                # notes in the log already
         self.next_progress = 0.0
         self.path = None
@@ -91,7 +92,9 @@ class Loader:
             self.load_file(self.path)
             self.server.set_clean()
         except LoadError as error:
-            if self.settings["load_partial"]:
+            if self.is_cancelled:
+                log.info("%s", error)
+            elif self.settings["load_partial"]:
                 log.warning("%s", error)
                 log.warning("Loaded a part of the snapshot: %d keys are kept (load_partial)",
                             self.server.load_stats()["keys"])
@@ -221,5 +224,6 @@ class Loader:
     def cancel(self):
         """Before the process ends: the reading thread stops, and what it has loaded is never saved."""
         if self.thread is not None and self.thread.is_alive():
+            self.is_cancelled = True
             self.server.load_cancel()
             self.thread.join(60)

@@ -58,7 +58,7 @@ from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.alloc cimport (ACCOUNT_DATA, ACCOUNT_NET, mem_allocator_name, mem_total, net_free,
                                    net_zalloc)
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load, atomic_load_relaxed,
-                                  atomic_store, atomic_sub,
+                                  atomic_store,
                                   slice_t)
 from dfly._core.sys.clock cimport monotonic_us, ticks_per_us, wall_ms
 
@@ -174,7 +174,6 @@ cdef class Server:
             dispatch_init(self.server.executors[i])
         pubsub_init(self.server)
         tracking_init(self.server)
-
 
     cdef void _set_defaults(self):
         """Redis' defaults, so that a bare Server works in tests."""

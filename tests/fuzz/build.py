@@ -1,4 +1,4 @@
-"""Builds the parser, what it needs, and the fuzz target with clang: AddressSanitizer, UBSan and coverage.
+"""Builds the fuzz targets, and the modules that they need, with clang: AddressSanitizer, UBSan and coverage.
 
 The modules go into a package tree of their own (build/fuzz), so that no release module is replaced. The
 interpreter is the ordinary one, started with two libraries preloaded: libFuzzer, made a shared library
@@ -7,6 +7,7 @@ by which modules report their coverage. Prints both paths.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,7 @@ from Cython.Build import cythonize
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "fuzz"
-MODULES = ["dfly/_core/sys/alloc.pyx", "dfly/_core/resp/parser.pyx", "dfly/_core/resp/reply.pyx",
-           "tests/fuzz/parser_fuzz.pyx"]
+TARGETS = ["tests/fuzz/parser_fuzz.pyx", "tests/fuzz/loader_fuzz.pyx"]
 DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False,
               "nonecheck": False, "cdivision": True, "auto_pickle": False}
 CLANG = os.environ.get("CLANG", "clang")
@@ -37,13 +37,28 @@ def runtime(name):
     return str(found[0])
 
 
+def needed(sources):
+    """These sources, and those of all modules that they cimport, directly or not."""
+    found, left = set(), list(sources)
+    while left:
+        path = left.pop()
+        if path in found or not path.exists():
+            continue
+        found.add(path)
+        for name in re.findall(r"^from (dfly[.a-z0-9_]+) cimport", path.read_text(), re.MULTILINE):
+            module = ROOT / name.replace(".", "/")
+            left += [module.with_suffix(".pyx"), module.with_suffix(".pxd")]
+    return sorted(path for path in found if path.suffix == ".pyx")
+
+
 def copy_tree():
-    """Packages, headers and the sources of MODULES, all under one root."""
+    """Packages, headers and the sources that are needed, all under one root."""
     shutil.rmtree(OUT / "tree", ignore_errors=True)
     packages = [path for path in (ROOT / "dfly").rglob("*") if path.suffix in (".pxd", ".h")]
     packages += (ROOT / "dfly").rglob("__init__.py")
-    for path in [*packages, *(ROOT / module for module in MODULES)]:
-        inside = Path("parser_fuzz.pyx") if path.name == "parser_fuzz.pyx" else path.relative_to(ROOT)
+    targets = [ROOT / target for target in TARGETS]
+    for path in [*packages, *needed(targets)]:
+        inside = Path(path.name) if path in targets else path.relative_to(ROOT)
         target = OUT / "tree" / inside
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target)

@@ -1,5 +1,6 @@
-"""Runs the fuzz target for some seconds: `run.py SECONDS [libFuzzer options]`. See run.sh."""
+"""Runs a fuzz target for some seconds: `run.py parser|loader SECONDS [libFuzzer options]`. See run.sh."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -27,33 +28,60 @@ DICTIONARY = [b"\r\n", b"*1\r\n", b"*3\r\n", b"*10\r\n", b"$0\r\n\r\n", b"$1\r\n
               b"\x01a", b"9223372036854775807"]
 
 
-def write_corpus():
-    seeds = OUT / "seeds"
-    seeds.mkdir(parents=True, exist_ok=True)
-    (OUT / "corpus").mkdir(exist_ok=True)
+def folders(target):
+    """What was found in earlier runs, and what is written here."""
+    for name in ("corpus", "seeds"):
+        folder = OUT / f"{target}-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+
+
+def write_dictionary(words):
+    lines = ["\"" + "".join(f"\\x{byte:02x}" for byte in word) + "\"" for word in words]
+    (OUT / "dictionary").write_text("\n".join(lines) + "\n")
+
+
+def write_loader_corpus():
+    """Files of redis-server and Valkey (seeds/), and one for each form that values have ever had."""
+    sys.path.insert(0, str(HERE.parent / "unit" / "persist"))
+    import snapshot_bytes
+
+    _, seeds = folders("loader")
+    files = {path.name: path.read_bytes() for path in sorted((HERE / "seeds").iterdir())}
+    files["small"] = snapshot_bytes.SMALL
+    for kind, body, _ in snapshot_bytes.FORMS:
+        files[f"{kind}-{len(files)}"] = snapshot_bytes.file(
+            snapshot_bytes.select(0), snapshot_bytes.record(kind, b"key", body))
+    for name, data in files.items():
+        (seeds / name).write_bytes(b"\x20" + data)
+    write_dictionary([b"REDIS0011", b"VALKEY080", b"\xfe\x00", b"\xff", b"\xc3", b"\x81", b"\x80", b"\xfa",
+                      b"\xc0", b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4"])
+
+
+def write_parser_corpus():
+    _, seeds = folders("parser")
     for i, data in enumerate(SEEDS):
         headers = [b"\x00\x00\x00", b"\x07\x01\x10\x03"]
         if b"\x01" in data:
             headers.append(b"\xf8\x02\x00\x07\x40")
         for j, header in enumerate(headers):
             (seeds / f"{i:02}-{j}").write_bytes(header + data)
-    lines = ["\"" + "".join(f"\\x{byte:02x}" for byte in word) + "\"" for word in DICTIONARY]
-    (OUT / "dictionary").write_text("\n".join(lines) + "\n")
+    write_dictionary(DICTIONARY)
 
 
-def main(seconds, *options):
-    write_corpus()
+def main(target, seconds, *options):
+    {"parser": write_parser_corpus, "loader": write_loader_corpus}[target]()
     sys.path.insert(0, str(OUT / "tree"))
-    import parser_fuzz
+    module = importlib.import_module(f"{target}_fuzz")
 
-    arguments = ["parser_fuzz", f"-max_total_time={seconds}", f"-dict={OUT}/dictionary", "-max_len=4096",
+    arguments = [f"{target}_fuzz", f"-max_total_time={seconds}", f"-dict={OUT}/dictionary", "-max_len=4096",
                  "-timeout=20",
                  "-rss_limit_mb=2048", "-detect_leaks=0", "-print_final_stats=1", "-verbosity=1",
-                 f"-artifact_prefix={OUT}/finding-",
+                 f"-artifact_prefix={OUT}/finding-{target}-",
                  *options]
     if not any(not option.startswith("-") for option in options):
-        arguments += [str(OUT / "corpus"), str(OUT / "seeds")]
-    return parser_fuzz.run([text.encode() for text in arguments])
+        arguments += [str(folder) for folder in folders(target)]
+    return module.run([text.encode() for text in arguments])
 
 
 if __name__ == "__main__":

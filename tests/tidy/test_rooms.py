@@ -23,6 +23,7 @@ ROOMS = {
     "cluster": ENGINE | {"persist", "replication"},
     "scripting": ENGINE | {"commands"},
     "server": ENGINE | {"commands", "persist", "replication", "cluster", "scripting"},
+    "snapshot_file": DATA | {"engine", "persist"},
     "testing": ENGINE | {"commands", "persist", "replication", "cluster", "scripting", "server"},
 }
 
@@ -30,6 +31,7 @@ ROOMS = {
 DOORS = {
     "dfly._core": "compares the stamps of the modules",
     "dfly._core.server": "starts, feeds and stops the data plane",
+    "dfly._core.snapshot_file": "reads and copies snapshots without a server: check, convert",
     "dfly._core.sys.alloc": "name of the allocator, and what is allocated, for INFO and the start-up log",
 }
 

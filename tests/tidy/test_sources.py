@@ -20,7 +20,7 @@ WITH_GIL_ALLOWED = {}
 STATIC_ALLOWED = {"dfly/_core/sys/alloc_backend.h": "included by sys/alloc.pyx only; checked below"}
 
 # Rooms whose code runs without the GIL; server and testing are at the Python border.
-BORDER_ROOMS = {"server", "testing"}
+BORDER_ROOMS = {"server", "snapshot_file", "testing"}
 
 CYTHON = sources(".pyx", ".pxd", under=CORE)
 PYTHON = sources(".py")

@@ -13,6 +13,7 @@ from dfly._core.commands import (
     hash_ttl,
     hash_walks,
     hashes,
+    hyperloglog,
     keys,
     keyspace,
     lcs,
@@ -24,6 +25,7 @@ from dfly._core.commands import (
     pubsub,
     set_algebra,
     sets,
+    sort,
     stream_group_admin,
     stream_pending,
     stream_reads,
@@ -72,6 +74,8 @@ FAMILIES = (
     stream_pending,
     persistence,
     member_deadlines,
+    sort,
+    hyperloglog,
 )
 
 registered = False

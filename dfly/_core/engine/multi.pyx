@@ -93,7 +93,9 @@ cdef void lock_for_call(transaction_t *tx, call_t *call) noexcept nogil:
         return
     if call.kind == KIND_CONNECTION or call.kind == KIND_CONTROL:
         return
-    if call.spec.flags & COMMAND_GLOBAL or (call.spec.first_key == 0 and call.spec.get_keys == NULL):
+    # A command with a `prepare` may need shards that its keys do not tell of (SORT).
+    if (call.spec.flags & COMMAND_GLOBAL or call.spec.prepare != NULL
+            or (call.spec.first_key == 0 and call.spec.get_keys == NULL)):
         transaction_lock_all(tx)
         return
     positions = <uint32_t *>net_alloc(call.argc * sizeof(uint32_t))

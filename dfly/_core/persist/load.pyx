@@ -17,16 +17,16 @@ from dfly._core.engine.server_state cimport server_t
 from dfly._core.engine.shard cimport scope_t, shard_acquire, shard_database, shard_of, shard_release, shard_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post
-from dfly._core.persist.rdb_file cimport (RDB_NEXT_AUX, RDB_NEXT_END, RDB_NEXT_ERROR, RDB_NEXT_FUNCTION,
+from dfly._core.persist.rdb_file cimport (RDB_NEXT_END, RDB_NEXT_ERROR, RDB_NEXT_FUNCTION,
                                           RDB_NEXT_MODULE_AUX, RDB_NEXT_MODULE_VALUE, RDB_NEXT_RECORD,
                                           rdb_block_release, rdb_file_close, rdb_file_fail, rdb_file_next,
                                           rdb_file_offset, rdb_file_open, rdb_file_t, rdb_next_t, rdb_record_t,
                                           sem_destroy, sem_init)
 from dfly._core.persist.rdb_io cimport rdb_left, rdb_reader_init, rdb_reader_t
-from dfly._core.persist.rdb_value cimport RDB_BROKEN, RDB_EMPTY, RDB_LOADED, rdb_load_value, rdb_result_t
+from dfly._core.persist.rdb_value cimport RDB_EMPTY, RDB_LOADED, rdb_load_value, rdb_result_t
 from dfly._core.store.dash cimport dash_find, dash_prefetch_bucket, dash_ref_t
 from dfly._core.store.object cimport key_init, key_t, object_free, object_t
-from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
+from dfly._core.sys.alloc cimport net_free, net_realloc, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_add, atomic_cas, atomic_load, atomic_store, atomic_sub,
                                   likely, unlikely)
 from dfly._core.sys.clock cimport monotonic_us, wall_ms
@@ -373,9 +373,10 @@ cdef bint load_run(loader_t *self, const char *path) noexcept nogil:
         file.room = &self.room
         read_records(self, &file)
         send_all(self)
+    # What came before the fault is loaded, for load_partial.
+    drain(self)
     if file.reason[0] != 0:
         fail(self, file.error_offset, file.reason)
-    drain(self)
     rdb_file_close(&file)
     sem_destroy(&self.room)
     return atomic_load(&self.fault) == FAULT_NONE

@@ -46,7 +46,8 @@ cdef struct rdb_record_t:
     const char *key                  # in the block or, if key_is_packed, in the file's memory until the next call
     size_t key_size
     bint key_is_packed
-    const char *value                # in the block
+    # In the block. Of what is no record: all its bytes, as they stand in the file.
+    const char *value
     size_t value_size
     uint64_t offset                  # of the type byte
     int64_t deadline_ms              # -1: none
@@ -65,6 +66,7 @@ cdef struct rdb_file_t:
     bint with_checksum               # compare it
     bint has_checksum                # known at the end
     sem_t *room                      # waited for before each block but the first
+    size_t block_bytes
     uint32_t version
     bint is_valkey
     # For the next key.
@@ -75,7 +77,6 @@ cdef struct rdb_file_t:
     rdb_text_t first
     rdb_text_t second
     uint64_t numbers[2]
-    uint64_t trailing                # bytes behind the end
     char reason[256]                 # empty: no fault
     uint64_t error_offset
 

@@ -15,7 +15,7 @@ from dfly._core.persist.rdb_io cimport (RDB_MODULE, RDB_MODULE_2, RDB_VERSION_VA
 from dfly._core.persist.rdb_scan cimport (module_name, scan_bytes, scan_length, scan_module_fields, scan_string,
                                           scan_t, scan_value)
 from dfly._core.sys.alloc cimport net_alloc, net_free
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_sub, likely, load32, load64, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, likely, load32, load64
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -91,7 +91,7 @@ cdef bint read_more(rdb_file_t *self, uint64_t least) noexcept nogil:
     cdef rdb_block_t *old = self.block
     cdef size_t kept = old.size - self.position
     cdef uint64_t left = self.size - (old.offset + old.size)
-    cdef size_t wanted = RDB_FILE_BLOCK
+    cdef size_t wanted = self.block_bytes
     cdef rdb_block_t *block
     cdef ssize_t got
     if wanted < 2 * kept:
@@ -143,6 +143,7 @@ cdef void begin(rdb_file_t *self, bint with_checksum) noexcept nogil:
     memset(self, 0, sizeof(rdb_file_t))
     self.fd = -1
     self.with_checksum = with_checksum
+    self.block_bytes = RDB_FILE_BLOCK
     self.deadline_ms = -1
     self.idle_seconds = -1
     self.frequency = -1
@@ -302,7 +303,9 @@ cdef int read_end(rdb_file_t *self, scan_t *scan) noexcept nogil:
             self.position = end
             scan.error = "the checksum is wrong: some bytes of the file have changed"
             return RDB_NEXT_ERROR
-    self.trailing = <uint64_t>(scan.end - scan.p) + scan.beyond
+    if scan.p != scan.end or scan.beyond != 0:
+        scan.error = "bytes behind the end of the snapshot"
+        return RDB_NEXT_ERROR
     return RDB_NEXT_END
 
 
@@ -370,6 +373,7 @@ cdef uint64_t place_of(const rdb_file_t *self, const scan_t *scan) noexcept nogi
 
 
 cdef rdb_next_t rdb_file_next(rdb_file_t *self, rdb_record_t *out) noexcept nogil:
+    cdef const char *item
     cdef scan_t scan
     cdef int result
     cdef int op
@@ -389,8 +393,12 @@ cdef rdb_next_t rdb_file_next(rdb_file_t *self, rdb_record_t *out) noexcept nogi
             else:
                 result = read_operation(self, &scan, op)
         if likely(result != RDB_NEXT_ERROR):
+            item = self.block.data + self.position
             self.position = <size_t>(place_of(self, &scan) - self.block.offset)
             if result != STEP_GO_ON:
+                if result != RDB_NEXT_RECORD and result != RDB_NEXT_MODULE_VALUE:
+                    out.value = item
+                    out.value_size = <size_t>(self.block.data + self.position - item)
                 return <rdb_next_t>result
         elif scan.missing != 0 and scan.error == NULL:
             if not read_more(self, scan.missing):

@@ -18,7 +18,8 @@ from dfly._core.persist.rdb_io cimport (RDB_HASH, RDB_HASH_LISTPACK, RDB_HASH_TT
                                         RDB_HASH_TTL_LISTPACK, RDB_HASH_ZIPLIST,
                                         RDB_HASH_ZIPMAP, RDB_VERSION_VALKEY, rdb_fail, rdb_get_count, rdb_get_length,
                                         rdb_get_ms, rdb_get_string, rdb_put_integer, rdb_put_length, rdb_put_ms,
-                                        rdb_put_string, rdb_reader_t, rdb_text_free, rdb_text_t, rdb_writer_t)
+                                        rdb_put_string, rdb_reader_t, rdb_saving_t,
+                                        rdb_text_free, rdb_text_t, rdb_writer_t)
 from dfly._core.persist.ziplist cimport (ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read, zipmap_first,
                                          zipmap_is_valid, zipmap_read)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
@@ -33,6 +34,7 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     VERSION_LISTPACK = 10
+    SURVEY_COST = 100            # of one step of a scan, in bytes that could be written instead
 
 
 # ---- Writing -----------------------------------------------------------------------------------
@@ -41,6 +43,13 @@ cdef struct walk_t:
     rdb_writer_t *out
     uint64_t count
     int64_t least                # deadline; HASH_NO_DEADLINE: none has one
+    size_t written
+
+cdef struct place_t:
+    # Of rdb_save_hash_step.
+    walk_t walk
+    uint64_t cursor
+    bint is_surveyed
 
 
 cdef int rdb_hash_type(const object_t *value, uint32_t version) noexcept nogil:
@@ -69,6 +78,7 @@ cdef void put_pair(const hash_entry_t *entry, void *context) noexcept nogil:
     cdef walk_t *walk = <walk_t *>context
     put_item(walk.out, &entry.field)
     put_item(walk.out, &entry.value)
+    walk.written += entry.field.size + entry.value.size + 8
 
 
 cdef void put_timed(const hash_entry_t *entry, void *context) noexcept nogil:
@@ -87,6 +97,7 @@ cdef void rdb_save_hash(const object_t *value, rdb_writer_t *out) noexcept nogil
         return
     walk.out = out
     walk.count = 0
+    walk.written = 0
     walk.least = HASH_NO_DEADLINE
     while True:
         cursor = hash_scan(value, cursor, HASH_SHOW_ALL, survey, &walk)
@@ -99,6 +110,31 @@ cdef void rdb_save_hash(const object_t *value, rdb_writer_t *out) noexcept nogil
         cursor = hash_scan(value, cursor, HASH_SHOW_ALL, put_timed if type == RDB_HASH_TTL else put_pair, &walk)
         if cursor == 0:
             return
+
+
+cdef bint rdb_save_hash_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
+                             size_t budget) noexcept nogil:
+    """A table: the compact form is one block. Its fields are counted in steps too."""
+    cdef place_t *place = <place_t *>saving.place
+    cdef bint is_timed = rdb_hash_type(value, out.version) == RDB_HASH_TTL
+    if not saving.has_begun:
+        saving.has_begun = True
+        place.walk.out = out
+        place.walk.least = HASH_NO_DEADLINE
+    place.walk.written = 0
+    while not place.is_surveyed and place.walk.written < budget:
+        place.cursor = hash_scan(value, place.cursor, HASH_SHOW_ALL, survey, &place.walk)
+        place.walk.written += SURVEY_COST
+        if place.cursor == 0:
+            place.is_surveyed = True
+            if is_timed:
+                rdb_put_ms(out, place.walk.least)
+            rdb_put_length(out, place.walk.count)
+    while place.walk.written < budget:
+        place.cursor = hash_scan(value, place.cursor, HASH_SHOW_ALL, put_timed if is_timed else put_pair, &place.walk)
+        if place.cursor == 0:
+            return True
+    return False
 
 
 # ---- Reading -----------------------------------------------------------------------------------

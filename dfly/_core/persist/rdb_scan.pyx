@@ -125,11 +125,10 @@ cdef bint scan_count(scan_t *self, uint64_t least, uint64_t *out) noexcept nogil
 cdef bint scan_strings(scan_t *self, uint64_t each, uint64_t extra) noexcept nogil:
     """A count, and for each element so many strings and bytes."""
     cdef uint64_t count = 0
-    cdef uint64_t i
     if not scan_count(self, each + extra, &count):
         return False
     while count > 0:
-        for i in range(each):
+        for _ in range(each):
             if not scan_string(self):
                 return False
         if extra != 0 and not scan_bytes(self, extra):

@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_SET, RDB_SET_INTSET, RDB_SET_LISTPACK, rdb_fail, rdb_get_count,
                                         rdb_get_string, rdb_put_integer, rdb_put_length, rdb_put_string, rdb_reader_t,
-                                        rdb_text_free, rdb_text_t, rdb_writer_t)
+                                        rdb_saving_t, rdb_text_free, rdb_text_t, rdb_writer_t)
 from dfly._core.store.block_list cimport list_item_t
 from dfly._core.store.intset cimport intset_bytes, intset_count, intset_is_valid, intset_get
 from dfly._core.store.listpack cimport (LISTPACK_END, LISTPACK_HEADER, listpack_bytes, listpack_is_valid, listpack_read)
@@ -37,6 +37,13 @@ cdef int rdb_set_type(const object_t *value, uint32_t version) noexcept nogil:
     return RDB_SET
 
 
+cdef void save_item(const list_item_t *item, rdb_writer_t *out) noexcept nogil:
+    if item.data == NULL:
+        rdb_put_integer(out, item.integer)
+    else:
+        rdb_put_string(out, item.data, item.size)
+
+
 cdef void rdb_save_set(const object_t *value, rdb_writer_t *out) noexcept nogil:
     cdef const uint8_t *block = set_block(value)
     cdef int type = rdb_set_type(value, out.version)
@@ -51,10 +58,25 @@ cdef void rdb_save_set(const object_t *value, rdb_writer_t *out) noexcept nogil:
     rdb_put_length(out, set_count(value))
     set_begin(value, &cursor)
     while set_next(&cursor, &item):
-        if item.data == NULL:
-            rdb_put_integer(out, item.integer)
-        else:
-            rdb_put_string(out, item.data, item.size)
+        save_item(&item, out)
+
+
+cdef bint rdb_save_set_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
+                            size_t budget) noexcept nogil:
+    """A table: the other forms are one block."""
+    cdef set_cursor_t *cursor = <set_cursor_t *>saving.place
+    cdef size_t written = 0
+    cdef list_item_t item
+    if not saving.has_begun:
+        saving.has_begun = True
+        rdb_put_length(out, set_count(value))
+        set_begin(value, cursor)
+    while written < budget:
+        if not set_next(cursor, &item):
+            return True
+        save_item(&item, out)
+        written += item.size + 8
+    return False
 
 
 # ---- Reading -----------------------------------------------------------------------------------

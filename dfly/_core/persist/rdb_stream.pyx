@@ -15,7 +15,8 @@ from libc.string cimport memcpy
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3, rdb_fail, rdb_get, rdb_get_count,
                                         rdb_get_length, rdb_get_ms, rdb_get_string, rdb_put, rdb_put_length, rdb_put_ms,
-                                        rdb_put_string, rdb_reader_t, rdb_text_free, rdb_text_t, rdb_writer_t)
+                                        rdb_put_string, rdb_reader_t, rdb_saving_t,
+                                        rdb_text_free, rdb_text_t, rdb_writer_t)
 from dfly._core.store.id_index cimport (id_first, id_index_t, id_less, id_next, id_place_t, id_slot, stream_id,
                                         stream_id_t)
 from dfly._core.store.listpack cimport listpack_bytes
@@ -99,21 +100,18 @@ cdef void put_group(rdb_writer_t *out, const stream_group_t *group, int type) no
         put_pending(out, &consumer.pending, False)
 
 
-cdef void rdb_save_stream(const object_t *value, rdb_writer_t *out) noexcept nogil:
-    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
-    cdef int type = rdb_stream_type(value, out.version)
+cdef void save_pack(const stream_t *stream, id_place_t place, rdb_writer_t *out, size_t *written) noexcept nogil:
+    cdef const uint8_t *pack = <const uint8_t *>id_slot(&stream.blocks, place).value
     cdef char bytes[ID_BYTES]
-    cdef const uint8_t *pack
-    cdef id_place_t place
+    id_to_bytes(id_slot(&stream.blocks, place).id, bytes)
+    rdb_put_string(out, bytes, ID_BYTES)
+    rdb_put_string(out, <const char *>pack, listpack_bytes(pack))
+    written[0] += listpack_bytes(pack)
+
+
+cdef void save_rest(const stream_t *stream, int type, rdb_writer_t *out) noexcept nogil:
+    """All but the blocks."""
     cdef uint32_t i
-    cdef bint more = id_first(&stream.blocks, &place)
-    rdb_put_length(out, stream.blocks.count)
-    while more:
-        id_to_bytes(id_slot(&stream.blocks, place).id, bytes)
-        rdb_put_string(out, bytes, ID_BYTES)
-        pack = <const uint8_t *>id_slot(&stream.blocks, place).value
-        rdb_put_string(out, <const char *>pack, listpack_bytes(pack))
-        more = id_next(&stream.blocks, &place)
     rdb_put_length(out, stream.length)
     put_id(out, stream.last_id)
     if type >= RDB_STREAM_2:
@@ -123,6 +121,38 @@ cdef void rdb_save_stream(const object_t *value, rdb_writer_t *out) noexcept nog
     rdb_put_length(out, stream.groups.count)
     for i in range(stream.groups.count):
         put_group(out, group_at(&stream.groups, i), type)
+
+
+cdef void rdb_save_stream(const object_t *value, rdb_writer_t *out) noexcept nogil:
+    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
+    cdef size_t written = 0
+    cdef id_place_t place
+    cdef bint more = id_first(&stream.blocks, &place)
+    rdb_put_length(out, stream.blocks.count)
+    while more:
+        save_pack(stream, place, out, &written)
+        more = id_next(&stream.blocks, &place)
+    save_rest(stream, rdb_stream_type(value, out.version), out)
+
+
+cdef bint rdb_save_stream_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
+                               size_t budget) noexcept nogil:
+    """The blocks in steps, the groups in one."""
+    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
+    cdef id_place_t *place = <id_place_t *>saving.place
+    cdef size_t written = 0
+    if not saving.has_begun:
+        saving.has_begun = True
+        rdb_put_length(out, stream.blocks.count)
+        id_first(&stream.blocks, place)
+    while saving.done < stream.blocks.count:
+        if written >= budget:
+            return False
+        save_pack(stream, place[0], out, &written)
+        saving.done += 1
+        id_next(&stream.blocks, place)
+    save_rest(stream, rdb_stream_type(value, out.version), out)
+    return True
 
 
 # ---- Reading -----------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from libc.string cimport memcpy
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.crc64 cimport crc64
-from dfly._core.persist.rdb_hash cimport RDB_VERSION_FIELD_DEADLINES, rdb_hash_type, rdb_load_hash, rdb_save_hash
+from dfly._core.persist.rdb_hash cimport (RDB_VERSION_FIELD_DEADLINES, rdb_hash_type, rdb_load_hash, rdb_save_hash,
+                                          rdb_save_hash_step)
 from dfly._core.persist.rdb_io cimport (RDB_HASH, RDB_HASH_LISTPACK, RDB_HASH_TTL, RDB_HASH_TTL_EARLY,
                                         RDB_HASH_TTL_LISTPACK, RDB_HASH_TTL_LISTPACK_EARLY, RDB_HASH_ZIPLIST,
                                         RDB_HASH_ZIPMAP, RDB_LIST, RDB_LIST_QUICKLIST, RDB_LIST_QUICKLIST_2,
@@ -16,9 +17,9 @@ from dfly._core.persist.rdb_io cimport (RDB_HASH, RDB_HASH_LISTPACK, RDB_HASH_TT
                                         rdb_reader_t, rdb_saving_t, rdb_text_free, rdb_text_t, rdb_version_is_known,
                                         rdb_writer_t)
 from dfly._core.persist.rdb_list cimport rdb_list_type, rdb_load_list, rdb_save_list, rdb_save_list_step
-from dfly._core.persist.rdb_set cimport rdb_load_set, rdb_save_set, rdb_set_type
-from dfly._core.persist.rdb_stream cimport rdb_load_stream, rdb_save_stream, rdb_stream_type
-from dfly._core.persist.rdb_zset cimport rdb_load_zset, rdb_save_zset, rdb_zset_type
+from dfly._core.persist.rdb_set cimport rdb_load_set, rdb_save_set, rdb_save_set_step, rdb_set_type
+from dfly._core.persist.rdb_stream cimport rdb_load_stream, rdb_save_stream, rdb_save_stream_step, rdb_stream_type
+from dfly._core.persist.rdb_zset cimport rdb_load_zset, rdb_save_zset, rdb_save_zset_step, rdb_zset_type
 from dfly._core.store.hash_map cimport HASH_NO_DEADLINE, hash_next_deadline
 from dfly._core.store.object cimport (OBJECT_INT, OBJECT_SCRATCH, OBJECT_TAG_MASK, TYPE_COUNT, TYPE_HASH, TYPE_LIST,
                                       TYPE_SET, TYPE_STREAM, TYPE_ZSET, object_block_count, object_free,
@@ -58,15 +59,19 @@ cdef reading_t[TYPES] reading
 
 writing[<int>TYPE_LIST].type_of = rdb_list_type
 writing[<int>TYPE_LIST].save = rdb_save_list
+writing[<int>TYPE_LIST].step = rdb_save_list_step
 writing[<int>TYPE_SET].type_of = rdb_set_type
 writing[<int>TYPE_SET].save = rdb_save_set
+writing[<int>TYPE_SET].step = rdb_save_set_step
 writing[<int>TYPE_ZSET].type_of = rdb_zset_type
 writing[<int>TYPE_ZSET].save = rdb_save_zset
+writing[<int>TYPE_ZSET].step = rdb_save_zset_step
 writing[<int>TYPE_HASH].type_of = rdb_hash_type
 writing[<int>TYPE_HASH].save = rdb_save_hash
+writing[<int>TYPE_HASH].step = rdb_save_hash_step
 writing[<int>TYPE_STREAM].type_of = rdb_stream_type
 writing[<int>TYPE_STREAM].save = rdb_save_stream
-writing[<int>TYPE_LIST].step = rdb_save_list_step
+writing[<int>TYPE_STREAM].step = rdb_save_stream_step
 
 
 cdef void read_as(int rdb_type, int type, load_t load) noexcept nogil:

@@ -13,7 +13,8 @@ from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_ZSET, RDB_ZSET_2, RDB_ZSET_LISTPACK, rdb_fail, rdb_get_count,
                                         rdb_get_double,
                                         rdb_get_double_text, rdb_get_string, rdb_put_double, rdb_put_length,
-                                        rdb_put_integer, rdb_put_string, rdb_reader_t, rdb_text_free, rdb_text_t,
+                                        rdb_put_integer, rdb_put_string, rdb_reader_t, rdb_saving_t,
+                                        rdb_text_free, rdb_text_t,
                                         rdb_writer_t)
 from dfly._core.persist.ziplist cimport ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
@@ -35,6 +36,14 @@ cdef int rdb_zset_type(const object_t *value, uint32_t version) noexcept nogil:
     return RDB_ZSET_LISTPACK if zset_pack(value) != NULL and version >= VERSION_LISTPACK else RDB_ZSET_2
 
 
+cdef void save_entry(const zset_entry_t *entry, rdb_writer_t *out) noexcept nogil:
+    if entry.member.data == NULL:
+        rdb_put_integer(out, entry.member.integer)
+    else:
+        rdb_put_string(out, entry.member.data, entry.member.size)
+    rdb_put_double(out, entry.score)
+
+
 cdef void rdb_save_zset(const object_t *value, rdb_writer_t *out) noexcept nogil:
     cdef const uint8_t *pack = zset_pack(value)
     cdef zset_cursor_t cursor
@@ -45,11 +54,25 @@ cdef void rdb_save_zset(const object_t *value, rdb_writer_t *out) noexcept nogil
     rdb_put_length(out, zset_count(value))
     zset_seek(value, zset_count(value), &cursor)
     while zset_previous(&cursor, &entry):
-        if entry.member.data == NULL:
-            rdb_put_integer(out, entry.member.integer)
-        else:
-            rdb_put_string(out, entry.member.data, entry.member.size)
-        rdb_put_double(out, entry.score)
+        save_entry(&entry, out)
+
+
+cdef bint rdb_save_zset_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
+                             size_t budget) noexcept nogil:
+    """A tree: the compact form is one block."""
+    cdef zset_cursor_t *cursor = <zset_cursor_t *>saving.place
+    cdef size_t written = 0
+    cdef zset_entry_t entry
+    if not saving.has_begun:
+        saving.has_begun = True
+        rdb_put_length(out, zset_count(value))
+        zset_seek(value, zset_count(value), cursor)
+    while written < budget:
+        if not zset_previous(cursor, &entry):
+            return True
+        save_entry(&entry, out)
+        written += entry.member.size + 16
+    return False
 
 
 # ---- Reading -----------------------------------------------------------------------------------
