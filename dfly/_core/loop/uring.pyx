@@ -85,7 +85,7 @@ cdef enum:
     DEFAULT_ENTRIES = 1024
     DEFAULT_BUFFER_COUNT = 512
     DEFAULT_BUFFER_SIZE = 16384
-    INITIAL_BUFFERS = 4          # more when they run short; all of these get touched, one after another
+    INITIAL_BUFFERS = 64
     BUFFER_STAGGER = 192         # buffers on whole pages would all fall into the same cache sets
     SUBMIT_ATTEMPTS = 1000
     TEARDOWN_US = 1000000
