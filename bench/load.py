@@ -86,7 +86,8 @@ def measure(name, options, folder):
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
-    return {"load": float(re.search(r"DB loaded from disk: ([0-9.]+) seconds", text)[1]), "serving": serving, "cpu": cpu}
+    load = float(re.search(r"DB loaded from disk: ([0-9.]+) seconds", text)[1])
+    return {"load": load, "serving": serving, "cpu": cpu}
 
 
 def main():
