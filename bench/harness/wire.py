@@ -5,7 +5,6 @@ bytes, replies are parsed by a short recursive reader, and bulk loads count the 
 that are known beforehand.
 """
 
-import itertools
 import socket
 import string
 import time
@@ -158,20 +157,32 @@ def load_keys(port, start, stop, value, key_format=b"key:%012d", expire_at_ms=No
     return time.monotonic() - began
 
 
-def pump(port, commands, batch=500):
-    """Send commands (lists of words) through one pipelined connection; the first error reply is raised."""
-    commands = iter(commands)
+def pump(port, commands, window=16384):
+    """Send commands (tuples of words) through one pipelined connection; the first error reply is raised.
+
+    At most two windows of so many bytes are under way: what a server needs for its clients stays small.
+    """
     with Connection(port) as connection:
         waiting = 0
-        while True:
-            chunk = list(itertools.islice(commands, batch))
-            connection.send(b"".join(encode(*words) for words in chunk))
-            for reply in [connection.read_reply() for _ in range(waiting)]:
-                if isinstance(reply, ReplyError):
-                    raise reply
-            if not chunk:
-                return
-            waiting = len(chunk)
+        chunk = []
+        size = 0
+        for words in commands:
+            chunk.append(encode(*words))
+            size += len(chunk[-1])
+            if size >= window:
+                connection.send(b"".join(chunk))
+                _expect_no_error(connection, waiting)
+                waiting = len(chunk)
+                chunk = []
+                size = 0
+        connection.send(b"".join(chunk))
+        _expect_no_error(connection, waiting + len(chunk))
+
+
+def _expect_no_error(connection, count):
+    for reply in [connection.read_reply() for _ in range(count)]:
+        if isinstance(reply, ReplyError):
+            raise reply
 
 
 def _set_command(index, value, key_format, expire_at_ms):

@@ -109,44 +109,6 @@ def random_members(arguments, tree):
     return pairs_unordered(arguments, tree) if flat_pairs else unordered(arguments, tree)
 
 
-def pending_entries(arguments, tree):
-    """XPENDING with a range: how long ago an entry was delivered is each server's own."""
-    tag, value = tree
-    if tag != "*" or len(arguments) < 6:
-        return tree
-    return (tag, [(item[0], [*item[1][:2], None, item[1][3]]) for item in value])
-
-
-STREAM_TIMES = (b"idle", b"inactive", b"seen-time", b"active-time", b"radix-tree-nodes")
-
-
-def stream_facts(arguments, tree):
-    """XINFO: without times, and without the number of nodes."""
-    tag, value = tree
-    if tag == "%":
-        pairs = value
-    elif tag == "*" and value and len(value) % 2 == 0 and value[0][0] == "$" and value[0][1] in STREAM_NAMES:
-        pairs = list(zip(value[::2], value[1::2], strict=True))
-    elif tag == "*" and value is not None:
-        # Of a pending entry: ID, consumer, time, deliveries; or ID, time, deliveries.
-        if value and value[0][0] == "$" and len(value) in (3, 4) and value[-1][0] == ":" and value[-2][0] == ":":
-            value = [*value[:-2], None, value[-1]]
-            return (tag, value)
-        return (tag, [stream_facts(arguments, item) for item in value])
-    else:
-        return tree
-    return ("%", [(key, is_known(key, item) if key[1] in STREAM_TIMES else stream_facts(arguments, item))
-                  for key, item in pairs])
-
-
-STREAM_NAMES = (b"name", b"length")
-
-
-def is_known(key, item):
-    """Whether a consumer was ever active; of other times nothing."""
-    return key[1] in (b"inactive", b"active-time") and item[1] == -1
-
-
 def help_frame(arguments, tree):
     """First and last two lines of a HELP reply, which every container command shares."""
     tag, value = tree
@@ -175,6 +137,45 @@ def hello_fields(arguments, tree):
     return (tree[0], [(key, None if key[1] in own else value) for key, value in pairs_of(tree)])
 
 
+def pending_range(arguments, tree):
+    """XPENDING: how long each entry has been idle."""
+    if tree[0] != "*" or not tree[1] or tree[1][0][0] != "*":
+        return tree
+    idle = near(CLOCK_TOLERANCE_MS)
+    return ("*", [(item[0], [*item[1][:2], idle(arguments, item[1][2]), item[1][3]]) for item in tree[1]])
+
+
+def consumer_list(arguments, tree):
+    """XINFO CONSUMERS: idle times; `inactive` came with Redis 7.2."""
+    if tree[0] != "*":
+        return tree
+    idle = near(CLOCK_TOLERANCE_MS)
+    consumers = [{key[1]: value for key, value in pairs_of(item)} for item in tree[1]]
+    for consumer in consumers:
+        consumer[b"idle"] = idle(arguments, consumer[b"idle"])
+        consumer.pop(b"inactive", None)
+    return consumers
+
+
+def without_times(tree):
+    """Of XINFO STREAM FULL: when an entry was delivered, when a consumer was seen and active (since 7.2)."""
+    tag, value = tree
+    if tag == ":":
+        return (tag, Near(value, CLOCK_TOLERANCE_MS) if value > 10**12 else value)
+    if tag not in "*%" or value is None:
+        return tree
+    items = [item for pair in value for item in pair] if tag == "%" else value
+    names = [item[1] for item in items[::2]]
+    if b"active-time" in names:
+        place = 2 * names.index(b"active-time")
+        items = items[:place] + items[place + 2 :]
+    return (tag, [without_times(item) for item in items])
+
+
+def stream_info(arguments, tree):
+    return without_times(tree) if len(arguments) > 3 else tree
+
+
 UNSTEADY = {
     "TTL": near(CLOCK_TOLERANCE_MS // 1000),
     "PTTL": near(CLOCK_TOLERANCE_MS),
@@ -198,10 +199,7 @@ UNSTEADY = {
     "HKEYS": unordered,
     "HVALS": unordered,
     "HSCAN": element_scan_reply,
-    "XPENDING": pending_entries,
-    "XINFO": stream_facts,
-    "XGROUP HELP": help_frame,
-    "XINFO HELP": help_frame,
+    "XPENDING": pending_range,
     "ZSCAN": element_scan_reply,
     "ZRANDMEMBER": random_members,
     "HRANDFIELD": random_fields,
@@ -228,6 +226,10 @@ INTENDED = {
     "MEMORY HELP": help_frame,
     "OBJECT HELP": help_frame,
     "SLOWLOG HELP": help_frame,
+    "XGROUP HELP": help_frame,
+    "XINFO HELP": help_frame,
+    "XINFO CONSUMERS": consumer_list,
+    "XINFO STREAM": stream_info,
 }
 
 

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from .servers import SUBJECT
+from .servers import SUBJECT, Server
 from .snapshots import ask, contents, info, loaded, snapshot_path, wait_for_save
 from .wire import encode
 
-SAVES = int(os.environ.get("SNAPSHOT_SAVES", "4"))
+SAVES = int(os.environ.get("SNAPSHOT_SAVES", "3"))
 WRITERS = 3
 ACCOUNTS = 40
 PAIRS = 60
@@ -216,9 +216,18 @@ CHANGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def shared():
+    server = Server("dfly", dbfilename="dump.rdb", save="")
+    yield server
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_changes_after_the_cut_is_saved_as_it_was(start, tmp_path, name):
-    server = filled(start)
+def test_what_changes_after_the_cut_is_saved_as_it_was(shared, tmp_path, name):
+    server = shared
+    with server.connect(timeout=60) as client:
+        ask(client, [("FLUSHALL",), ("DEBUG", "POPULATE", KEYS, "key", 60)])
     _, digest, fields = save_while(server, *CHANGES[name])
     if not name.startswith(("flushed", "swapped")):
         assert int(fields["snapshot_last_buckets_forced"]) > 0

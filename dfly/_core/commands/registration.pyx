@@ -10,9 +10,11 @@ from dfly._core.commands import (
     connection,
     debug,
     dump,
+    geo,
     hash_ttl,
     hash_walks,
     hashes,
+    hyperloglog,
     keys,
     keyspace,
     lcs,
@@ -74,6 +76,8 @@ FAMILIES = (
     persistence,
     member_deadlines,
     sort,
+    hyperloglog,
+    geo,
 )
 
 registered = False

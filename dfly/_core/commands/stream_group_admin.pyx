@@ -1,7 +1,7 @@
 """XGROUP and XINFO: making and dropping groups and consumers, and looking at streams from outside.
 
 Order of checks, replies and events as Redis 7.0; the fields "inactive" and "active-time" of consumers as 7.2. Neither
-WATCH nor caches see a change of groups, as there. "radix-tree-nodes" counts the blocks and their index.
+WATCH nor caches see a change of groups, as there.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -14,14 +14,15 @@ from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_DENYOOM, COMMAND_LOA
                                         call_t, command_handler_t, command_spec_t, connection_row, container_row,
                                         key_row, register_commands, reply_subcommand_syntax, reply_wrong_type,
                                         slice_equals)
-from dfly._core.engine.database cimport (NOTIFY_STREAM, insert_key, update_begin, update_end, update_end_unseen)
+from dfly._core.engine.database cimport (NOTIFY_STREAM, insert_key, update_begin, update_end, update_end_unseen,
+                                         wake_waiters)
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_text, reply_defer_array, reply_error, reply_int,
                                     reply_map, reply_null, reply_ok, reply_set_deferred, reply_simple, reply_t)
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport (id_first, id_index_t, id_next, id_place_t, id_slot, stream_id, stream_id_t)
 from dfly._core.store.object cimport TYPE_STREAM, object_set_container
 from dfly._core.store.stream cimport (stream_cursor_t, stream_lag, stream_new, stream_read_next, stream_read_previous,
-                                      stream_seek, stream_seek_back, stream_t)
+                                      stream_seek, stream_seek_back, stream_t, stream_tree_nodes)
 from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, consumer_at, consumer_create, consumer_delete,
                                              consumer_find, group_add, group_at, group_create, group_find, group_take,
                                              name_of, pending_t, stream_consumer_t, stream_group_t)
@@ -171,6 +172,8 @@ cdef void xgroup_destroy(call_t *call) noexcept nogil:
     drop_stream(&call.scope, dropped)
     reply_int(call.reply, 1)
     update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, "xgroup-destroy")
+    # Readers through it hear of it.
+    wake_waiters(&call.scope, &call.key)
 
 
 cdef void xgroup_createconsumer(call_t *call) noexcept nogil:
@@ -391,7 +394,7 @@ cdef void xinfo_stream(call_t *call) noexcept nogil:
     reply_map(reply, 9 if full else 10)
     reply_field_int(reply, "length", <int64_t>stream.length)
     reply_field_int(reply, "radix-tree-keys", <int64_t>stream.blocks.count)
-    reply_field_int(reply, "radix-tree-nodes", <int64_t>stream.blocks.count + 1)
+    reply_field_int(reply, "radix-tree-nodes", <int64_t>stream_tree_nodes(stream))
     reply_field_id(reply, "last-generated-id", stream.last_id)
     reply_field_id(reply, "max-deleted-entry-id", stream.max_deleted_id)
     reply_field_int(reply, "entries-added", <int64_t>stream.entries_added)

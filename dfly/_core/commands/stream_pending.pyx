@@ -256,7 +256,8 @@ cdef bint parse_claim_options(call_t *call, uint32_t i, claim_t *out) noexcept n
             i += 1
             if not parse_claim_number(call, i, "ERR Invalid IDLE option argument for XCLAIM", &out.delivered_ms):
                 return False
-            out.delivered_ms = call.scope.now_ms - out.delivered_ms
+            # It wraps around, as there.
+            out.delivered_ms = <int64_t>(<uint64_t>call.scope.now_ms - <uint64_t>out.delivered_ms)
         elif more and slice_equals(word, "time"):
             i += 1
             if not parse_claim_number(call, i, "ERR Invalid TIME option argument for XCLAIM", &out.delivered_ms):
@@ -300,13 +301,17 @@ cdef bint parse_claim(call_t *call, claim_t *out, ids_t *ids) noexcept nogil:
     return True
 
 
-cdef stream_consumer_t *take_consumer(call_t *call, stream_group_t *group) noexcept nogil:
-    cdef stream_consumer_t *consumer = consumer_find(group, call.argv[3])
-    if consumer == NULL:
-        consumer = consumer_create(group, call.argv[3], call.scope.now_ms)
+cdef void give(call_t *call, stream_group_t *group, pending_t *pending, stream_id_t id,
+               stream_consumer_t **consumer) noexcept nogil:
+    """To the one that claims. As 7.0, it comes into being with the first entry that it gets."""
+    if consumer[0] == NULL:
+        consumer[0] = consumer_find(group, call.argv[3])
+    if consumer[0] == NULL:
+        consumer[0] = consumer_create(group, call.argv[3], call.scope.now_ms)
         notify(&call.scope, &call.key, NOTIFY_STREAM, "xgroup-createconsumer")
-    consumer.seen_ms = call.scope.now_ms
-    return consumer
+    consumer[0].seen_ms = call.scope.now_ms
+    consumer[0].active_ms = call.scope.now_ms
+    pending_assign(pending, id, consumer[0])
 
 
 cdef void reply_claimed(reply_t *reply, const stream_t *stream, stream_id_t id, bint just_id) noexcept nogil:
@@ -319,7 +324,7 @@ cdef void reply_claimed(reply_t *reply, const stream_t *stream, stream_id_t id, 
         reply_entry(reply, &cursor)
 
 
-cdef bint claim_one(call_t *call, stream_t *stream, stream_group_t *group, stream_consumer_t *consumer,
+cdef bint claim_one(call_t *call, stream_t *stream, stream_group_t *group, stream_consumer_t **consumer,
                     stream_id_t id, const claim_t *claim) noexcept nogil:
     cdef pending_t *pending = pending_find(group, id)
     if not stream_has(stream, id):
@@ -331,33 +336,30 @@ cdef bint claim_one(call_t *call, stream_t *stream, stream_group_t *group, strea
         if not claim.force:
             return False
         pending = pending_create(group, id, call.scope.now_ms, 1)
-    elif call.scope.now_ms - pending.delivered_ms < claim.min_idle:
+    elif claim.min_idle > 0 and call.scope.now_ms - pending.delivered_ms < claim.min_idle:
         return False
     pending.delivered_ms = claim.delivered_ms
     if claim.retry_count >= 0:
         pending.deliveries = <uint64_t>claim.retry_count
     elif not claim.just_id:
         pending.deliveries += 1
-    if pending.consumer != consumer:
-        pending_assign(pending, id, consumer)
+    give(call, group, pending, id, consumer)
     reply_claimed(call.reply, stream, id, claim.just_id)
-    consumer.active_ms = call.scope.now_ms
     return True
 
 
 cdef void claim_all(call_t *call, dash_ref_t *ref, stream_group_t *group, const claim_t *claim,
                     const ids_t *ids) noexcept nogil:
-    cdef stream_consumer_t *consumer
+    cdef stream_consumer_t *consumer = NULL
     cdef uint64_t claimed = 0
     cdef size_t mark
     cdef uint32_t i
     update_begin(&call.scope, ref)
     if id_less(group.last_id, claim.last_id):
         group.last_id = claim.last_id
-    consumer = take_consumer(call, group)
     mark = reply_defer_array(call.reply)
     for i in range(claim.id_count):
-        claimed += claim_one(call, stream_of(ref), group, consumer, ids.ids[i], claim)
+        claimed += claim_one(call, stream_of(ref), group, &consumer, ids.ids[i], claim)
     reply_set_deferred(call.reply, mark, c'*', claimed)
     update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, NULL)
 
@@ -420,7 +422,7 @@ cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const 
     cdef int64_t left = options.count
     cdef uint64_t claimed = 0
     cdef uint64_t deleted = 0
-    cdef stream_consumer_t *consumer
+    cdef stream_consumer_t *consumer = NULL
     cdef pending_t *pending
     cdef id_place_t place
     cdef stream_id_t id
@@ -428,7 +430,6 @@ cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const 
     cdef reply_t gone
     cdef bint more
     update_begin(&call.scope, ref)
-    consumer = take_consumer(call, group)
     reply_init(&entries, call.reply.resp)
     reply_init(&gone, call.reply.resp)
     more = id_ceiling(&group.pending, options.start, &place)
@@ -443,14 +444,12 @@ cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const 
             left -= 1
             more = id_ceiling(&group.pending, id, &place)
             continue
-        if now_ms - pending.delivered_ms >= options.min_idle:
+        if options.min_idle <= 0 or now_ms - pending.delivered_ms >= options.min_idle:
             pending.delivered_ms = now_ms
             if not options.just_id:
                 pending.deliveries += 1
-            if pending.consumer != consumer:
-                pending_assign(pending, id, consumer)
+            give(call, group, pending, id, &consumer)
             reply_claimed(&entries, stream, id, options.just_id)
-            consumer.active_ms = now_ms
             claimed += 1
             left -= 1
         more = id_next(&group.pending, &place)
@@ -491,36 +490,44 @@ cdef enum deletion_t:
     ID_NEEDED = 2
 
 
+cdef bint parse_deletion_ids(call_t *call, uint32_t i, uint32_t *first, uint32_t *count) noexcept nogil:
+    """numids id ..."""
+    cdef int64_t number = 0
+    if not parse_int64(call.argv[i].data, call.argv[i].size, &number) or number <= 0:
+        reply_error(call.reply, "ERR Number of IDs must be a positive integer")
+        return False
+    if number > <int64_t>(call.argc - i - 1):
+        reply_error(call.reply, "ERR The `numids` parameter must match the number of arguments")
+        return False
+    first[0] = i + 1
+    count[0] = <uint32_t>number
+    return True
+
+
 cdef bint parse_deletion(call_t *call, uint32_t i, reference_t *references, uint32_t *first,
                          uint32_t *count) noexcept nogil:
-    """[KEEPREF | DELREF | ACKED] IDS numids id ..."""
-    cdef int64_t number = 0
+    """KEEPREF, DELREF or ACKED, and IDS numids id ..., in either order."""
     cdef bint has_references = False
     references[0] = KEEP_REFERENCES
-    while i < call.argc and not slice_equals(call.argv[i], "ids"):
-        if has_references:
+    first[0] = 0
+    while i < call.argc:
+        if i + 1 < call.argc and slice_equals(call.argv[i], "ids"):
+            if not parse_deletion_ids(call, i + 1, first, count):
+                return False
+            i = first[0] + count[0]
+            continue
+        if not has_references and slice_equals(call.argv[i], "delref"):
+            references[0] = DELETE_REFERENCES
+        elif not has_references and slice_equals(call.argv[i], "acked"):
+            references[0] = ONLY_ACKNOWLEDGED
+        elif has_references or not slice_equals(call.argv[i], "keepref"):
             reply_syntax_error(call.reply)
             return False
         has_references = True
-        if slice_equals(call.argv[i], "delref"):
-            references[0] = DELETE_REFERENCES
-        elif slice_equals(call.argv[i], "acked"):
-            references[0] = ONLY_ACKNOWLEDGED
-        elif not slice_equals(call.argv[i], "keepref"):
-            reply_syntax_error(call.reply)
-            return False
         i += 1
-    if i + 1 >= call.argc:
-        reply_syntax_error(call.reply)
+    if first[0] == 0:
+        reply_error(call.reply, "ERR IDS option is required")
         return False
-    if not parse_int64(call.argv[i + 1].data, call.argv[i + 1].size, &number) or number <= 0:
-        reply_error(call.reply, "ERR Number of IDs must be a positive integer")
-        return False
-    if number != <int64_t>call.argc - <int64_t>i - 2:
-        reply_error(call.reply, "ERR The `numids` parameter must match the number of arguments")
-        return False
-    first[0] = i + 2
-    count[0] = <uint32_t>number
     return True
 
 

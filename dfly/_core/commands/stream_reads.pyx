@@ -10,9 +10,9 @@ Order of checks and replies as Redis 7.0; "+" as 7.4.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, parse_integer, parse_stream_id, reply_entry,
-                                          reply_names_error, reply_range, reply_stream_id, stream_lookup,
-                                          stream_lookup_read, stream_of)
+from dfly._core.commands.streams cimport (STREAM_ABSENT, STREAM_FOUND, STREAM_WRONG_TYPE, parse_integer,
+                                          parse_stream_id, reply_entry, reply_names_error, reply_range,
+                                          reply_stream_id, stream_lookup, stream_lookup_read, stream_of)
 from dfly._core.commands.timeouts cimport parse_timeout_ms
 from dfly._core.engine.blocking cimport blocking_is_over, blocking_wait
 from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_STREAM, COMMAND_BLOCKING, COMMAND_MOVABLE_KEYS,
@@ -49,7 +49,8 @@ cdef enum:
 cdef enum step_t:
     STEP_START = 0
     STEP_LOOKED = 1
-    STEP_SERVED = 2
+    STEP_MISSED = 2
+    STEP_SERVED = 3
 
 cdef struct wanted_t:
     # The command's options; in tx.state, later the waiter's. Its own memory throughout: arguments move.
@@ -76,7 +77,7 @@ cdef inline bint is_new(stream_id_t id) noexcept nogil:
 # ---- Arguments ---------------------------------------------------------------------------------
 
 cdef bint find_streams(const slice_t *argv, uint32_t argc, uint32_t *first, uint32_t *count) noexcept nogil:
-    """The keys behind STREAMS, if all before it is well formed."""
+    """The keys behind STREAMS."""
     cdef uint32_t i = 1
     while i < argc:
         if slice_equals(argv[i], "block") or slice_equals(argv[i], "count"):
@@ -86,11 +87,12 @@ cdef bint find_streams(const slice_t *argv, uint32_t argc, uint32_t *first, uint
         elif slice_equals(argv[i], "noack"):
             i += 1
         elif slice_equals(argv[i], "streams"):
+            # Wrong arguments have keys too, as in Redis: the command itself complains.
             first[0] = i + 1
             count[0] = (argc - i - 1) // 2
-            return count[0] > 0 and (argc - i - 1) % 2 == 0
+            return count[0] > 0
         else:
-            return False
+            i += 1
     return False
 
 
@@ -228,7 +230,12 @@ cdef bint settle_id(transaction_t *tx, wanted_t *wanted, uint32_t i) noexcept no
         if stream != NULL:
             id[0] = stream.last_id
         return True
-    if is_word(word, c'+') and not wanted.is_group:
+    if is_word(word, c'+'):
+        if wanted.is_group:
+            reply_error(&tx.reply, "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the "
+                                   "history of this consumer by specifying a proper ID, or use the > ID to get new "
+                                   "messages. The + ID would just return an empty result set.")
+            return False
         # The last entry: what is behind the ID before it.
         id[0] = stream_id(0, 0)
         if stream != NULL and stream_last_entry(stream, id):
@@ -273,7 +280,7 @@ cdef void begin_key(reply_t *reply, slice_t key) noexcept nogil:
 
 cdef bint has_behind(const stream_t *stream, stream_id_t id) noexcept nogil:
     cdef stream_id_t last
-    return stream_last_entry(stream, &last) and id_less(id, last)
+    return id_less(id, stream.last_id) and stream_last_entry(stream, &last) and id_less(id, last)
 
 
 cdef void serve_reader(transaction_t *tx, const stream_t *stream, uint32_t i, stream_id_t behind,
@@ -389,9 +396,9 @@ cdef bint accepts_stream(const object_t *value, const void *context, uint32_t po
         return wanted.is_group
     stream = <const stream_t *>object_pointer(value)
     if not wanted.is_group:
-        return id_less(wanted.ids[position], stream.last_id)
+        return has_behind(stream, wanted.ids[position])
     group = group_find(&stream.groups, wanted.group)
-    return group == NULL or id_less(group.last_id, stream.last_id)
+    return group == NULL or has_behind(stream, group.last_id)
 
 
 cdef void begin_single(reply_t *reply, slice_t key) noexcept nogil:
@@ -461,6 +468,25 @@ cdef int finish(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     return TRANSACTION_DONE
 
 
+cdef void miss_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """As in Redis, a key that is not there is missed when it is checked and when it is read."""
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef uint32_t i
+    transaction_scope(tx, shard, &scope)
+    for i in range(tx.key_count):
+        if tx.key_shards[i] == shard.index and tx.results[i].number == STREAM_ABSENT:
+            stream_lookup_read(&scope, &tx.keys[i], &ref)
+
+
+cdef bint misses_any(const transaction_t *tx) noexcept nogil:
+    cdef uint32_t i
+    for i in range(tx.key_count):
+        if tx.results[i].number == STREAM_ABSENT:
+            return True
+    return False
+
+
 cdef int serve_readers(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     cdef const stream_t *stream
     cdef uint32_t i
@@ -484,11 +510,16 @@ cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
             return TRANSACTION_DONE
         tx.numbers[SERVED] = 0
         tx.numbers[MARK] = <int64_t>reply_defer_array(&tx.reply)
+        if not is_group and misses_any(tx):
+            tx.stage = STEP_MISSED
+            return hop_on_keys(tx, miss_hop)
         if not is_group:
             return serve_readers(tx, wanted)
         tx.stage = STEP_SERVED
         tx.numbers[NEXT] = 0
         return hop_on_shard(tx, tx.key_shards[0], serve_group_hop)
+    if tx.stage == STEP_MISSED:
+        return serve_readers(tx, wanted)
     tx.numbers[NEXT] += 1
     if tx.numbers[NEXT] < wanted.key_count:
         return hop_on_shard(tx, tx.key_shards[tx.numbers[NEXT]], serve_group_hop)

@@ -150,6 +150,8 @@ cdef struct call_t:
     size_t reply_offset              # where its reply lies in a shared buffer, for gathering
     size_t reply_size
     uint64_t ticks                   # cycles it took
+    const object_t *collection       # while a run is prefetched: what the key probably holds, or NULL
+    uint64_t member_hash
 
 cdef enum transaction_result_t:
     TRANSACTION_DONE = 0

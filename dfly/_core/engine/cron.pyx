@@ -16,14 +16,15 @@ from dfly._core.engine.member_expiry cimport members_expire_due, members_sweep
 from dfly._core.engine.server_state cimport CLIENT_PEAK_SECONDS, PAUSE_OFF, executor_t, server_t
 from dfly._core.engine.settings cimport CLIENT_CLASS_NORMAL, CLIENT_CLASS_PUBSUB, output_limit_t, settings_t
 from dfly._core.engine.shard cimport policy_tracks_access, shard_release, shard_t, shard_try_acquire
+from dfly._core.engine.waiter cimport serve_shard_waiters
 from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
 from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, connection_close,
                                         connection_output_bytes, connection_release, connection_t)
 from dfly._core.net.posix cimport peer_has_finished
 from dfly._core.store.dash cimport dash_enable_access_tracking
-from dfly._core.sys.alloc cimport mem_return_to_system
+from dfly._core.sys.alloc cimport mem_return_early_begin, mem_return_early_end, mem_return_to_system
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed, cycle_ticks,
-                                  slice_t)
+                                  slice_t, unlikely)
 from dfly._core.sys.clock cimport monotonic_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -51,10 +52,14 @@ cdef bint expire_slice(executor_t *self, int64_t deadline_us) noexcept nogil:
 
 
 cdef bint reclaim_slice(executor_t *self, int64_t deadline_us) noexcept nogil:
-    while not reclaim_step(self.shard, RECLAIM_STEP):
-        if monotonic_us() >= deadline_us:
-            return False
-    return True
+    cdef bint is_done
+    mem_return_early_begin()
+    while True:
+        is_done = reclaim_step(self.shard, RECLAIM_STEP)
+        if is_done or monotonic_us() >= deadline_us:
+            break
+    mem_return_early_end()
+    return is_done
 
 
 cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
@@ -80,6 +85,9 @@ cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         shard.stats.expire_cap_reached += not expired
         if latency_is_event(shard.settings, spent):
             latency_add(&shard.latency, shard.settings, LATENCY_EXPIRE_CYCLE, spent)
+        if unlikely(shard.blocked.ready_first != NULL):
+            # Readers of a group whose stream has expired.
+            serve_shard_waiters(shard, self.proactor.now_ms)
         if next_deadline(shard) >= 0:
             wait_us = EXPIRE_PERIOD_US
     if shard.reclaim != NULL:

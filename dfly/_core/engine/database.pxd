@@ -44,9 +44,11 @@ cdef void insert_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept
 cdef void load_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil     # must not exist
 cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil
 cdef void update_end(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
-# The same for a change that readers of the key do not see (a consumer group got on): as in Redis, WATCH does not fail
-# and caches keep what they have.
+# The same for a change that readers of the key do not see (a consumer group got on): as in Redis, WATCH does not fail,
+# caches keep what they have, and who waits for the key waits on.
 cdef void update_end_unseen(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
+# Who waits for the key is looked at when the command has ended.
+cdef void wake_waiters(scope_t *scope, const key_t *key) noexcept nogil
 # Further notification for the same change (SET with EX sends "set" and "expire").
 cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
 # Frees the value and erases the entry. event may be NULL (no notification, e.g. RENAME's source uses its own).

@@ -125,12 +125,15 @@ cdef void update_end(scope_t *scope, const key_t *key, int event_class, const ch
         announce(scope, key, event_class, event)
 
 
-cdef void update_end_unseen(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
+cdef void wake_waiters(scope_t *scope, const key_t *key) noexcept nogil:
     cdef listened_key_t *found
     if unlikely(scope.shard.blocked.count != 0):
         found = listeners_of(&scope.shard.blocked, scope.database.index, key)
         if found != NULL:
             listeners_mark_ready(&scope.shard.blocked, found)
+
+
+cdef void update_end_unseen(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
     scope.shard.version += 1
     scope.shard.stats.mutations += 1
     scope.database.mutations += 1
@@ -220,6 +223,7 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     if database == NULL:
         return
     listeners_visit(&shard.watched, index, signal_if_exists, &database.table)
+    listeners_visit(&shard.blocked, index, mark_ready, &shard.blocked)
     dropped = <reclaim_t *>mem_zalloc(sizeof(reclaim_t))
     dash_move(&database.table, &dropped.table)
     shard.reclaim_pending += dropped.table.count

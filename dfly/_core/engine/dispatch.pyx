@@ -62,7 +62,7 @@ from dfly._core.resp.parser cimport (PARSE_EMPTY, PARSE_ERROR, PARSE_NEED_MORE, 
 from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_simple,
                                     reply_t)
 from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value
-from dfly._core.store.object cimport key_init
+from dfly._core.store.object cimport key_init, key_t, object_prefetch_member
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, cycle_ticks, likely, slice_t, unlikely
 from dfly._core.sys.clock cimport ticks_per_us
@@ -258,8 +258,33 @@ cdef uint32_t parse_batch(executor_t *self, connection_t *connection, const char
 
 # ---- Runs of single-key commands -----------------------------------------------------------
 
+cdef void prefetch_members(call_t *calls, uint32_t count, const shard_t *shard) noexcept nogil:
+    """The same for what a large collection holds: bucket and entry of the member that stands behind the key."""
+    cdef slice_t member
+    cdef key_t key
+    cdef bint is_worth_it = False
+    cdef uint32_t i
+    for i in range(count):
+        if calls[i].shard_index != shard.index or calls[i].collection == NULL:
+            continue
+        if calls[i].argc > <uint32_t>calls[i].spec.first_key + 1:
+            member = calls[i].argv[calls[i].spec.first_key + 1]
+            key_init(&key, member.data, member.size)
+            calls[i].member_hash = key.hash
+            if object_prefetch_member(calls[i].collection, key.hash, False):
+                is_worth_it = True
+                continue
+        calls[i].collection = NULL
+    if not is_worth_it:
+        return
+    for i in range(count):
+        if calls[i].shard_index == shard.index and calls[i].collection != NULL:
+            object_prefetch_member(calls[i].collection, calls[i].member_hash, True)
+
+
 cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, uint32_t database_index) noexcept nogil:
     """Three passes, so that the cache misses of a run overlap: metadata, entries, values."""
+    cdef bint has_collections = False
     cdef uint32_t i
     if count < 4 or shard.databases[database_index] == NULL:
         return
@@ -271,7 +296,10 @@ cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, u
             dash_prefetch_entry(&shard.databases[database_index].table, calls[i].key.hash)
     for i in range(count):
         if calls[i].shard_index == shard.index:
-            dash_prefetch_value(&shard.databases[database_index].table, calls[i].key.hash)
+            calls[i].collection = dash_prefetch_value(&shard.databases[database_index].table, calls[i].key.hash)
+            has_collections = has_collections or calls[i].collection != NULL
+    if has_collections:
+        prefetch_members(calls, count, shard)
 
 
 cdef void execute_calls(executor_t *self, connection_t *connection, call_t *calls, uint32_t count,
@@ -320,8 +348,6 @@ cdef inline bint single_shard(const call_t *calls, uint32_t count) noexcept nogi
 cdef bint run_keys(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
     """Executes a run of single-key commands; False if part of it travels and the connection waits."""
     cdef shard_t *shard
-    cdef uint64_t done = 0
-    cdef uint32_t i
     if self.server.thread_count == 1 or single_shard(calls, count):
         shard = self.server.shards[calls[0].shard_index]
         if likely(shard_try_acquire(shard)):

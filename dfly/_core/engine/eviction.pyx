@@ -158,6 +158,9 @@ cdef bint evict_to(scope_t *scope, int64_t limit) noexcept nogil:
             reclaim_step(shard, RECLAIM_STEP)
             reclaimed += 1
             continue
+        if unlikely(shard.kept != NULL):
+            # What was flushed goes when the snapshot is over that still needs it: no other key for that.
+            return True
         if shard.settings.maxmemory_policy == POLICY_NOEVICTION and not shard.settings.cache_mode:
             return False
         if evicted >= EVICT_PER_WRITE or shard.reclaim != NULL:

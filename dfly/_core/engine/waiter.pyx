@@ -144,17 +144,22 @@ cdef void serve_key(held_tokens_t *held, shard_t *shard, listened_key_t *key) no
     cdef waiter_t *waiter
     cdef look_t look
     cdef uint32_t position
+    cdef bint is_absent = False
     while listener != NULL:
         entry = <waiting_key_t *>listener.owner
         waiter = entry.waiter
         listener = listener.next
+        if is_absent and not waiter.rules.sees_absent:
+            continue
         if atomic_load(&waiter.state) == WAITER_WOKEN:
             break
         if atomic_load(&waiter.state) != WAITER_WAITING:
             continue
         look = look_at(shard, entry, key, held.now_ms)
         if look == LOOK_ABSENT:
-            break
+            # Nobody else but those who wait for its end.
+            is_absent = True
+            continue
         if look == LOOK_REFUSED or peer_has_hung_up(waiter.fd):
             continue
         if waiter.other_shard != NO_SHARD and not take_another(held, waiter.other_shard):

@@ -35,7 +35,7 @@ from dfly._core.store.dash cimport dash_walk_t, entry_t
 
 cdef enum:
     WALK_BYTES = 4194304
-    PRESSURE_BYTES = 12582912
+    PRESSURE_BYTES = 25165824
     SAVE_REASON_MAX = 256
 
 cdef enum save_state_t:

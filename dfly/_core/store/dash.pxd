@@ -142,7 +142,8 @@ cdef inline void dash_before_change(dash_t *self, dash_ref_t *ref) noexcept nogi
 # First stage: directory entry and bucket metadata. Second: the entry's line. Third: a heap value.
 cdef void dash_prefetch_bucket(dash_t *self, uint64_t hash) noexcept nogil
 cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil
-cdef void dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil
+# The value if it is a container, probably that of this hash's key, else NULL; valid until the table changes.
+cdef const object_t *dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil
 
 cdef int64_t dash_deadline(const dash_ref_t *ref) noexcept nogil            # ms since epoch or DASH_NO_DEADLINE
 cdef void dash_set_deadline(dash_t *self, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil

@@ -26,9 +26,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
-from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_equals_key,
-                                      object_dup, object_free, object_free_step,
-                                      object_key_hash, object_t, object_tag)
+from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_dup, object_equals_key,
+                                      object_free, object_free_step, object_is_string, object_key_hash, object_t,
+                                      object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely
 
@@ -1111,12 +1111,12 @@ cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil:
         mask &= mask - 1
 
 
-cdef void dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil:
+cdef const object_t *dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil:
     cdef char *entries = NULL
     cdef entry_t *entry
     cdef uint32_t mask
     if self.entry_shift != PAIR_SHIFT:
-        return
+        return NULL
     mask = probable_slots(self, hash, &entries)
     if mask != 0:
         entry = <entry_t *>entries + ctz(mask)
@@ -1124,6 +1124,9 @@ cdef void dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil:
             # A string or the root of a container; roots use low bits as marks.
             prefetch(<const void *>(entry.value.lo & ~<uint64_t>7))
             prefetch(<const char *>(entry.value.lo & ~<uint64_t>7) + 64)
+            if not object_is_string(&entry.value):
+                return &entry.value
+    return NULL
 
 
 # ---- Deadlines -------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_bytes, dash_check, dash_clear, dash_clear_step,
                                     dash_deadline, dash_erase, dash_find, dash_init, dash_insert, dash_next_due,
-                                    dash_random, dash_ref_t, dash_scan, dash_set_deadline, dash_t,
-                                    dash_visit_due)
+                                    dash_prefetch_bucket, dash_prefetch_entry, dash_random, dash_ref_t, dash_scan,
+                                    dash_set_deadline, dash_t, dash_visit_due)
 from dfly._core.store.decimal_text cimport parse_int64
 from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_bytes,
                                         listpack_count, listpack_delete, listpack_dup, listpack_find,
@@ -36,6 +36,7 @@ cdef enum:
     SHORT_ELEMENT = 64
     MEASURED_MAX = 1024          # entries whose heap blocks are looked at; more are estimated from these
     RANDOM_TRIES = 100
+    PREFETCHED_MIN = 8192        # fields of a table that does not stay in the processor's cache
 
 
 # ---- Listpacks ---------------------------------------------------------------------------------
@@ -556,6 +557,16 @@ cdef const char *encoding_of_hash(const object_t *self) noexcept nogil:
     return "hashtable"
 
 
+cdef bint prefetch_field(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
+    if object_encoding(self) != HASH_TABLE or hash_table(self).count < PREFETCHED_MIN:
+        return False
+    if is_second:
+        dash_prefetch_entry(hash_table(self), hash)
+    else:
+        dash_prefetch_bucket(hash_table(self), hash)
+    return True
+
+
 cdef container_ops_t OPS
 OPS.dup = dup_hash
 OPS.free_step = free_hash_step
@@ -565,4 +576,5 @@ OPS.data_bytes = data_of_hash
 OPS.encoding_name = encoding_of_hash
 OPS.expire_members = hash_expire
 OPS.next_member_deadline = hash_next_deadline
+OPS.prefetch_member = prefetch_field
 object_register_container(TYPE_HASH, &OPS)

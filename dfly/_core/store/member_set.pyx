@@ -6,7 +6,8 @@ from libc.string cimport memset
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_begin, dash_bytes, dash_check, dash_clear, dash_clear_step,
                                     dash_dup, dash_erase, dash_find, dash_init_keys, dash_insert, dash_next,
-                                    dash_next_due, dash_random, dash_ref_t, dash_t, dash_visit_due)
+                                    dash_next_due, dash_prefetch_bucket, dash_prefetch_entry, dash_random, dash_ref_t,
+                                    dash_t, dash_visit_due)
 from dfly._core.store.decimal_text cimport format_int64
 from dfly._core.store.intset cimport (intset_add, intset_bytes, intset_count, intset_dup, intset_find,
                                       intset_get, intset_is_valid, intset_new, intset_remove_at)
@@ -27,6 +28,7 @@ cdef enum:
     INTEGER_TEXT_MAX = 20
     INTEGER_PACKED_MAX = 10          # bytes of an integer in a listpack
     INTSET_COUNT_MAX = 0x40000000
+    PREFETCHED_MIN = 8192        # members of a table that does not stay in the processor's cache
 
 
 # ---- Members -----------------------------------------------------------------------------------
@@ -503,6 +505,16 @@ cdef int64_t next_deadline(const object_t *self) noexcept nogil:
     return dash_next_due(&set_table(self).table)
 
 
+cdef bint prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
+    if object_encoding(self) != SET_TABLE or set_table(self).table.count < PREFETCHED_MIN:
+        return False
+    if is_second:
+        dash_prefetch_entry(&set_table(self).table, hash)
+    else:
+        dash_prefetch_bucket(&set_table(self).table, hash)
+    return True
+
+
 cdef container_ops_t ops
 memset(&ops, 0, sizeof(ops))
 ops.dup = dup
@@ -513,4 +525,5 @@ ops.data_bytes = data_bytes
 ops.encoding_name = encoding_name
 ops.expire_members = expire_members
 ops.next_member_deadline = next_deadline
+ops.prefetch_member = prefetch_member
 object_register_container(TYPE_SET, &ops)

@@ -299,6 +299,12 @@ cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil:
     return ops_of(self).next_member_deadline(self)
 
 
+cdef bint object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
+    """Of a container."""
+    cdef object_prefetch_t step = ops_of(self).prefetch_member
+    return step != NULL and step(self, hash, is_second)
+
+
 cdef object_type_t object_type(const object_t *self) noexcept nogil:
     if object_is_string(self):
         return TYPE_STRING

@@ -98,6 +98,9 @@ cdef void stream_read_pair(stream_cursor_t *self, list_item_t *field, list_item_
 cdef bint stream_has(const stream_t *self, stream_id_t id) noexcept nogil
 cdef bint stream_last_entry(const stream_t *self, stream_id_t *out) noexcept nogil      # False: no entries
 
+# How many nodes Redis' radix tree of the blocks would have.
+cdef uint64_t stream_tree_nodes(const stream_t *self) noexcept nogil
+
 # How far groups are
 cdef bint stream_has_deleted_behind(const stream_t *self, stream_id_t id) noexcept nogil
 # How many entries were added up to this ID; ENTRIES_READ_UNKNOWN.

@@ -30,6 +30,7 @@ cdef enum:
     TAIL_ROOM_MAX = 4096         # how far ahead the last block's allocation grows
     MASTER_ELEMENTS = 4          # count, deleted, number of fields, terminator
     ENTRY_ELEMENTS = 4           # flags, ms delta, seq delta, size
+    ID_BYTES = 16
     TRIM_AHEAD = 8               # blocks whose header is fetched early
 
 cdef struct head_t:
@@ -492,6 +493,56 @@ cdef void stream_refresh_first(stream_t *self) noexcept nogil:
     cdef stream_cursor_t cursor
     stream_seek(self, stream_id(0, 0), &cursor)
     self.first_id = cursor.id if stream_read_next(&cursor) else stream_id(0, 0)
+
+
+cdef int common_bytes(stream_id_t a, stream_id_t b) noexcept nogil:
+    """How many bytes of two different IDs, most significant ones first, are the same."""
+    cdef uint64_t differing = a.ms ^ b.ms
+    cdef int same = 0
+    if differing == 0:
+        differing = a.seq ^ b.seq
+        same = sizeof(uint64_t)
+    while differing >> 56 == 0:
+        same += 1
+        differing <<= 8
+    return same
+
+
+cdef inline uint64_t nodes_of(int depth, int parent) noexcept nogil:
+    """A node, and one before it for bytes that do not branch, if there are any behind its parent's."""
+    return 2 if depth > parent + 1 else 1
+
+
+cdef uint64_t stream_tree_nodes(const stream_t *self) noexcept nogil:
+    # Each block has a leaf; where neighbours differ first there is a branch. Open are the branches on the way to the
+    # last block.
+    cdef int open_depths[ID_BYTES + 1]
+    cdef int open_count = 1
+    cdef int before = -1
+    cdef int depth
+    cdef uint64_t total = 0
+    cdef id_place_t place
+    cdef stream_id_t id
+    if not id_first(&self.blocks, &place):
+        return 1
+    open_depths[0] = -1
+    id = id_slot(&self.blocks, place).id
+    while id_next(&self.blocks, &place):
+        depth = common_bytes(id, id_slot(&self.blocks, place).id)
+        id = id_slot(&self.blocks, place).id
+        total += nodes_of(ID_BYTES, max(before, depth))
+        while open_depths[open_count - 1] > depth:
+            open_count -= 1
+            total += nodes_of(open_depths[open_count], max(depth, open_depths[open_count - 1]))
+        if open_depths[open_count - 1] < depth:
+            open_depths[open_count] = depth
+            open_count += 1
+        before = depth
+    total += nodes_of(ID_BYTES, before)
+    while open_count > 1:
+        open_count -= 1
+        total += nodes_of(open_depths[open_count], open_depths[open_count - 1])
+    return total
 
 
 # ---- Removing ----------------------------------------------------------------------------------
