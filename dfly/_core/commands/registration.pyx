@@ -33,6 +33,7 @@ from dfly._core.commands import (
     streams,
     string_multi,
     strings,
+    throttle,
     transactions,
     zset_algebra,
     zset_pops,
@@ -78,6 +79,7 @@ FAMILIES = (
     sort,
     hyperloglog,
     geo,
+    throttle,
 )
 
 registered = False
