@@ -19,7 +19,7 @@ help:
 	@echo "make bench-transactions   MSET, MGET and EXEC against redis-server and Valkey"
 	@echo "make bench-types   bytes per element and CPU per operation of every type"
 	@echo "make bench-waiting   BLPOP, PUBLISH, blocked clients, tail latency beside EXECs"
-	@echo "make bench-snapshot   what a snapshot costs those who write meanwhile"
+	@echo "make bench-snapshot   what a snapshot costs those who write meanwhile; how fast one is loaded"
 	@echo "make asan    the suite under AddressSanitizer and UBSan;  make tsan: the loop and shard tests under TSan"
 	@echo "make fuzz    a minute of fuzzing parser and loader;  make lint: style;  make wheel: a self-contained wheel"
 
@@ -95,6 +95,7 @@ bench-waiting: system-test build $(STAMPS)/venv-test
 
 bench-snapshot: system-test build $(STAMPS)/venv-test
 	@$(BIN)/python bench/snapshot.py $(ARGS)
+	@$(BIN)/python bench/load.py $(LOAD_ARGS)
 
 bench-types: system-test build $(STAMPS)/venv-test
 	@echo "-- bytes per element"

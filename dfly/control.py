@@ -165,7 +165,8 @@ class ControlPlane:
         return resp.Simple("OK")
 
     def do_lolwut(self, args, client):
-        return resp.Verbatim(f"   __ ____\n  / _|__ /   many legs, one shared-nothing body\n\ndfly ver. {__version__}\n")
+        return resp.Verbatim("   __ ____\n  / _|__ /   many legs, one shared-nothing body\n\n"
+                             f"dfly ver. {__version__}\n")
 
     def do_shutdown(self, args, client):
         words = [word.lower() for word in args[1:]]

@@ -199,7 +199,8 @@ class Info:
             "expire_cycle_cpu_milliseconds": stats["expire_cycle_ms"],
             "evicted_keys": stats["evicted_keys"], "evicted_clients": 0,
             "total_eviction_exceeded_time": stats["eviction_exceeded_ms"],
-            "current_eviction_exceeded_time": stats["eviction_exceeding_ms"], "keyspace_hits": stats["hits"], "keyspace_misses": stats["misses"],
+            "current_eviction_exceeded_time": stats["eviction_exceeding_ms"],
+            "keyspace_hits": stats["hits"], "keyspace_misses": stats["misses"],
         }
         fields.update(dict.fromkeys((
             "latest_fork_usec", "total_forks",

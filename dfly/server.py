@@ -5,6 +5,7 @@ the data plane and never wait for it.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -13,6 +14,7 @@ import socket
 import stat
 import sys
 import time
+from dataclasses import dataclass
 
 from dfly.control import ControlPlane
 from dfly.info import Info, human
@@ -26,6 +28,10 @@ log = logging.getLogger("dfly")
 RESERVED_DESCRIPTORS = 64
 CONTROL_WAIT_S = 0.25
 LOOPBACK = ("127.", "::1", "localhost")
+MOST_ADDRESSES = 16
+# What '-' before an address forgives.
+MAY_BE_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENOPROTOOPT, errno.EPFNOSUPPORT,
+                  errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 
 def available_cores():
@@ -74,7 +80,8 @@ def notify_supervisor(message):
 def expand_addresses(text):
     """'127.0.0.1 -::1 *' as [(address, may be missing)]."""
     result = []
-    for word in text.split():
+    # Single spaces, as Redis: two of them enclose an address that cannot be.
+    for word in text.split(" ") if text else ():
         optional = word.startswith("-")
         word = word.removeprefix("-")
         if word in ("*", "0.0.0.0"):
@@ -86,12 +93,23 @@ def expand_addresses(text):
     return result
 
 
+@dataclass(eq=False)
+class Listener:
+    """A listening socket; is_protected: it can be reached from other machines."""
+
+    socket: socket.socket
+    address: str = ""
+    port: int = 0
+    is_unix: bool = False
+    is_protected: bool = False
+
+
 class Process:
     """One server process, from settings to exit."""
 
     def __init__(self, settings):
         self.settings = settings
-        self.sockets = []
+        self.listeners = []
         self.stopping = None         # (reason, words of SHUTDOWN) once asked for
         self.unix_path = None
         self.core = None
@@ -99,20 +117,26 @@ class Process:
     # -- Listening -------------------------------------------------------------------------------
 
     def open_tcp(self, address, port, optional):
+        """A Listener, or None for an address that this machine has not and that may be missing; OSError."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = None
         try:
+            if not address:
+                raise OSError(errno.EINVAL, "an empty address")
             listener = socket.socket(family, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind((address, port))
         except OSError as error:
-            if optional:
+            if listener is not None:
+                listener.close()
+            if optional and error.errno in MAY_BE_MISSING:
                 return None
-            raise ConfigError(f"cannot listen on {address}:{port}: {error.strerror}") from None
+            raise
         listener.listen(self.settings["tcp-backlog"])
         listener.setblocking(False)
-        return listener
+        return Listener(listener, address, port, is_protected=not address.startswith(LOOPBACK))
 
     def open_unix(self, path):
         with contextlib.suppress(OSError):
@@ -128,48 +152,105 @@ class Process:
         listener.listen(self.settings["tcp-backlog"])
         listener.setblocking(False)
         self.unix_path = path
-        return listener
+        return Listener(listener, is_unix=True)
 
-    def open_port(self, port):
-        """The sockets of one TCP port on all addresses of `bind`, in the form of open_sockets; none for 0."""
-        opened = []
+    def open_port(self, bind, port, kept=()):
+        """Listeners of one TCP port on all addresses of `bind`, out of `kept` where they are there; OSError, and
+        then none is left open that is not in `kept`. None at all for port 0."""
+        kept = list(kept)
+        result, opened = [], []
         try:
-            for address, optional in expand_addresses(self.settings["bind"]) if port else ():
-                listener = self.open_tcp(address, port, optional)
+            for address, optional in expand_addresses(bind) if port else ():
+                listener = next((each for each in kept if (each.address, each.port) == (address, port)), None)
                 if listener is not None:
-                    opened.append((listener, False, not address.startswith(LOOPBACK)))
-        except ConfigError:
-            for listener, _, _ in opened:
-                listener.close()
-            raise
-        return opened
+                    kept.remove(listener)
+                else:
+                    listener = self.open_tcp(address, port, optional)
+                    if listener is None:
+                        continue
+                    opened.append(listener)
+                result.append(listener)
+        except OSError as error:
+            for listener in opened:
+                listener.socket.close()
+            raise OSError(error.errno, f"cannot listen on {address}:{port}: {error.strerror}") from None
+        return result
 
-    def change_port(self, port):
-        """CONFIG SET port: listens on the new port, then no more on the old one; clients stay connected."""
+    def serve(self, listener):
+        self.core.listen(listener.socket.fileno(), unix_socket=listener.is_unix, is_protected=listener.is_protected)
+
+    def stop_serving(self, listener):
+        self.core.stop_listening(listener.socket.fileno())
+        # The loop lets go of its descriptor some ticks later; the address is free from here on.
+        listener.socket.shutdown(socket.SHUT_RDWR)
+        listener.socket.close()
+
+    def change_listeners(self, bind, port):
+        """Listens on the new addresses, then no more on the old ones; clients stay connected. If it cannot, OSError
+        and all is as before."""
+        before = [each for each in self.listeners if not each.is_unix]
+        closed = []
         try:
-            opened = self.open_port(port)
-        except ConfigError as error:
-            log.warning("CONFIG SET port: %s", error)
-            raise ConfigError("Unable to listen on this port. Check server logs.") from None
-        if port and not opened:
-            raise ConfigError("Unable to listen on this port. Check server logs.")
-        for listener, _, is_open in opened:
-            self.core.listen(listener.fileno(), is_protected=is_open)
-        for listener, is_unix, _ in self.sockets:
-            if not is_unix:
-                self.core.stop_listening(listener.fileno())
-                # The loop lets go of its descriptor some ticks later; the port is free from here on.
-                listener.shutdown(socket.SHUT_RDWR)
-                listener.close()
-        self.sockets = opened + [each for each in self.sockets if each[1]]
+            after = self.open_port(bind, port, before)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            # Perhaps by ourselves: 127.0.0.1 and all addresses do not go together.
+            wanted = expand_addresses(bind)
+            closed = [each for each in before if each.port == port
+                      and not any(each.address == address for address, _ in wanted)]
+            if not closed:
+                raise
+            for listener in closed:
+                self.stop_serving(listener)
+            before = [each for each in before if each not in closed]
+            try:
+                after = self.open_port(bind, port, before)
+            except OSError:
+                for listener in closed:
+                    again = self.open_tcp(listener.address, listener.port, optional=False)
+                    self.listeners[self.listeners.index(listener)] = again
+                    self.serve(again)
+                raise
+        for listener in after:
+            if listener not in before:
+                self.serve(listener)
+        for listener in before:
+            if listener not in after:
+                self.stop_serving(listener)
+        self.listeners = after + [each for each in self.listeners if each.is_unix]
 
-    def open_sockets(self):
-        """Opens what the settings ask for: [(socket, is unix, is reachable from outside)]."""
-        self.sockets = self.open_port(self.settings["port"])
+    def change_port(self, wanted):
+        """CONFIG SET port, perhaps with bind."""
+        port, bind = wanted["port"], wanted.get("bind", self.settings["bind"])
+        try:
+            self.change_listeners(bind, port)
+        except OSError as error:
+            log.warning("CONFIG SET port: %s", error.strerror)
+            raise ConfigError("Unable to listen on this port. Check server logs.") from None
+        if port and bind and not any(each.port == port for each in self.listeners):
+            raise ConfigError("Unable to listen on this port. Check server logs.")
+
+    def change_bind(self, wanted):
+        """CONFIG SET bind, perhaps with port."""
+        if len(wanted["bind"].split(" ")) > MOST_ADDRESSES:
+            raise ConfigError("Too many bind addresses specified.")
+        try:
+            self.change_listeners(wanted["bind"], wanted.get("port", self.settings["port"]))
+        except OSError as error:
+            log.warning("CONFIG SET bind: %s", error.strerror)
+            raise ConfigError("Failed to bind to specified addresses.") from None
+
+    def open_listeners(self):
+        """Opens what the settings ask for."""
+        try:
+            self.listeners = self.open_port(self.settings["bind"], self.settings["port"])
+        except OSError as error:
+            raise ConfigError(error.strerror) from None
         if self.settings["unixsocket"]:
-            self.sockets.append((self.open_unix(self.settings["unixsocket"]), True, False))
-        if not self.sockets:
-            raise ConfigError("nothing to listen on: 'port' is 0 and 'unixsocket' is empty")
+            self.listeners.append(self.open_unix(self.settings["unixsocket"]))
+        if not self.listeners:
+            raise ConfigError("nothing to listen on: 'port' is 0 or 'bind' has no address, and 'unixsocket' is empty")
 
     # -- Life ------------------------------------------------------------------------------------
 
@@ -212,15 +293,16 @@ class Process:
             log.warning("maxclients lowered to %d: the limit of open files is too low for %d", clients,
                         settings["maxclients"])
             settings.values["maxclients"] = clients
-        self.open_sockets()
+        self.open_listeners()
         self.core = Server(dict(settings.values), threads=threads, force_epoll=settings["force_epoll"])
         backend, reason = self.core.start()
         self.loader = Loader(self.core, settings)
         must_load = self.loader.begin()
-        for listener, is_unix, is_open in self.sockets:
-            self.core.listen(listener.fileno(), unix_socket=is_unix, is_protected=is_open)
+        for listener in self.listeners:
+            self.serve(listener)
         settings.apply = self.core.apply
         settings.prepare["port"] = self.change_port
+        settings.prepare["bind"] = self.change_bind
         self.info = Info(self.core, settings, backend)
         self.saver = Saver(self.core, settings)
         self.control = ControlPlane(self.core, settings, self.info, self)
@@ -239,13 +321,13 @@ class Process:
                  self.settings["maxmemory-policy"], f", the cgroup allows {human(group)}" if group else "")
         for warning in self.settings.warnings:
             log.warning("%s", warning)
-        for listener, is_unix, is_open in self.sockets:
-            if is_unix:
+        for listener in self.listeners:
+            if listener.is_unix:
                 log.info("listening on unix socket %s", self.unix_path)
                 continue
-            host, port = listener.getsockname()[:2]
+            host, port = listener.socket.getsockname()[:2]
             log.info("listening on %s:%d", host, port)
-            if is_open and not self.settings["requirepass"]:
+            if listener.is_protected and not self.settings["requirepass"]:
                 log.warning("no password is set: clients from other machines are %s",
                             "refused (protected-mode)" if self.settings["protected-mode"] else "accepted")
 
@@ -298,8 +380,8 @@ class Process:
         self.loader.cancel()
         self.core.stop()
         remove_temporary_files()
-        for listener, _, _ in self.sockets:
-            listener.close()
+        for listener in self.listeners:
+            listener.socket.close()
         for path in (self.unix_path, self.settings["pidfile"]):
             if path:
                 with contextlib.suppress(OSError):

@@ -246,8 +246,7 @@ DEFAULT_OUTPUT_LIMITS = {"normal": (0, 0, 0), "replica": (256 * 1024**2, 64 * 10
 SETTINGS = [
     # Network
     number("port", 6379, "TCP port; 0 turns TCP off", high=65535),
-    Setting("bind", "text", "127.0.0.1 -::1", "addresses to listen on; '*' is all; '-' before one: may be missing",
-            mutable=False),
+    Setting("bind", "text", "127.0.0.1 -::1", "addresses to listen on; '*' is all; '-' before one: may be missing"),
     number("tcp-backlog", 511, "length of the accept queue", mutable=False),
     Setting("unixsocket", "text", "", "path of a unix socket to listen on", mutable=False),
     Setting("unixsocketperm", "octal", 0, "its mode, octal", mutable=False, low=0, high=0o777),
@@ -391,7 +390,7 @@ def split_line(line):
 class Settings:
     """The values in force. `apply` is called with (name, value) for each change at run time.
 
-    `prepare` has functions by name for what may fail: called with the new value before anything changes;
+    `prepare` has functions by name for what may fail: called with all new values before anything changes;
     the text of their ConfigError becomes the reply.
     """
 
@@ -492,10 +491,10 @@ class Settings:
             except ConfigError as error:
                 raise ConfigError(
                     f"CONFIG SET failed (possibly related to argument '{name}') - {error}") from None
-        for name, value in wanted.items():
-            if name in self.prepare and value != self.values[name]:
+        for name in wanted:
+            if name in self.prepare:
                 try:
-                    self.prepare[name](value)
+                    self.prepare[name](wanted)
                 except ConfigError as error:
                     raise ConfigError(
                         f"CONFIG SET failed (possibly related to argument '{name}') - {error}") from None

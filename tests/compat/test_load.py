@@ -15,8 +15,6 @@ from .wire import Connection
 SMALL_LIMITS = {"list-max-listpack-size": 4, "hash-max-listpack-entries": 4,
                 "set-max-intset-entries": 4, "zset-max-listpack-entries": 4, "stream-node-max-entries": 4}
 SOURCES = ("redis", "valkey")
-# Types whose values are understood: see persist/rdb_value.
-TYPES = ("string", "list")
 
 
 def fill_strings(client):
@@ -37,6 +35,43 @@ def fill_lists(client):
         client.command("RPUSH", f"list:numbers:{size}", *(number ** 7 - 500 for number in range(size)))
 
 
+def fill_hashes(client):
+    for size in (1, 4, 5, 100, 700):
+        client.command("HSET", f"hash:{size}", *(part for n in range(size) for part in (f"field {n}", n * 7 - 9)))
+        client.command("HSET", f"hash:long:{size}", *(part for n in range(size) for part in (n, f"{n} " * 40)))
+
+
+def fill_sets(client):
+    for size in (1, 4, 5, 100, 700):
+        for scale in (1, 5000, 2**40):
+            client.command("SADD", f"set:{size}:{scale}", *(n * scale - 3 for n in range(size)))
+        client.command("SADD", f"set:text:{size}", *(f"member {n}" for n in range(size)))
+        client.command("SADD", f"set:long:{size}", *(f"{n} " * 40 for n in range(size)))
+
+
+def fill_zsets(client):
+    for size in (1, 4, 5, 100, 300):
+        scores = (part for n in range(size) for part in (n * 1.37 - 5, f"member {n}"))
+        client.command("ZADD", f"zset:{size}", *scores)
+        client.command("ZADD", f"zset:special:{size}", "inf", "a", "-inf", "b", "0", "c",
+                       *(part for n in range(size) for part in (2**53 + n, f"{n} " * 40)))
+
+
+def fill_streams(client):
+    for size in (1, 5, 250):
+        name = f"stream:{size}"
+        for n in range(1, size + 1):
+            client.command("XADD", name, f"{n}-{n % 3 + 1}", "field", n, *(("other", "x" * n) if n % 4 == 0 else ()))
+        client.command("XGROUP", "CREATE", name, "group", "0")
+        client.command("XGROUP", "CREATE", name, "idle", "$")
+        client.command("XREADGROUP", "GROUP", "group", "one", "COUNT", 7, "STREAMS", name, ">")
+        client.command("XREADGROUP", "GROUP", "group", "two", "COUNT", 5, "STREAMS", name, ">")
+        client.command("XACK", name, "group", "2-3")
+        client.command("XDEL", name, "3-1")
+    client.command("XADD", "stream:empty", "5-5", "a", "b")
+    client.command("XDEL", "stream:empty", "5-5")
+
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 folders = []
 
@@ -53,7 +88,8 @@ def remove_folders():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-FILLERS = {"string": fill_strings, "list": fill_lists}
+FILLERS = {"string": fill_strings, "list": fill_lists, "hash": fill_hashes, "set": fill_sets, "zset": fill_zsets,
+           "stream": fill_streams}
 
 
 def digest(server):
@@ -75,8 +111,27 @@ def field(server, name):
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)[name]
 
 
+def fill(server):
+    for database in (0, 9):
+        with server.connect() as client:
+            client.command("SELECT", database)
+            for filler in FILLERS.values():
+                filler(client)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Redis' digest of the data: Valkey 9 renders scores in another way."""
+    server = Server("redis")
+    try:
+        fill(server)
+        return digest(server)
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="module", params=SOURCES)
-def written(request, tmp_path_factory):
+def written(request, reference, tmp_path_factory):
     """(digest, path, kind): a file with all types, under usual and under small limits of compact encodings."""
     files = []
     for options in ({}, SMALL_LIMITS):
@@ -84,17 +139,12 @@ def written(request, tmp_path_factory):
             options = {**options, "set-max-listpack-entries": 4}
         server = Server(request.param, **options)
         try:
-            for database in (0, 9):
-                with server.connect() as client:
-                    client.command("SELECT", database)
-                    for name in TYPES:
-                        FILLERS[name](client)
+            fill(server)
             with server.connect(timeout=60) as client:
-                expected = client.command("DEBUG", "DIGEST").raw
                 assert client.command("SAVE").raw == b"+OK\r\n"
             target = tmp_path_factory.mktemp("written") / "dump.rdb"
             shutil.copy(os.path.join(server.directory, "dump.rdb"), target)
-            files.append((expected, target))
+            files.append((reference, target))
         finally:
             server.stop()
     return files
@@ -169,6 +219,48 @@ def test_kill_and_start_again():
         server.start()
         wait_until_loaded(server)
         assert digest(server) == expected
+    finally:
+        server.stop()
+
+
+def test_deadlines_and_groups_come_along(written):
+    """What a digest does not see."""
+    _, path = written[1]
+    server = start_with(path)
+    try:
+        wait_until_loaded(server)
+        with server.connect() as client:
+            assert client.command("PEXPIRETIME", "string:3").raw == b":4000000000003\r\n"
+            assert client.command("XPENDING", "stream:250", "group").raw == (
+                b"*4\r\n:11\r\n$3\r\n1-2\r\n$4\r\n12-1\r\n"
+                b"*2\r\n*2\r\n$3\r\none\r\n$1\r\n6\r\n*2\r\n$3\r\ntwo\r\n$1\r\n5\r\n")
+            assert client.command("XADD", "stream:empty", "5-5", "a", "b").raw.startswith(b"-ERR The ID specified")
+    finally:
+        server.stop()
+
+
+def test_fields_with_deadlines_of_valkey():
+    with tempfile.TemporaryDirectory() as folder:
+        valkey = Server("valkey", dir=folder)
+        try:
+            with valkey.connect() as client:
+                for size in (3, 700):
+                    fields = [part for n in range(size) for part in (f"field{n}", n)]
+                    client.command("HSET", f"hash:{size}", *fields)
+                    client.command("HPEXPIREAT", f"hash:{size}", 4_000_000_000_123, "FIELDS", 1, "field1")
+                    client.command("HPEXPIRE", f"hash:{size}", 1, "FIELDS", 1, "field2")
+                client.command("SAVE")
+        finally:
+            valkey.stop()
+        time.sleep(0.01)
+        server = start_with(os.path.join(folder, "dump.rdb"))
+    try:
+        wait_until_loaded(server)
+        with server.connect() as client:
+            for size in (3, 700):
+                assert client.command("HPEXPIRETIME", f"hash:{size}", "FIELDS", 2, "field0", "field1").raw == (
+                    b"*2\r\n:-1\r\n:4000000000123\r\n")
+                assert client.command("HEXISTS", f"hash:{size}", "field2").raw == b":0\r\n"
     finally:
         server.stop()
 

@@ -112,3 +112,37 @@ def test_foreign_cursors_end(flushed):
                 reply = connection.command("SCAN", reply.value[0], "COUNT", 100)
                 calls += 1
                 assert calls < 10_000, f"the scan from {cursor} does not end"
+
+
+def write(kind, names):
+    """The command that adds elements with these names."""
+    if kind == "SADD":
+        return kind, "key", *names
+    return kind, "key", *(word for name in names for word in ((b"1", name) if kind == "ZADD" else (name, b"1")))
+
+
+ELEMENTS = {"SADD": ("SSCAN", "SREM"), "HSET": ("HSCAN", "HDEL"), "ZADD": ("ZSCAN", "ZREM")}
+
+
+@pytest.mark.parametrize("change", ["conversion", "growth", "shrinking"])
+@pytest.mark.parametrize("kind", ELEMENTS)
+def test_staying_elements_are_returned(flushed, kind, change):
+    """The collection changes its encoding, grows or shrinks in the middle of a scan."""
+    scan, remove = ELEMENTS[kind]
+    staying = names_of(b"staying", 40 if change == "conversion" else 1000)
+    passing = names_of(b"passing", 30_000)
+    with flushed.connect(timeout=60) as connection:
+        connection.command(*write(kind, staying))
+        if change == "shrinking":
+            connection.command(*write(kind, passing))
+        cursor, seen, calls = b"0", set(), 0
+        while cursor != b"0" or calls == 0:
+            cursor, elements = connection.command(scan, "key", cursor, "COUNT", 20 if passing else 1000).value
+            assert int(cursor) < LIMIT
+            seen.update(elements if kind == "SADD" else elements[::2])
+            calls += 1
+            part, passing = passing[:5000], passing[5000:]
+            if part:
+                connection.command(*((remove, "key", *part) if change == "shrinking" else write(kind, part)))
+        assert set(staying) <= seen
+        assert calls > 1 or change == "conversion"

@@ -565,6 +565,54 @@ def test_config_set_port(start_pair):
         assert told[0] == told[1]
 
 
+BINDINGS = ("", "127.0.0.1 127.0.0.2", "127.0.0.1 198.51.100.7", "127.0.0.1 -198.51.100.7", "198.51.100.7", "*",
+            "127.0.0.2 127.0.0.1", "nohost.invalid", "127.0.0.2 127.0.0.2", "localhost", "127.0.0.1  127.0.0.2",
+            "-198.51.100.7", " 127.0.0.1", "-", "--127.0.0.1", "0.0.0.0", "127.0.0.2", " ".join("x" * 17),
+            "127.0.0.1")
+
+
+def answers_on(port, *addresses):
+    found = []
+    for address in addresses:
+        try:
+            socket.create_connection((address, port), timeout=5).close()
+        except ConnectionRefusedError:
+            continue
+        found.append(address)
+    return found
+
+
+def test_config_set_bind(start_pair):
+    """The server listens on the addresses asked for and on no others, or on those of before when it cannot."""
+    told = []
+    for server in start_pair().servers():
+        told.append([])
+        with server.connect() as connection:
+            for bind in BINDINGS:
+                reply = connection.command("CONFIG", "SET", "bind", bind)
+                told[-1].append((bind, reply.raw, connection.command("CONFIG", "GET", "bind").raw,
+                                 answers_on(server.port, "127.0.0.1", "127.0.0.2", "127.0.0.3")))
+    assert told[0] == told[1]
+    assert [len(step[3]) for step in told[0]][:3] == [0, 2, 2]
+
+
+def test_config_set_bind_and_port(start_pair):
+    """Both at once: what cannot be is named after the first of them, and then neither changes."""
+    told = []
+    for server in start_pair().servers():
+        told.append([])
+        first, second = server.port, free_port()
+        with server.connect() as connection:
+            for bind, port in [("127.0.0.2", second), ("198.51.100.7", first), ("127.0.0.1 127.0.0.2", first),
+                               ("*", second)]:
+                for words in ("bind", bind, "port", port), ("port", port, "bind", bind):
+                    reply = connection.command("CONFIG", "SET", *words)
+                    told[-1].append((reply.raw, connection.command("CONFIG", "GET", "bind").raw,
+                                     answers_on(first, "127.0.0.1", "127.0.0.2"),
+                                     answers_on(second, "127.0.0.1", "127.0.0.2")))
+    assert told[0] == told[1]
+
+
 # --- logs and aids ---
 
 

@@ -10,6 +10,7 @@ from dfly._core.commands import (
     connection,
     debug,
     dump,
+    geo,
     hash_ttl,
     hash_walks,
     hashes,
@@ -76,6 +77,7 @@ FAMILIES = (
     member_deadlines,
     sort,
     hyperloglog,
+    geo,
 )
 
 registered = False

@@ -11,8 +11,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from dfly._core.commands.streams cimport (STREAM_ABSENT, STREAM_FOUND, STREAM_WRONG_TYPE, parse_integer,
-                                          parse_stream_id, reply_entry, reply_names_error, reply_range, reply_stream_id, stream_lookup,
-                                          stream_lookup_read, stream_of)
+                                          parse_stream_id, reply_entry, reply_names_error, reply_range,
+                                          reply_stream_id, stream_lookup, stream_lookup_read, stream_of)
 from dfly._core.commands.timeouts cimport parse_timeout_ms
 from dfly._core.engine.blocking cimport blocking_is_over, blocking_wait
 from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_STREAM, COMMAND_BLOCKING, COMMAND_MOVABLE_KEYS,

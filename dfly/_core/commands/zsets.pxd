@@ -3,7 +3,7 @@
 All of it runs under the token of the scope's shard. A sorted set key exists only while it has members.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.command cimport call_t
 from dfly._core.engine.shard cimport scope_t
@@ -17,6 +17,14 @@ cdef enum zset_lookup_t:
     ZSET_FOUND = 1
     ZSET_WRONG_TYPE = 2
 
+cdef enum add_flag_t:
+    ADD_NX = 1
+    ADD_XX = 2
+    ADD_GT = 4
+    ADD_LT = 8
+    ADD_CH = 16
+    ADD_INCR = 32
+
 cdef zset_limits_t zset_limits_of(const scope_t *scope) noexcept nogil
 # Nothing is replied.
 cdef zset_lookup_t zset_lookup_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
@@ -28,6 +36,10 @@ cdef bint find_zset_to_change(call_t *call, dash_ref_t *ref, bint *found) noexce
 cdef void zset_finish_removal(scope_t *scope, const key_t *key, dash_ref_t *ref, const char *event) noexcept nogil
 # A new value for a key, whatever it holds; an empty one (no members) deletes the key. Takes over *value.
 cdef void zset_store(scope_t *scope, const key_t *key, object_t *value, const char *event) noexcept nogil
+
+# ZADD of as many members as there are groups of `stride` arguments from `first` on; the last of each is the member.
+cdef void zset_add_all(call_t *call, const double *scores, uint32_t first, uint32_t stride,
+                       uint32_t flags) noexcept nogil
 
 # `nested`: the pair as an array of its own, as RESP3 has them.
 cdef void reply_zset_entry(reply_t *reply, const zset_entry_t *entry, bint with_score, bint nested) noexcept nogil

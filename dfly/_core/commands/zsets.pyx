@@ -44,14 +44,6 @@ cdef enum:
     WALK_FACTOR = 3              # ZRANDMEMBER of more than a third of the members walks over all
     REPEATS_MAX = 0x7FFFFFFF     # members with repetition in one reply
 
-cdef enum add_flag_t:
-    ADD_NX = 1
-    ADD_XX = 2
-    ADD_GT = 4
-    ADD_LT = 8
-    ADD_CH = 16
-    ADD_INCR = 32
-
 cdef enum add_result_t:
     ADD_NOTHING = 0
     ADD_SAME = 1                 # there already, with this score
@@ -216,7 +208,8 @@ cdef add_result_t add_member(object_t *value, slice_t member, double *score, uin
     return ADD_CHANGED
 
 
-cdef void add_members(call_t *call, const double *scores, uint32_t first, uint32_t flags) noexcept nogil:
+cdef void zset_add_all(call_t *call, const double *scores, uint32_t first, uint32_t stride,
+                       uint32_t flags) noexcept nogil:
     cdef zset_limits_t limits = zset_limits_of(&call.scope)
     cdef add_result_t result = ADD_NOTHING
     cdef uint64_t added = 0
@@ -238,9 +231,9 @@ cdef void add_members(call_t *call, const double *scores, uint32_t first, uint32
     else:
         insert_key(&call.scope, &call.key, &ref)
         object_set_container(&ref.entry.value, TYPE_ZSET, NULL)
-    for i in range((call.argc - first) // 2):
+    for i in range((call.argc - first) // stride):
         score = scores[i]
-        result = add_member(&ref.entry.value, call.argv[first + 2 * i + 1], &score, flags, &limits)
+        result = add_member(&ref.entry.value, call.argv[first + stride * (i + 1) - 1], &score, flags, &limits)
         if unlikely(result == ADD_NAN):
             break
         added += result == ADD_NEW
@@ -270,7 +263,7 @@ cdef void add_generic(call_t *call, uint32_t first, uint32_t flags) noexcept nog
         if not double_argument(call.reply, call.argv[first + 2 * i], &scores[i]):
             break
     else:
-        add_members(call, scores, first, flags)
+        zset_add_all(call, scores, first, 2, flags)
     if scores != stack:
         net_free(scores)
 

@@ -22,7 +22,7 @@ from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, c
                                         connection_output_bytes, connection_release, connection_t)
 from dfly._core.net.posix cimport peer_has_finished
 from dfly._core.store.dash cimport dash_enable_access_tracking
-from dfly._core.sys.alloc cimport mem_return_to_system
+from dfly._core.sys.alloc cimport mem_return_early_begin, mem_return_early_end, mem_return_to_system
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed, cycle_ticks,
                                   slice_t, unlikely)
 from dfly._core.sys.clock cimport monotonic_us
@@ -52,10 +52,14 @@ cdef bint expire_slice(executor_t *self, int64_t deadline_us) noexcept nogil:
 
 
 cdef bint reclaim_slice(executor_t *self, int64_t deadline_us) noexcept nogil:
-    while not reclaim_step(self.shard, RECLAIM_STEP):
-        if monotonic_us() >= deadline_us:
-            return False
-    return True
+    cdef bint is_done
+    mem_return_early_begin()
+    while True:
+        is_done = reclaim_step(self.shard, RECLAIM_STEP)
+        if is_done or monotonic_us() >= deadline_us:
+            break
+    mem_return_early_end()
+    return is_done
 
 
 cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:

@@ -9,7 +9,7 @@ from libc.string cimport memcmp, memcpy
 
 from dfly._core.store.object cimport key_init, key_t
 from dfly._core.sys.alloc cimport net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_store
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_DCHECK, atomic_store, dfly_on_thread_stack
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -58,6 +58,7 @@ cdef void listener_add(listener_table_t *self, uint32_t database, const key_t *k
                        listener_t *listener) noexcept nogil:
     cdef listened_key_t *found = listeners_of(self, database, key)
     cdef listened_key_t **chain
+    DFLY_DCHECK(not dfly_on_thread_stack(listener), "a listener must not lie on a stack")
     if found == NULL:
         if self.count >= self.chain_count:
             grow(self)

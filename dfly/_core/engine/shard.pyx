@@ -16,8 +16,8 @@ from dfly._core.loop.proactor cimport proactor_post
 from dfly._core.store.dash cimport dash_clear, dash_init, dash_enable_access_tracking
 from dfly._core.store.object cimport object_free
 from dfly._core.sys.alloc cimport mem_free, mem_thread_balance, mem_zalloc, net_free, net_zalloc
-from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load_relaxed, atomic_store, full_fence,
-                                  likely, unlikely)
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, DFLY_DCHECK, atomic_cas, atomic_load_relaxed, atomic_store,
+                                  dfly_on_thread_stack, full_fence, likely, unlikely)
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -154,6 +154,8 @@ cdef void enqueue(shard_t *self, message_t *message) noexcept nogil:
 
 
 cdef bint shard_submit(shard_t *self, message_t *message) noexcept nogil:
+    # Also if it runs at once: next time it will not.
+    DFLY_DCHECK(not dfly_on_thread_stack(message), "a message to a shard must not lie on a stack")
     if shard_try_acquire(self):
         message.run(message, self)
         shard_release(self)
@@ -164,6 +166,7 @@ cdef bint shard_submit(shard_t *self, message_t *message) noexcept nogil:
 
 cdef bint shard_lock(shard_t *self, grant_t *grant) noexcept nogil:
     cdef int i
+    DFLY_DCHECK(not dfly_on_thread_stack(grant), "a grant must not lie on a stack")
     # Most holders are done within a microsecond; a message there and back costs several.
     for i in range(LOCK_SPINS):
         if shard_try_lock(self):

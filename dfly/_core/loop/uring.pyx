@@ -532,8 +532,6 @@ cdef int register_buffers(uring_t *self) noexcept nogil:
     if syscall(__NR_io_uring_register, self.ring.ring_fd, URING_REGISTER_PBUF_RING, &registration, 1) < 0:
         return -errno
     circulate_buffers(self, INITIAL_BUFFERS)
-    # Their pages belong to the server's own size and come now, not with the first requests.
-    memset(self.memory, 0, <size_t>self.buffer_active * (self.buffer_size + BUFFER_STAGGER))
     publish_buffers(self)
     return 0
 

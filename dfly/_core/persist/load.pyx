@@ -25,7 +25,7 @@ from dfly._core.persist.rdb_file cimport (RDB_NEXT_END, RDB_NEXT_ERROR, RDB_NEXT
 from dfly._core.persist.rdb_io cimport rdb_left, rdb_reader_init, rdb_reader_t
 from dfly._core.persist.rdb_value cimport RDB_EMPTY, RDB_LOADED, rdb_load_value, rdb_result_t
 from dfly._core.store.dash cimport dash_find, dash_prefetch_bucket, dash_ref_t
-from dfly._core.store.object cimport key_init, key_t, object_free, object_t
+from dfly._core.store.object cimport key_init, key_t, object_free, object_is_string, object_t
 from dfly._core.sys.alloc cimport net_free, net_realloc, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_add, atomic_cas, atomic_load, atomic_store, atomic_sub,
                                   likely, unlikely)
@@ -167,7 +167,8 @@ cdef bint load_record(load_batch_t *batch, scope_t *scope, const load_record_t *
         access_set_idle(scope, &ref, record.idle_seconds)
     if record.frequency >= 0:
         access_set_frequency(scope, &ref, <uint32_t>record.frequency)
-    members_track(scope, &key, &ref.entry.value)
+    if not object_is_string(&value):
+        members_track(scope, &key, &ref.entry.value)
     return True
 
 

@@ -13,7 +13,6 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from dfly._core.persist.rdb_io cimport rdb_text_t
 
 cdef enum:
-    RDB_FILE_BLOCK = 1048576
     RDB_REASON_MAX = 256
 
 cdef extern from "semaphore.h" nogil:

@@ -44,6 +44,7 @@ cdef extern from * nogil:
     int close(int fd) noexcept
 
 cdef enum:
+    BLOCK_BYTES = 262144             # small enough to stay in a core's cache until it is decoded
     HEADER = 9
     FOOTER = 8
     VERSION_CHECKSUM = 5
@@ -143,7 +144,7 @@ cdef void begin(rdb_file_t *self, bint with_checksum) noexcept nogil:
     memset(self, 0, sizeof(rdb_file_t))
     self.fd = -1
     self.with_checksum = with_checksum
-    self.block_bytes = RDB_FILE_BLOCK
+    self.block_bytes = BLOCK_BYTES
     self.deadline_ms = -1
     self.idle_seconds = -1
     self.frequency = -1

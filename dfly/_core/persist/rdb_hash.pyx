@@ -231,8 +231,10 @@ cdef void load_field(int type, rdb_reader_t *input, int64_t least, const hash_li
     if type != RDB_HASH and not is_valkey:
         ttl = rdb_get_length(input)
     if ttl > 0:
-        deadline = <int64_t>ttl if type == RDB_HASH_TTL_EARLY else least + <int64_t>ttl - 1
-        if deadline < 0:
+        if type != RDB_HASH_TTL_EARLY:
+            ttl += <uint64_t>least - 1
+        deadline = <int64_t>ttl
+        if least < 0 or deadline < 0:
             rdb_fail(input, "a deadline that is none")
             return
     if not rdb_get_string(input, &texts[0]):

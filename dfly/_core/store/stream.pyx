@@ -514,7 +514,8 @@ cdef inline uint64_t nodes_of(int depth, int parent) noexcept nogil:
 
 
 cdef uint64_t stream_tree_nodes(const stream_t *self) noexcept nogil:
-    # Each block has a leaf; where neighbours differ first there is a branch. Open are those on the way to the last block.
+    # Each block has a leaf; where neighbours differ first there is a branch. Open are the branches on the way to the
+    # last block.
     cdef int open_depths[ID_BYTES + 1]
     cdef int open_count = 1
     cdef int before = -1

@@ -32,4 +32,7 @@ cdef void net_free(void *p) noexcept nogil
 cdef int64_t mem_thread_balance() noexcept nogil          # this thread's ACCOUNT_DATA bytes, may be negative
 cdef int64_t mem_total(int account) noexcept nogil        # all threads, one account
 cdef void mem_return_to_system() noexcept nogil           # give free pages of this thread back now
+# Around the freeing of much: pages that become free go back at once, so that not all of them go in one moment later.
+cdef void mem_return_early_begin() noexcept nogil
+cdef void mem_return_early_end() noexcept nogil
 cdef const char *mem_allocator_name() noexcept nogil      # "mimalloc-3.4.3" or "libc"

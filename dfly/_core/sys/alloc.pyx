@@ -14,6 +14,8 @@ cdef extern from "alloc_backend.h" nogil:
     size_t backend_usable(const void *p) noexcept
     size_t backend_good_size(size_t size) noexcept
     void backend_return() noexcept
+    void backend_return_early_begin() noexcept
+    void backend_return_early_end() noexcept
     const char *DFLY_ALLOCATOR_NAME
     void account_add(int account, int64_t delta) noexcept
     int64_t account_thread(int account) noexcept
@@ -113,6 +115,14 @@ cdef int64_t mem_total(int account) noexcept nogil:
 
 cdef void mem_return_to_system() noexcept nogil:
     backend_return()
+
+
+cdef void mem_return_early_begin() noexcept nogil:
+    backend_return_early_begin()
+
+
+cdef void mem_return_early_end() noexcept nogil:
+    backend_return_early_end()
 
 
 cdef const char *mem_allocator_name() noexcept nogil:

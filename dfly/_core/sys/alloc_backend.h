@@ -19,6 +19,28 @@ static inline void backend_free(void *p, size_t *block) { mi_ufree(p, block); }
 static inline size_t backend_usable(const void *p) { return mi_usable_size(p); }
 static inline size_t backend_good_size(size_t size) { return mi_good_size(size); }
 static inline void backend_return(void) { mi_collect(1); }
+
+/* Between these free pages go back one by one. Otherwise they wait, and go all at once. The option is the
+ * process's: two threads that begin and end at the same time may leave one with the usual delay, no more. */
+static long usual_purge_delay;
+static int return_early_count;
+
+static inline void backend_return_early_begin(void)
+{
+    long delay;
+    if (__atomic_fetch_add(&return_early_count, 1, __ATOMIC_RELAXED) != 0) return;
+    delay = mi_option_get(mi_option_purge_delay);
+    if (delay <= 0) return;
+    __atomic_store_n(&usual_purge_delay, delay, __ATOMIC_RELAXED);
+    mi_option_set(mi_option_purge_delay, 0);
+}
+
+static inline void backend_return_early_end(void)
+{
+    long delay = __atomic_load_n(&usual_purge_delay, __ATOMIC_RELAXED);
+    if (__atomic_sub_fetch(&return_early_count, 1, __ATOMIC_RELAXED) == 0 && delay > 0)
+        mi_option_set(mi_option_purge_delay, delay);
+}
 #define DFLY_ALLOCATOR_NAME "mimalloc-" DFLY_MIMALLOC_VERSION
 #else
 #include <malloc.h>
@@ -40,6 +62,8 @@ static inline size_t backend_usable(const void *p) { return malloc_usable_size((
 static inline size_t backend_good_size(size_t size)
 { size_t n = (size + 8 + 15) & ~(size_t)15; return (n < 32 ? 32 : n) - 8; }
 static inline void backend_return(void) { malloc_trim(0); }
+static inline void backend_return_early_begin(void) {}
+static inline void backend_return_early_end(void) {}
 #define DFLY_ALLOCATOR_NAME "libc"
 #endif
 

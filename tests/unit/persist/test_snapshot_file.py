@@ -39,6 +39,7 @@ def test_the_end_of_every_form_is_found(path, kind, body, name):
     source = read(path, file(select(0), record(kind, b"key", body), follower), decode=False)
     expected = {name: 1, "string": 1} if name != "string" else {"string": 2}
     assert types_of(source) == expected
+    assert read(path, file(select(0), record(kind, b"key", body), follower)).is_complete
     # Cut off anywhere in the value: the end of the file is unexpected.
     for size in range(len(body)):
         with pytest.raises(ValueError, match=r"unexpected end|more elements|checksum|unknown|special|end|too long"):
