@@ -237,11 +237,11 @@ def test_what_changes_after_the_cut_is_saved_as_it_was(shared, tmp_path, name):
 def test_what_expires_during_the_save_is_saved(start, tmp_path):
     server = filled(start)
     with server.connect(timeout=60) as client:
-        ask(client, [("SET", f"short:{i}", i, "PX", 700 + i % 100) for i in range(KEYS)], batch=5000)
         client.command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+        ask(client, [("SET", f"short:{i}", i, "PX", 700 + i % 100) for i in range(KEYS)], batch=5000)
         size = client.command("DBSIZE").value
         assert size == 2 * KEYS
-        # Many reads keep the walk slow, while the timer deletes what is due.
+        # They become due while one thread sleeps; then the timers delete them, and the walk goes on.
         client.send(encode("BGSAVE") + encode("DEBUG", "SLEEP", 1) + encode("DEBUG", "SET-ACTIVE-EXPIRE", 1))
         for _ in range(3):
             client.read()
