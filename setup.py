@@ -116,7 +116,8 @@ def extensions():
 
 def modules():
     if not find_liburing():
-        sys.exit("dfly: liburing's headers are missing: install liburing-dev (Debian, Ubuntu) or liburing-devel (Fedora)")
+        sys.exit("dfly: liburing's headers are missing: install liburing-dev (Debian, Ubuntu) "
+                 "or liburing-devel (Fedora)")
     from Cython.Build import cythonize
     return cythonize(
         list(extensions()),

@@ -603,7 +603,8 @@ def test_config_set_bind_and_port(start_pair):
         told.append([])
         first, second = server.port, free_port()
         with server.connect() as connection:
-            for bind, port in ("127.0.0.2", second), ("198.51.100.7", first), ("127.0.0.1 127.0.0.2", first), ("*", second):
+            for bind, port in (("127.0.0.2", second), ("198.51.100.7", first), ("127.0.0.1 127.0.0.2", first),
+                               ("*", second)):
                 for words in ("bind", bind, "port", port), ("port", port, "bind", bind):
                     reply = connection.command("CONFIG", "SET", *words)
                     told[-1].append((reply.raw, connection.command("CONFIG", "GET", "bind").raw,
