@@ -124,6 +124,8 @@ def test_command_info(duel, commands, protocol):
             if field == "subcommands":
                 left = shared_subcommands(left, known)
                 right = shared_subcommands(right, known)
+            if field == "arity" and name in WITH_NEWER_ARITY:
+                continue
             if without_notes(left) != without_notes(right):
                 wrong.append(f"{name.decode()} {field}: expected {left}, actual {right}")
     assert not wrong, "\n" + "\n".join(wrong)
