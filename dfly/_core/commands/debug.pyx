@@ -12,14 +12,14 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport strtod, strtol
 from libc.string cimport memcpy, memset
 
+from dfly._core.commands.populate cimport debug_populate
 from dfly._core.commands.value_digest cimport digest_mix, digest_number, digest_value, digest_xor
 from dfly._core.engine.access cimport access_idle_seconds
 from dfly._core.engine.command cimport (ACL_ADMIN, ACL_DANGEROUS, COMMAND_ADMIN, COMMAND_LOADING,
                                         COMMAND_NOSCRIPT, COMMAND_STALE, TRANSACTION_DONE, TRANSACTION_WAIT,
-                                        TRANSACTION_YIELD, command_spec_t, register_commands,
-                                        reply_not_integer, reply_subcommand_syntax, reply_syntax_error,
-                                        slice_equals, transaction_row, transaction_step_t, transaction_t)
-from dfly._core.engine.database cimport NOTIFY_GENERIC, find_peek, insert_key, update_end
+                                        command_spec_t, register_commands,
+                                        reply_not_integer, reply_subcommand_syntax, slice_equals, transaction_row, transaction_step_t, transaction_t)
+from dfly._core.engine.database cimport find_peek
 from dfly._core.engine.server_state cimport control_submit, executor_of
 from dfly._core.engine.shard cimport scope_t, shard_of, shard_t
 from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_shard, transaction_lock_all,
@@ -32,7 +32,7 @@ from dfly._core.store.block_list cimport block_list_t, list_block_count, list_co
 from dfly._core.store.dash cimport dash_ref_t, dash_scan, dash_t
 from dfly._core.store.glob cimport glob_match
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_LIST, key_init, key_t, object_encoding_name,
-                                      object_is_container, object_pointer, object_set_string, object_size,
+                                      object_is_container, object_pointer, object_size,
                                       object_t, object_view, parse_int64)
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -347,77 +347,6 @@ cdef int debug_digest_value(transaction_t *tx) noexcept nogil:
     return TRANSACTION_DONE
 
 
-# ---- POPULATE --------------------------------------------------------------------------------
-
-# numbers[0]: the next number; numbers[1]: the count; numbers[2]: the size, -1 none.
-cdef enum:
-    POPULATE_SLICE = 4096
-    PREFIX_MAX = 512
-
-
-cdef void populate_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef scope_t scope
-    cdef dash_ref_t ref
-    cdef key_t key
-    cdef char name[PREFIX_MAX + 32]
-    cdef int64_t end = tx.numbers[0] + POPULATE_SLICE
-    cdef int64_t i = tx.numbers[0]
-    cdef int size
-    cdef slice_t prefix
-    prefix.data = "key"
-    prefix.size = 3
-    if tx.argc > 3:
-        prefix = tx.argv[3]
-    transaction_scope(tx, shard, &scope)
-    while i < end and i < tx.numbers[1]:
-        size = snprintf(name, sizeof(name), "%.*s:%lld", <int>prefix.size, prefix.data, <long long>i)
-        key_init(&key, name, size)
-        if shard_of(key.hash, tx.shard_count) == shard.index and not find_peek(&scope, &key, &ref):
-            insert_key(&scope, &key, &ref)
-            populate_value(&ref, i, tx.numbers[2])
-            update_end(&scope, &key, NOTIFY_GENERIC, NULL)
-        i += 1
-
-
-cdef void populate_value(dash_ref_t *ref, int64_t number, int64_t wanted) noexcept nogil:
-    """"value:<n>", cut or padded with zero bytes to the wanted size as Redis does."""
-    cdef char text[64]
-    cdef char *padded
-    cdef size_t size = <size_t>snprintf(text, sizeof(text), "value:%lld", <long long>number)
-    if wanted < 0:
-        object_set_string(&ref.entry.value, text, size)
-        return
-    padded = <char *>net_zalloc(<size_t>wanted + 1)
-    memcpy(padded, text, size if size < <size_t>wanted else <size_t>wanted)
-    object_set_string(&ref.entry.value, padded, <size_t>wanted)
-    net_free(padded)
-
-
-cdef int debug_populate(transaction_t *tx) noexcept nogil:
-    if tx.stage == 0:
-        tx.numbers[2] = -1
-        if not parse_int64(tx.argv[2].data, tx.argv[2].size, &tx.numbers[1]) or tx.numbers[1] < 0:
-            reply_error(&tx.reply, "ERR value is out of range, must be positive")
-            return TRANSACTION_DONE
-        if tx.argc > 3 and tx.argv[3].size > PREFIX_MAX:
-            reply_syntax_error(&tx.reply)
-            return TRANSACTION_DONE
-        if tx.argc == 5 and (not parse_int64(tx.argv[4].data, tx.argv[4].size, &tx.numbers[2])
-                             or tx.numbers[2] < 0 or tx.numbers[2] > 536870912):
-            reply_error(&tx.reply, "ERR value is out of range, must be positive")
-            return TRANSACTION_DONE
-        tx.stage = 1
-    elif tx.stage == 1:
-        tx.numbers[0] += POPULATE_SLICE
-        tx.stage = 2
-        return TRANSACTION_YIELD
-    if tx.numbers[0] >= tx.numbers[1]:
-        reply_ok(&tx.reply)
-        return TRANSACTION_DONE
-    tx.stage = 1
-    return hop_on_all_shards(tx, populate_hop)
-
-
 # ---- HELP and the table ----------------------------------------------------------------------
 
 cdef enum:
@@ -440,8 +369,8 @@ HELP[11] = "LOG <message>"
 HELP[12] = "    Write a line to the log."
 HELP[13] = "OBJECT <key>"
 HELP[14] = "    Show address, encoding and size of a value."
-HELP[15] = "POPULATE <count> [<prefix>] [<size>]"
-HELP[16] = "    Create <count> strings named <prefix>:<number>, unless they exist."
+HELP[15] = "POPULATE <count> [<prefix>] [<size>] [RAND] [TYPE <type>] [ELEMENTS <n>]"
+HELP[16] = "    Create <count> keys named <prefix>:<number>, unless they exist."
 HELP[17] = "PROTOCOL <type>"
 HELP[18] = "    Reply with a value of that type: string, integer, double, bignum, null, array, set, map,"
 HELP[19] = "    attrib, push, verbatim, true, false."
@@ -509,7 +438,7 @@ def register():
     TABLE[6] = subcommand("loadaof", 2, 2, debug_loadaof)
     TABLE[7] = subcommand("log", 3, 3, debug_by_python)
     TABLE[8] = subcommand("object", 3, 3, debug_object)
-    TABLE[9] = subcommand("populate", 3, 5, debug_populate)
+    TABLE[9] = subcommand("populate", 3, ANY_NUMBER, debug_populate)
     TABLE[10] = subcommand("protocol", 3, 3, debug_protocol)
     TABLE[11] = subcommand("quicklist-packed-threshold", 3, 3, debug_accepted)
     TABLE[12] = subcommand("reload", 2, ANY_NUMBER, debug_reload)
