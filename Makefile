@@ -75,9 +75,10 @@ run: system-build build
 # A test that depends on timing on a busy machine gets two more tries; a wrong reply fails all three.
 test: system-test build $(STAMPS)/venv-test
 	@echo "==> tests (both backends; the oracle is redis-server)"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q --timeout 600 --reruns 2 tests $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q --timeout 600 --reruns 2 --durations 20 tests $(ARGS)
 	@$(BIN)/python -c 'import dfly._core.loop.proactor' && \
-	DFLY_TEST_BACKEND=epoll $(BIN)/python -m pytest -q --timeout 600 --reruns 2 tests/compat $(ARGS)
+	DFLY_TEST_BACKEND=epoll DFLY_TEST_DEPTH=$${DFLY_TEST_DEPTH:-0.3} \
+	$(BIN)/python -m pytest -q --timeout 600 --reruns 2 --durations 10 tests/compat $(ARGS)
 
 lint: $(STAMPS)/venv-test
 	@$(BIN)/ruff check . && $(BIN)/python -m pytest -q tests/tidy
