@@ -160,7 +160,6 @@ DOCS = {
     "sunion": ("set", "Returns the members that any of the sets has."),
     "sunionstore": ("set", "Stores the members that any of the sets has."),
     "saddex": ("set", "Adds members that expire to a set."),
-    "cl.throttle": ("string", "Limits how often something may happen, key by key."),
     "fieldexpire": ("generic", "Sets the time to live of hash fields or set members in seconds."),
     "fieldttl": ("generic", "Returns the time to live of a hash field or set member in seconds."),
     "bzmpop": ("sorted-set", "Removes and returns members of the first sorted set that has any, waiting."),

@@ -18,7 +18,8 @@ from dfly._core.engine.access cimport access_idle_seconds
 from dfly._core.engine.command cimport (ACL_ADMIN, ACL_DANGEROUS, COMMAND_ADMIN, COMMAND_LOADING,
                                         COMMAND_NOSCRIPT, COMMAND_STALE, TRANSACTION_DONE, TRANSACTION_WAIT,
                                         command_spec_t, register_commands,
-                                        reply_not_integer, reply_subcommand_syntax, slice_equals, transaction_row, transaction_step_t, transaction_t)
+                                        reply_not_integer, reply_subcommand_syntax, slice_equals, transaction_row,
+                                        transaction_step_t, transaction_t)
 from dfly._core.engine.database cimport find_peek
 from dfly._core.engine.server_state cimport control_submit, executor_of
 from dfly._core.engine.shard cimport scope_t, shard_of, shard_t

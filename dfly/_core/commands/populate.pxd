@@ -2,8 +2,8 @@
 
     POPULATE count [prefix] [size] [RAND] [TYPE type] [ELEMENTS n]
 
-TYPE: string, list, set, zset, hash or stream. size: bytes of a value or an element; RAND: of random letters. Without options
-as Redis; with them as Dragonfly.
+TYPE: string, list, set, zset, hash or stream. size: bytes of a value or an element; RAND: of random letters.
+Without options as Redis; with them as Dragonfly.
 """
 
 from dfly._core.engine.command cimport transaction_t

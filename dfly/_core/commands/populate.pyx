@@ -6,8 +6,8 @@ from libc.string cimport memcpy, memset
 
 from dfly._core.commands.sets cimport set_limits_of
 from dfly._core.commands.zsets cimport zset_limits_of
-from dfly._core.engine.command cimport (TRANSACTION_DONE, TRANSACTION_YIELD, reply_syntax_error, slice_equals,
-                                        transaction_t)
+from dfly._core.engine.command cimport (TRANSACTION_DONE, TRANSACTION_YIELD, reply_subcommand_syntax,
+                                        reply_syntax_error, slice_equals, transaction_t)
 from dfly._core.engine.database cimport NOTIFY_GENERIC, find_peek, insert_key, update_end
 from dfly._core.engine.shard cimport scope_t, shard_of, shard_t
 from dfly._core.engine.transaction cimport hop_on_all_shards, transaction_scope
@@ -17,8 +17,9 @@ from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.hash_map cimport HASH_NO_DEADLINE, HASH_SHOW_ALL, hash_limits_t, hash_set
 from dfly._core.store.id_index cimport stream_id
 from dfly._core.store.member_set cimport set_add, set_limits_t
-from dfly._core.store.object cimport (TYPE_HASH, TYPE_LIST, TYPE_SET, TYPE_STREAM, TYPE_STRING, TYPE_ZSET, key_init, key_t,
-                                      object_root, object_set_container, object_set_string, object_t, object_type_t,
+from dfly._core.store.object cimport (TYPE_HASH, TYPE_LIST, TYPE_SET, TYPE_STREAM, TYPE_STRING, TYPE_ZSET, key_init,
+                                      key_t, object_root, object_set_container, object_set_string, object_t,
+                                      object_type_t,
                                       parse_int64)
 from dfly._core.store.sorted_set cimport zset_add, zset_limits_t
 from dfly._core.store.stream cimport stream_append, stream_limits_t, stream_new, stream_t
@@ -93,7 +94,7 @@ cdef bint parse(transaction_t *tx) noexcept nogil:
                     reply_error(&tx.reply, "ERR value is out of range, must be positive")
                 return False
         else:
-            reply_syntax_error(&tx.reply)
+            reply_subcommand_syntax(&tx.reply, tx.argv[1], "DEBUG")
             return False
         i += 1
     return True
@@ -101,7 +102,8 @@ cdef bint parse(transaction_t *tx) noexcept nogil:
 
 # ---- Values ------------------------------------------------------------------------------------
 
-cdef void write_text(char *out, size_t size, bint random, const char *word, int64_t number, slice_t *text) noexcept nogil:
+cdef void write_text(char *out, size_t size, bint random, const char *word, int64_t number,
+                     slice_t *text) noexcept nogil:
     """"<word>:<number>", padded with zero bytes as Redis does, or with letters; size 0: not padded, nor cut."""
     cdef char own[LEAST_TEXT]
     cdef size_t own_size = <size_t>snprintf(own, sizeof(own), "%s:%lld", word, <long long>number)
@@ -115,7 +117,8 @@ cdef void write_text(char *out, size_t size, bint random, const char *word, int6
             out[i] = <char>(c'a' + random_u64() % 26)
 
 
-cdef void fill_stream(object_t *value, const transaction_t *tx, const scope_t *scope, char *room, size_t size) noexcept nogil:
+cdef void fill_stream(object_t *value, const transaction_t *tx, const scope_t *scope, char *room,
+                      size_t size) noexcept nogil:
     cdef stream_t *stream = stream_new()
     cdef stream_limits_t limits
     cdef slice_t texts[2]
@@ -157,7 +160,8 @@ cdef void fill_container(object_t *value, const transaction_t *tx, const scope_t
             hash_set(value, name, text, HASH_NO_DEADLINE, HASH_SHOW_ALL, &of_hashes)
 
 
-cdef void fill(object_t *value, const transaction_t *tx, const scope_t *scope, char *room, int64_t number) noexcept nogil:
+cdef void fill(object_t *value, const transaction_t *tx, const scope_t *scope, char *room,
+               int64_t number) noexcept nogil:
     cdef size_t size = <size_t>max(tx.numbers[SIZE], <int64_t>0)
     cdef slice_t text
     if tx.numbers[TYPE] == TYPE_STRING:

@@ -1,11 +1,11 @@
-"""CL.THROTTLE: a rate limiter per key (the generic cell rate algorithm), as the module redis-cell and Dragonfly have it.
+"""CL.THROTTLE: a rate limiter per key (the generic cell rate algorithm), as redis-cell and Dragonfly have it.
 
     CL.THROTTLE key max_burst count period [quantity]      `count` requests each `period` seconds, bursts on top
 
 The key holds, as a decimal in microseconds, the time at which a client that asks steadily would be at zero again; it
 expires then. Reply: limited (0 or 1), the limit (max_burst + 1), what is left of it, seconds until a retry makes sense
-(-1: it was let through, or never will be), seconds until all is as if nothing had happened. Seconds are rounded up, so that
-who waits them is not early. Algorithm: en.wikipedia.org/wiki/Generic_cell_rate_algorithm.
+(-1: it was let through, or never will be), seconds until all is as if nothing had happened. Seconds are rounded
+up, so that who waits them is not early. Algorithm: en.wikipedia.org/wiki/Generic_cell_rate_algorithm.
 """
 
 from libc.stdint cimport INT64_MAX, int64_t
