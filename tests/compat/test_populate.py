@@ -31,6 +31,7 @@ def test_types(flushed, name, counting, rand):
 def assert_errors(server):
     with server.connect() as connection:
         for words in (("TYPE",), ("TYPE", "none"), ("ELEMENTS",), ("FOO",)):
-            assert connection.command("DEBUG", "POPULATE", 1, "p", 1, *words).raw.startswith(b"-ERR unknown subcommand or wrong")
+            reply = connection.command("DEBUG", "POPULATE", 1, "p", 1, *words)
+            assert reply.raw.startswith(b"-ERR unknown subcommand or wrong")
         for number in (0, -1, "x"):
             assert connection.command("DEBUG", "POPULATE", 1, "p", 1, "ELEMENTS", number).is_error
