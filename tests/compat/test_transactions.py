@@ -55,7 +55,8 @@ COMMANDS = [
 @examples(150)
 @given(sequence=sequences(*COMMANDS, max_size=40), protocol=protocols, mode=modes)
 def test_any_sequence(duel, sequence, protocol, mode):
-    duel.run([*sequence, (b"DISCARD",), (b"SELECT", b"0")], protocol, mode)
+    # Three of each: spread over three connections, every one must be out of its MULTI before the walk.
+    duel.run([*sequence, *[(b"DISCARD",)] * 3, *[(b"SELECT", b"0")] * 3], protocol, mode)
 
 
 # What another client does between WATCH and EXEC of key `k`.
