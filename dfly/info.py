@@ -226,6 +226,7 @@ class Info:
             "token_wait_usec": stats["token_wait_us"],
             "proactor_ticks": stats["ticks"], "proactor_sleeps": stats["sleeps"],
             "proactor_wakeups_sent": stats["wakeups_sent"],
+            "connection_threads": stats["connection_threads"], "connections_moved": stats["connections_moved"],
             "receive_buffer_shortages": stats["receive_buffer_shortages"],
         })
         return fields

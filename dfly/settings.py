@@ -265,6 +265,7 @@ SETTINGS = [
     # Threads
     number("proactor_threads", 0, "shard threads; 0: as many as cores", high=256, mutable=False,
            aliases=("io-threads",)),
+    number("conn_io_threads", 0, "so many threads have connections; 0: as many as the load needs", high=256),
     Setting("force_epoll", "bool", False, "use epoll also where io_uring works", mutable=False),
     # Keyspace
     number("databases", 16, "databases for SELECT", low=1, high=16384, mutable=False, aliases=("dbnum",)),
@@ -283,6 +284,7 @@ SETTINGS = [
     Setting("dynamic-hz", "bool", True, "kept for compatibility"),
     Setting("active-expire", "bool", True, "expire keys on time, not only when they are read", hidden=True),
     Setting("file-fault", "text", "", "for tests: operation, errno, how many succeed before", hidden=True),
+    Setting("shuffle-connections", "bool", False, "for tests: they move to other threads all the time", hidden=True),
     Setting("interrupt-transactions", "bool", False, "for tests: breaks them on purpose", hidden=True),
     # Diagnostics
     number("slowlog-log-slower-than", 10000, "microseconds; -1 is off", low=-1, high=2**63 - 1),

@@ -28,6 +28,7 @@ from dfly._core.engine.command cimport (ACL_ADMIN, ACL_BLOCKING, ACL_DANGEROUS, 
                                         COMMAND_WRITE, command_key_positions, command_registry,
                                         command_spec_t, find_command, find_subcommand, registry_t,
                                         transaction_t)
+from dfly._core.engine.balance cimport balance_start
 from dfly._core.engine.cron cimport cron_start
 from dfly._core.engine.dispatch cimport dispatch_init, dispatch_service
 from dfly._core.engine.eviction cimport eviction_set_baseline, memory_used_total
@@ -239,6 +240,10 @@ cdef class Server:
             self.server.settings.tracking_table_max_keys = value
         elif name == "active-expire":
             self.server.settings.active_expire_enabled = bool(value)
+        elif name == "conn_io_threads":
+            self.server.settings.conn_io_threads = value
+        elif name == "shuffle-connections":
+            self.server.settings.shuffle_connections = bool(value)
         elif name == "interrupt-transactions":
             self.server.settings.interrupt_transactions = bool(value)
         elif name == "list-max-listpack-size":
@@ -343,6 +348,7 @@ cdef class Server:
         executor.proactor.context = &executor.net
         executor.proactor.on_flush = flush_hook
         cron_start(executor)
+        balance_start(executor)
         self.ready.set()
         self.go.wait()
         # Its fiber phases are the only way from a shard thread to the GIL (tests/tidy forbids `with gil` below).
@@ -506,7 +512,8 @@ cdef class Server:
             "commands", "errors", "batches", "foreign_in_place", "foreign_messages", "connections_rejected",
             "input_limit_closes", "output_limit_closes", "timeout_closes", "hits", "misses", "expired_keys",
             "expired_fields", "evicted_keys", "oom_rejections", "mutations", "borrowed", "inbox_messages",
-            "lazyfreed_objects", "connections_received", "net_input_bytes", "net_output_bytes", "ticks", "sleeps",
+            "lazyfreed_objects", "connections_received", "connections_moved", "net_input_bytes", "net_output_bytes",
+            "ticks", "sleeps",
             "wakeups_sent", "wakeups_received", "completions", "messages", "receive_buffer_shortages",
             "submission_overflows", "lazyfree_pending_objects", "expire_cap_reached", "blocked_clients",
             "tracking_clients", "tracking_keys", "tracking_items",
@@ -545,6 +552,7 @@ cdef class Server:
                 ("token_waits", executor.stats.token_waits),
                 ("token_wait_ticks", executor.stats.token_wait_ticks),
                 ("connections_received", executor.net.connections_received),
+                ("connections_moved", executor.net.connections_moved),
                 ("net_input_bytes", executor.net.net_input_bytes),
                 ("net_output_bytes", executor.net.net_output_bytes),
                 ("ticks", executor.proactor.stats.ticks), ("sleeps", executor.proactor.stats.sleeps),
@@ -568,6 +576,7 @@ cdef class Server:
         total.update(sums)
         total.update(self._fiber_stats())
         total.update({
+            "connection_threads": atomic_load(&self.server.connection_threads),
             "expire_lag_ms_max": lag, "token_wait_us": int(total["token_wait_ticks"] / ticks_per_us()),
             "expire_cycle_ms": int(expire_ticks / ticks_per_us() / 1000),
             "expire_stale_percent": 100.0 * stale / self.server.thread_count,

@@ -16,10 +16,13 @@ from .wire import Connection, ConnectionLost, ReplyTimeout
 ROOT = Path(__file__).resolve().parents[2]
 BACKEND = os.environ.get("DFLY_TEST_BACKEND", "io_uring")
 THREADS = int(os.environ.get("DFLY_TEST_THREADS", "2"))
+# How dfly's connections lie on its threads: evenly, moving all the time, or where it puts them itself.
+CONNECTIONS = os.environ.get("DFLY_TEST_CONNECTIONS", "even")
 SUBJECT = os.environ.get("DFLY_TEST_SUBJECT", "dfly")
 START_LIMIT = float(os.environ.get("DFLY_TEST_START_LIMIT", "30"))
 
 assert BACKEND in ("io_uring", "epoll"), f"DFLY_TEST_BACKEND={BACKEND}"
+assert CONNECTIONS in ("even", "moving", "own"), f"DFLY_TEST_CONNECTIONS={CONNECTIONS}"
 assert SUBJECT in ("dfly", "redis", "valkey"), f"DFLY_TEST_SUBJECT={SUBJECT}"
 
 
@@ -41,10 +44,16 @@ def find_valkey():
     return str(found[0])
 
 
+def placement():
+    if CONNECTIONS == "even":
+        return {"conn-io-threads": 256}
+    return {"shuffle-connections": "yes"} if CONNECTIONS == "moving" else {}
+
+
 def command_line(kind, port, options):
     common = {"port": port, "bind": "127.0.0.1", "save": "", "dir": ".", **options}
     if kind == "dfly":
-        flags = {"proactor_threads": THREADS, "dbfilename": "", **common}
+        flags = {"proactor-threads": THREADS, "dbfilename": "", **placement(), **common}
         line = [sys.executable, "-m", "dfly"]
         if BACKEND == "epoll":
             line.append("--force_epoll")

@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport fprintf, stderr
 from libc.string cimport memcmp, memset, strlen, strerror
 
+from dfly._core.engine.balance cimport balance_place
 from dfly._core.engine.server_state cimport executor_t, server_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport listener_open, listener_t, proactor_post, proactor_t
@@ -105,7 +106,7 @@ cdef void on_accept(listener_t *listener, int fd) noexcept nogil:
     accepted.flags = flags
     accepted.id = atomic_add(&server.next_client_id, 1)
     accepted.message.run = open_here
-    target = server.executors[(atomic_add(&server.listener_next, 1) - 1) % server.thread_count]
+    target = balance_place(server)
     if target == self.executor:
         open_here(&accepted.message, &target.proactor)
     else:

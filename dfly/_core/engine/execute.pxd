@@ -47,6 +47,8 @@ cdef inline void account_latency(executor_t *self, command_stats_t *stats, const
     cdef settings_t *settings = &self.server.settings
     if likely(settings.latency_tracking != 0):
         latency_record(&stats.latency, ticks)
+    if unlikely(ticks > self.longest_ticks):
+        self.longest_ticks = ticks
     if unlikely(latency_is_event(settings, ticks)):
         latency_add(&self.latency, settings,
                     LATENCY_FAST_COMMAND if spec.flags & COMMAND_FAST else LATENCY_COMMAND, ticks)

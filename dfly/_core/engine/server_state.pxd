@@ -91,6 +91,13 @@ cdef struct executor_t:
     timer_t pause_timer
     int64_t cron_runs
     int64_t clients_checked_ms   # when it last looked after its clients
+    # engine/balance: what the other threads may know of this one's load.
+    timer_t balance_timer
+    int64_t measured_us
+    int64_t measured_cpu_us
+    uint64_t busy_permille       # CPU time of the last period
+    uint64_t client_count
+    uint64_t longest_ticks       # of a command since the last look
     char *ring                   # what else the thread wants to keep
 
 cdef struct server_t:
@@ -109,6 +116,10 @@ cdef struct server_t:
     uint64_t pause_until_ms
     uint64_t shutdown_asked      # 1 after SHUTDOWN
     uint64_t listener_next       # round robin of accepted connections
+    uint64_t connection_threads  # so many threads have connections, the first ones
+    uint64_t spread_until_ms     # all of them until then, for the sake of a slow command
+    uint64_t full_periods        # of thread 0, like the next: on end, with a thread that has no time left
+    uint64_t idle_periods        # ... with less to do than fewer threads could take
     uint64_t peak_used
     int64_t started_ms
     char run_id[41]

@@ -55,6 +55,8 @@ cdef struct settings_t:
     int64_t notify_keyspace_events
     int64_t tracking_table_max_keys      # 0: no limit
     int64_t active_expire_enabled
+    int64_t conn_io_threads          # so many threads have connections; 0: as many as the load needs
+    int64_t shuffle_connections      # for tests: every connection moves to another thread all the time
     int64_t interrupt_transactions   # for tests: an EXEC gives its tokens away between its commands
     int64_t list_max_listpack_size   # see list_limits in store/block_list.pxd
     # Up to these sizes a container is compact: elements, and bytes of its longest one.

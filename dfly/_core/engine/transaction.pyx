@@ -22,6 +22,7 @@ from dfly._core.engine.shard cimport (scope_t, shard_close_books, shard_database
 from dfly._core.engine.tracking cimport caller_of, tracking_remember
 from dfly._core.engine.waiter cimport serve_waiters
 from dfly._core.loop.mailbox cimport message_run_t, message_t
+from dfly._core.net.migration cimport migration_hold, migration_let_go
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
 from dfly._core.resp.reply cimport reply_deinit, reply_init
 from dfly._core.store.object cimport key_init, key_t, object_free
@@ -328,6 +329,7 @@ cdef void run_thread_hop(message_t *message, void *context) noexcept nogil:
     cdef hop_message_t *hop = <hop_message_t *>message
     message.run = NULL
     hop.transaction.thread_hop(hop.transaction, <proactor_t *>context)
+    migration_let_go()
     finish_one(hop.transaction)
 
 
@@ -398,6 +400,7 @@ cdef void select_targets(transaction_t *self) noexcept nogil:
     elif self.target == HOP_THREADS:
         for i in range(self.proactor_count):
             select_target(self, i, run_thread_hop)
+            migration_hold()
     elif self.target == HOP_ALL:
         for i in range(self.shard_count):
             select_target(self, i, run_shard_hop)
@@ -420,10 +423,8 @@ cdef bint hand_out(transaction_t *self) noexcept nogil:
         if hop.message.run == run_shard_hop:
             shard_submit(self.shards[i], &hop.message)
         elif hop.message.run == run_thread_hop:
-            if self.proactors[i] == self.origin:
-                hop.message.run(&hop.message, self.origin)
-            else:
-                proactor_post(self.proactors[i], &hop.message)
+            # To the own thread too: a connection that moves here may be on its way.
+            proactor_post(self.proactors[i], &hop.message)
     return atomic_sub(&self.pending, 1) == 0
 
 

@@ -17,6 +17,7 @@ cdef enum stream_state_t:
     STREAM_WATCHED = 16          # epoll: registered
     STREAM_WATCH_READ = 32       # epoll: registered for reading
     STREAM_WATCH_WRITE = 64      # epoll: registered for writing
+    STREAM_LEAVING = 128         # for another loop, once nothing is in flight
 
 cdef enum:
     ACCEPT_RETRY_US = 100000

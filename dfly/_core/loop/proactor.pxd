@@ -17,6 +17,10 @@ Streams. The owner embeds stream_t first in its own struct and keeps it until on
 - stream_pause_reading / stream_resume_reading: back-pressure; bytes that the kernel has already
   handed over are kept by the loop and delivered on resume.
   Errors that the peer causes while reading is paused are seen at the next send or resume.
+- stream_leave: for another loop. Reading stops; once the kernel holds nothing of the stream, on_left(stream) comes
+  from the loop, exactly once, unless the stream is closed before (then on_closed comes instead). From there until
+  stream_join, on the new loop's thread, it belongs to no loop and no stream_ function may be called on it.
+  Not while a send is in flight or reading is paused. Bytes that arrive meanwhile are delivered after stream_join.
 - stream_close: idempotent; cancels what is in flight, closes the descriptor, and calls
   on_closed(stream, error) from a later point of the loop exactly once, when the kernel holds no
   pointer into the stream's memory any more. After on_closed the owner may free it. error is 0 or -errno.
@@ -41,6 +45,7 @@ cdef enum backend_kind_t:
 
 ctypedef void (*stream_data_t)(stream_t *stream, const char *data, size_t size) noexcept nogil
 ctypedef void (*stream_sent_t)(stream_t *stream, size_t sent) noexcept nogil
+ctypedef void (*stream_left_t)(stream_t *stream) noexcept nogil
 ctypedef void (*stream_closed_t)(stream_t *stream, int error) noexcept nogil
 ctypedef void (*listener_accept_t)(listener_t *listener, int fd) noexcept nogil
 ctypedef void (*listener_error_t)(listener_t *listener, int error) noexcept nogil
@@ -52,6 +57,7 @@ cdef struct stream_t:
     stream_data_t on_data
     stream_sent_t on_sent
     stream_closed_t on_closed
+    stream_left_t on_left        # may be NULL where stream_leave is never called
     # The rest is the loop's own.
     bint is_sending
     bint is_reading              # a receive is armed (io_uring) or wanted (epoll)
@@ -136,6 +142,8 @@ cdef int stream_open(stream_t *self, proactor_t *proactor, int fd) noexcept nogi
 cdef void stream_send(stream_t *self, const char *data, size_t size) noexcept nogil
 cdef void stream_pause_reading(stream_t *self) noexcept nogil
 cdef void stream_resume_reading(stream_t *self) noexcept nogil
+cdef void stream_leave(stream_t *self) noexcept nogil
+cdef void stream_join(stream_t *self, proactor_t *proactor) noexcept nogil     # on that proactor's thread
 cdef void stream_close(stream_t *self, int error) noexcept nogil
 
 cdef int listener_open(listener_t *self, proactor_t *proactor, int fd) noexcept nogil   # a listening one

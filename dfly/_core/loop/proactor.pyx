@@ -18,8 +18,8 @@ from libc.stdio cimport snprintf
 from libc.string cimport memset, strerror
 
 from dfly._core.loop.backend cimport (
-    FLUSH_ROUNDS, STREAM_END_KEPT, STREAM_SEND_QUEUED, TIMERS_A_TICK, backend_of, loop_of,
-    loop_state_t,
+    FLUSH_ROUNDS, STREAM_END_KEPT, STREAM_LEAVING, STREAM_SEND_QUEUED, TIMERS_A_TICK, backend_of,
+    loop_of, loop_state_t,
 )
 from dfly._core.loop.epoll cimport epoll_backend
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_is_empty, mailbox_push, mailbox_take
@@ -299,6 +299,22 @@ cdef void stream_resume_reading(stream_t *self) noexcept nogil:
         stream_queue(self)
     if not self.is_reading and not self.read_ended:
         backend_of(self.proactor).read_start(self)
+
+
+cdef void stream_leave(stream_t *self) noexcept nogil:
+    DFLY_DCHECK(not self.is_sending and not self.is_paused, "a stream that leaves is at rest")
+    if self.is_closing or self.state & STREAM_LEAVING:
+        return
+    self.state |= STREAM_LEAVING
+    stream_pause_reading(self)
+    stream_queue(self)
+
+
+cdef void stream_join(stream_t *self, proactor_t *proactor) noexcept nogil:
+    self.proactor = proactor
+    self.next = NULL
+    loop_of(proactor).open_streams += 1
+    stream_resume_reading(self)
 
 
 cdef void stream_close(stream_t *self, int error) noexcept nogil:

@@ -20,7 +20,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from dfly._core.loop.backend cimport (
-    ACCEPT_RETRY_US, STREAM_END_KEPT, STREAM_QUEUED, STREAM_SEND_QUEUED, backend_of, loop_of,
+    ACCEPT_RETRY_US, STREAM_END_KEPT, STREAM_LEAVING, STREAM_QUEUED, STREAM_SEND_QUEUED, backend_of, loop_of,
     loop_state_t,
 )
 from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
@@ -142,6 +142,15 @@ cdef bint stream_send_now(stream_t *self) noexcept nogil:
             return True
 
 
+cdef void leave(stream_t *self) noexcept nogil:
+    cdef loop_state_t *loop = loop_of(self.proactor)
+    self.state &= ~<unsigned int>STREAM_LEAVING
+    backend_of(self.proactor).stream_detach(self)
+    loop.open_streams -= 1
+    loop.callbacks += 1
+    self.on_left(self)
+
+
 cdef void run_stream(stream_t *self) noexcept nogil:
     self.state &= ~<unsigned int>STREAM_QUEUED
     if not self.is_closing and not self.is_paused and (self.kept_size or self.state & STREAM_END_KEPT):
@@ -158,6 +167,8 @@ cdef void run_stream(stream_t *self) noexcept nogil:
             backend_of(self.proactor).stream_detach(self)
     elif self.is_paused and self.is_reading:
         backend_of(self.proactor).read_stop(self)
+    elif self.state & STREAM_LEAVING and self.in_flight == 0:
+        leave(self)
 
 
 cdef void stream_run_work(proactor_t *proactor) noexcept nogil:

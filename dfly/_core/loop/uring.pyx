@@ -34,7 +34,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset, strerror
 
-from dfly._core.loop.backend cimport STREAM_CANCELLING, loop_state_t
+from dfly._core.loop.backend cimport STREAM_CANCELLING, STREAM_LEAVING, loop_state_t
 from dfly._core.loop.file cimport (
     FILE_CLOSE, FILE_FSYNC, FILE_OPEN, FILE_READ, FILE_RENAME, FILE_UNLINK, FILE_WRITE, file_request_t,
 )
@@ -85,7 +85,7 @@ cdef enum:
     DEFAULT_ENTRIES = 1024
     DEFAULT_BUFFER_COUNT = 512
     DEFAULT_BUFFER_SIZE = 16384
-    INITIAL_BUFFERS = 64
+    INITIAL_BUFFERS = 16         # doubled at each shortage
     BUFFER_STAGGER = 192         # buffers on whole pages would all fall into the same cache sets
     SUBMIT_ATTEMPTS = 1000
     TEARDOWN_US = 1000000
@@ -348,6 +348,8 @@ cdef void on_receive(stream_t *stream, int result, uint32_t flags) noexcept nogi
         return
     if result == 0:
         stream_ended(stream)
+        if stream.state & STREAM_LEAVING and stream.in_flight == 0:
+            stream_queue(stream)
         return
     if result == -ENOBUFS:
         stream.proactor.stats.receive_buffer_shortages += 1
@@ -358,6 +360,8 @@ cdef void on_receive(stream_t *stream, int result, uint32_t flags) noexcept nogi
     # on_data may have resumed reading itself.
     if not stream.is_paused and not stream.is_reading:
         read_start(stream)
+    elif stream.state & STREAM_LEAVING and stream.in_flight == 0:
+        stream_queue(stream)
 
 
 cdef void on_send(stream_t *stream, int result) noexcept nogil:
@@ -395,7 +399,7 @@ cdef void on_cancel(stream_t *stream) noexcept nogil:
     uncount_request(stream)
     stream.state &= ~<uint32_t>STREAM_CANCELLING
     # What was cancelled completes right behind this; the work list looks whether it did.
-    if stream.is_closing or (stream.is_paused and stream.is_reading):
+    if stream.is_closing or (stream.is_paused and stream.is_reading) or stream.state & STREAM_LEAVING:
         stream_queue(stream)
 
 

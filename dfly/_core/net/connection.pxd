@@ -1,7 +1,8 @@
 """A client connection: the socket's stream, its buffers, and the client's state.
 
 A plain C struct without a stack of its own; an idle one holds no buffer. It belongs to one proactor
-for life. The room above (engine/dispatch) is reached through the service_t the listener was given:
+until it moves (net/migration), which
+it does at rest only. The room above (engine/dispatch) is reached through the service_t the listener was given:
 this room knows no command.
 
 Input that cannot be executed yet is kept in `input`; one batch per connection is in flight at a time
@@ -77,6 +78,7 @@ cdef struct connection_t:
     void *waiter                 # engine/blocking: NULL, no command of it waits
     connection_t *next_paused    # CLIENT PAUSE list
     bint is_client_paused
+    net_thread_t *destination    # net/migration: it is about to leave for there; NULL: it stays
     int64_t created_ms
     int64_t last_interaction_ms
     int64_t output_soft_since_ms
@@ -106,6 +108,7 @@ cdef struct net_thread_t:
     uint32_t buffer_cached
     uint64_t output_bytes_pending
     uint64_t connections_received
+    uint64_t connections_moved   # to another thread
     int64_t tcp_keepalive_s
     uint64_t net_input_bytes
     uint64_t net_output_bytes
@@ -116,6 +119,8 @@ cdef enum:
     BUFFER_CACHE_MAX = 256
 
 cdef void net_thread_init(net_thread_t *self, proactor_t *proactor) noexcept nogil
+cdef void connection_link(connection_t *self, net_thread_t *thread) noexcept nogil      # among the thread's own
+cdef void connection_unlink(connection_t *self) noexcept nogil
 cdef void net_thread_flush(net_thread_t *self) noexcept nogil                  # the proactor's on_flush
 cdef connection_t *connection_open(net_thread_t *thread, const service_t *service, int fd, uint64_t id, uint32_t flags) noexcept nogil
 cdef void connection_close(connection_t *self) noexcept nogil                  # drops unsent output

@@ -197,9 +197,17 @@ cdef void on_data(stream_t *stream, const char *data, size_t size) noexcept nogi
     self.service.on_input(self, data, size)
 
 
-cdef void on_closed(stream_t *stream, int error) noexcept nogil:
-    cdef connection_t *self = <connection_t *>stream
-    self.is_closed = True
+cdef void connection_link(connection_t *self, net_thread_t *thread) noexcept nogil:
+    self.thread = thread
+    self.previous = NULL
+    self.next = thread.connections
+    if self.next != NULL:
+        self.next.previous = self
+    thread.connections = self
+    thread.connection_count += 1
+
+
+cdef void connection_unlink(connection_t *self) noexcept nogil:
     if self.previous != NULL:
         self.previous.next = self.next
     else:
@@ -207,6 +215,12 @@ cdef void on_closed(stream_t *stream, int error) noexcept nogil:
     if self.next != NULL:
         self.next.previous = self.previous
     self.thread.connection_count -= 1
+
+
+cdef void on_closed(stream_t *stream, int error) noexcept nogil:
+    cdef connection_t *self = <connection_t *>stream
+    self.is_closed = True
+    connection_unlink(self)
     self.service.on_close(self)
     connection_release(self)
 
@@ -295,11 +309,7 @@ cdef connection_t *connection_open(net_thread_t *thread, const service_t *servic
         memcpy(self.peer_address, self.local_address, sizeof(self.peer_address))
     else:
         set_tcp_options(fd, thread.tcp_keepalive_s)
-    self.next = thread.connections
-    if self.next != NULL:
-        self.next.previous = self
-    thread.connections = self
-    thread.connection_count += 1
+    connection_link(self, thread)
     thread.connections_received += 1
     if stream_open(&self.stream, thread.proactor, fd) != 0:
         on_closed(&self.stream, 0)

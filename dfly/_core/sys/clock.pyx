@@ -1,7 +1,7 @@
 """Clocks (clock_gettime, served by the vDSO) and the calibration of the cycle counter."""
 
 from libc.stdint cimport int64_t, uint64_t
-from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, cycle_ticks
 
@@ -26,6 +26,10 @@ cdef int64_t wall_us() noexcept nogil:
 
 cdef int64_t monotonic_us() noexcept nogil:
     return read_us(CLOCK_MONOTONIC)
+
+
+cdef int64_t thread_cpu_us() noexcept nogil:
+    return read_us(CLOCK_THREAD_CPUTIME_ID)
 
 
 cdef double ticks_per_us() noexcept nogil:

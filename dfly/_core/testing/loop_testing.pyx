@@ -14,7 +14,8 @@ from dfly._core.loop.mailbox cimport mailbox_init, mailbox_push, mailbox_t, mail
 from dfly._core.loop.proactor cimport (
     io_uring_probe, listener_close, listener_open, listener_t, proactor_deinit, proactor_init,
     proactor_options_t, proactor_post, proactor_run, proactor_stop, proactor_t, proactor_wake,
-    stream_close, stream_open, stream_pause_reading, stream_resume_reading, stream_send, stream_t,
+    stream_close, stream_join, stream_leave, stream_open, stream_pause_reading, stream_resume_reading, stream_send,
+    stream_t,
 )
 from dfly._core.loop.timer cimport (
     timer_heap_deinit, timer_heap_init, timer_heap_t, timer_next_due, timer_run_due, timer_start,
@@ -51,6 +52,8 @@ cdef struct echo_t:
     buffer_t sending             # the loop's until on_sent
     timer_t timer
     uint64_t received
+    uint64_t stayed_since        # received when it last left the loop
+    bint is_away
 
 cdef struct server_t:
     proactor_t proactor
@@ -62,6 +65,7 @@ cdef struct server_t:
     int send_buffer
     size_t pause_above           # pause reading while more than this waits to be sent; 0 = never
     int64_t pause_us             # pause this long after every piece of data; 0 = never
+    size_t leave_after           # leave the loop after so many bytes, and join it again soon; 0 = never
     size_t close_after           # close with whatever is in flight after so many bytes; 0 = never
     # What happened.
     uint64_t opened
@@ -70,6 +74,7 @@ cdef struct server_t:
     uint64_t accept_errors
     uint64_t violations
     uint64_t pauses
+    uint64_t leaves
     int last_error
 
 
@@ -120,9 +125,21 @@ cdef void echo_on_data(stream_t *stream, const char *data, size_t size) noexcept
         timer_start(&self.server.proactor.timers, &self.timer, self.server.proactor.now_us + 2000)
 
 
+cdef void echo_on_left(stream_t *stream) noexcept nogil:
+    cdef echo_t *self = <echo_t *>stream
+    if stream.in_flight or stream.is_closing or self.closed:
+        self.server.violations += 1
+    self.server.leaves += 1
+    self.is_away = True
+    timer_start(&self.server.proactor.timers, &self.timer, self.server.proactor.now_us + 300)
+
+
 cdef void echo_on_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef echo_t *self = <echo_t *>timer.context
-    if self.server.close_after:
+    if self.is_away:
+        self.is_away = False
+        stream_join(&self.stream, &self.server.proactor)
+    elif self.server.close_after:
         stream_close(&self.stream, 0)
         stream_close(&self.stream, -1)      # idempotent: the first one counts
     else:
@@ -150,6 +167,10 @@ cdef void echo_on_sent(stream_t *stream, size_t sent) noexcept nogil:
     self.sending.size = 0
     echo_mark_dirty(self)
     echo_adjust_reading(self)
+    if (self.server.leave_after and self.received - self.stayed_since >= self.server.leave_after
+            and not self.pending.size and not self.ended):
+        self.stayed_since = self.received
+        stream_leave(stream)
 
 
 cdef void echo_on_closed(stream_t *stream, int error) noexcept nogil:
@@ -202,6 +223,7 @@ cdef void server_on_accept(listener_t *listener, int fd) noexcept nogil:
     echo.stream.on_data = echo_on_data
     echo.stream.on_sent = echo_on_sent
     echo.stream.on_closed = echo_on_closed
+    echo.stream.on_left = echo_on_left
     echo.timer.fire = echo_on_timer
     echo.timer.context = echo
     if stream_open(&echo.stream, &self.proactor, fd) != 0:
@@ -249,7 +271,7 @@ cdef class EchoServer:
 
     def __cinit__(self, int backend, listeners, uint32_t ring_entries=0, uint32_t buffer_count=0,
                   uint32_t buffer_size=0, int send_buffer=0, size_t pause_above=0, int64_t pause_us=0,
-                  size_t close_after=0):
+                  size_t close_after=0, size_t leave_after=0):
         self.server = <server_t *>net_zalloc(sizeof(server_t))
         self.options.backend = backend
         self.options.ring_entries = ring_entries
@@ -259,6 +281,7 @@ cdef class EchoServer:
         self.server.pause_above = pause_above
         self.server.pause_us = pause_us
         self.server.close_after = close_after
+        self.server.leave_after = leave_after
         self.listeners = list(listeners)
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -313,6 +336,7 @@ cdef class EchoServer:
         counters = dict(self.server.proactor.stats)
         counters.update(
             opened=self.server.opened, closed=self.server.closed, pauses=self.server.pauses,
+            leaves=self.server.leaves,
             closed_with_error=self.server.closed_with_error, violations=self.server.violations,
             accept_errors=self.server.accept_errors, last_error=self.server.last_error)
         return counters

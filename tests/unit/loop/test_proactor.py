@@ -304,6 +304,33 @@ def test_stopping_with_open_connections_and_sends_in_flight(backend):
             client.close()
 
 
+def test_a_stream_that_leaves_and_joins_again_loses_nothing(backend):
+    generator = random.Random(7)
+    with echo_server(backend, leave_after=1000) as server:
+        clients = [server.connect() for _ in range(20)]
+        for _ in range(40):
+            data = [os.urandom(generator.choice((1, 900, 1500, 70000))) for _ in clients]
+            for client, part in zip(clients, data):
+                # The second half comes while the stream may be away.
+                client.sendall(part[:len(part) // 2])
+                client.sendall(part[len(part) // 2:])
+            for client, part in zip(clients, data):
+                received = b""
+                while len(received) < len(part):
+                    received += client.recv(100000)
+                assert received == part
+        assert server.counters()["leaves"] > 200
+        # The end of the peer may come while it is away, too.
+        for client in clients:
+            client.sendall(b"x" * 1000)
+            client.shutdown(socket.SHUT_WR)
+            received = b""
+            while part := client.recv(100000):
+                received += part
+            assert received == b"x" * 1000
+            client.close()
+
+
 def test_closing_and_pausing_while_data_pours_in(backend):
     for options in ({"close_after": 300000}, {"pause_us": 100, "pause_above": 100000}):
         with echo_server(backend, send_buffer=4096, buffer_count=8, buffer_size=4096, **options) as server:

@@ -1,0 +1,19 @@
+"""Which threads have connections: as few as the load needs.
+
+Any thread executes commands of any shard, so a second thread is needed only when the first is full. Until then it
+costs: two threads that are each half busy sleep and are woken twice as often as one that is busy. So connections begin
+on one thread; when it has no time left they are spread over twice as many, and brought together again when the
+load has been small for some time. A server on which a command takes long uses all threads for a while, so that others
+do not wait behind it. With `conn_io_threads` the number is fixed.
+
+Connections that cannot move (net/migration: subscribed, blocked, in a MULTI ...) stay where they are.
+"""
+
+from libc.stdint cimport uint32_t
+
+from dfly._core.engine.server_state cimport executor_t, server_t
+
+# The thread for a new connection.
+cdef executor_t *balance_place(server_t *server) noexcept nogil
+# On its own thread.
+cdef void balance_start(executor_t *self) noexcept nogil

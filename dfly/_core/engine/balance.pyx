@@ -1,0 +1,150 @@
+"""Which threads have connections: see balance.pxd."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dfly._core.engine.server_state cimport executor_t, server_t
+from dfly._core.loop.timer cimport timer_start, timer_t
+from dfly._core.net.connection cimport connection_t
+from dfly._core.net.migration cimport connection_move
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_load_relaxed, atomic_store_relaxed
+from dfly._core.sys.clock cimport monotonic_us, thread_cpu_us, ticks_per_us
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    PERIOD_US = 100000
+    SHUFFLE_US = 1000            # for tests: everything moves all the time
+    FULL = 900                   # permille of a thread's time, in ...
+    FULL_PERIODS = 2             # ... so many periods on end: more threads
+    ENOUGH = 500                 # permille for each thread that would be left, in ...
+    ENOUGH_PERIODS = 30          # ... so many periods on end: fewer
+    SLOW_US = 10000              # a command that takes so long ...
+    SLOW_KEEPS_MS = 60000        # ... spreads connections over all threads for this time
+    LOOKED_AT_MAX = 4096         # connections a period
+    MOVED_MAX = 512
+
+
+cdef inline uint32_t threads_in_use(const server_t *server) noexcept nogil:
+    cdef uint32_t used = <uint32_t>atomic_load_relaxed(&server.connection_threads)
+    return used if used > 0 else 1
+
+
+cdef executor_t *balance_place(server_t *server) noexcept nogil:
+    return server.executors[(atomic_add(&server.listener_next, 1) - 1) % threads_in_use(server)]
+
+
+cdef void measure(executor_t *self) noexcept nogil:
+    cdef int64_t now_us = monotonic_us()
+    cdef int64_t cpu_us = thread_cpu_us()
+    cdef int64_t elapsed = now_us - self.measured_us
+    if elapsed > 0:
+        atomic_store_relaxed(&self.busy_permille, <uint64_t>((cpu_us - self.measured_cpu_us) * 1000 // elapsed))
+    self.measured_us = now_us
+    self.measured_cpu_us = cpu_us
+    atomic_store_relaxed(&self.client_count, self.net.connection_count)
+    if self.longest_ticks > <uint64_t>(SLOW_US * ticks_per_us()):
+        atomic_store_relaxed(&self.server.spread_until_ms, <uint64_t>(self.proactor.now_ms + SLOW_KEEPS_MS))
+    self.longest_ticks = 0
+
+
+cdef uint32_t wanted_threads(server_t *server, int64_t now_ms) noexcept nogil:
+    cdef uint32_t used = threads_in_use(server)
+    cdef uint64_t total = 0
+    cdef uint64_t peak = 0
+    cdef uint64_t busy
+    cdef uint32_t i
+    if server.settings.conn_io_threads > 0:
+        return <uint32_t>min(server.settings.conn_io_threads, <int64_t>server.thread_count)
+    if <int64_t>atomic_load_relaxed(&server.spread_until_ms) > now_ms:
+        return server.thread_count
+    for i in range(server.thread_count):
+        busy = atomic_load_relaxed(&server.executors[i].busy_permille)
+        total += busy
+        if i < used:
+            peak = max(peak, busy)
+    server.full_periods = server.full_periods + 1 if peak >= FULL else 0
+    server.idle_periods = server.idle_periods + 1 if used > 1 and total <= ENOUGH * (used - 1) else 0
+    if server.full_periods >= FULL_PERIODS:
+        server.full_periods = 0
+        return min(2 * used, server.thread_count)
+    if server.idle_periods >= ENOUGH_PERIODS:
+        server.idle_periods = 0
+        return used - 1
+    return used
+
+
+cdef executor_t *emptiest(server_t *server) noexcept nogil:
+    cdef executor_t *best = server.executors[0]
+    cdef uint32_t i
+    for i in range(1, threads_in_use(server)):
+        if atomic_load_relaxed(&server.executors[i].client_count) < atomic_load_relaxed(&best.client_count):
+            best = server.executors[i]
+    return best
+
+
+cdef uint64_t excess(const executor_t *self) noexcept nogil:
+    """How many connections it has too many."""
+    cdef const server_t *server = self.server
+    cdef uint32_t used = threads_in_use(server)
+    cdef uint64_t own = self.net.connection_count
+    cdef uint64_t total = 0
+    cdef uint64_t share
+    cdef uint32_t i
+    if self.proactor.index >= used:
+        return own
+    if used == 1:
+        return 0
+    for i in range(server.thread_count):
+        total += atomic_load_relaxed(&server.executors[i].client_count)
+    # The counts are of different moments: what is nearly even stays.
+    share = total // used + 1 + total // (8 * used)
+    return own - share if own > share else 0
+
+
+cdef void give_away(executor_t *self, uint64_t count) noexcept nogil:
+    cdef connection_t *connection = self.net.connections
+    cdef uint32_t looked_at = 0
+    cdef executor_t *target
+    while connection != NULL and count > 0 and looked_at < LOOKED_AT_MAX:
+        looked_at += 1
+        target = emptiest(self.server)
+        if target != self and connection_move(connection, &target.net):
+            atomic_add(&target.client_count, 1)      # until its own next look
+            count -= 1
+        connection = connection.next
+
+
+cdef void shuffle(executor_t *self) noexcept nogil:
+    cdef server_t *server = self.server
+    cdef executor_t *target = server.executors[(self.proactor.index + 1) % server.thread_count]
+    cdef connection_t *connection = self.net.connections
+    while connection != NULL:
+        connection_move(connection, &target.net)
+        connection = connection.next
+
+
+cdef void on_balance_timer(timer_t *timer, int64_t now_us) noexcept nogil:
+    cdef executor_t *self = <executor_t *>timer.context
+    cdef server_t *server = self.server
+    cdef uint64_t count
+    if server.thread_count > 1:
+        measure(self)
+        if self.proactor.index == 0:
+            atomic_store_relaxed(&server.connection_threads, wanted_threads(server, self.proactor.now_ms))
+        if server.settings.shuffle_connections:
+            shuffle(self)
+        else:
+            count = excess(self)
+            give_away(self, count if count < MOVED_MAX else MOVED_MAX)
+    timer_start(&self.proactor.timers, timer,
+                now_us + (SHUFFLE_US if server.settings.shuffle_connections else PERIOD_US))
+
+
+cdef void balance_start(executor_t *self) noexcept nogil:
+    if self.proactor.index == 0:
+        atomic_store_relaxed(&self.server.connection_threads, wanted_threads(self.server, self.proactor.now_ms))
+    self.balance_timer.fire = on_balance_timer
+    self.balance_timer.context = self
+    self.measured_us = monotonic_us()
+    self.measured_cpu_us = thread_cpu_us()
+    timer_start(&self.proactor.timers, &self.balance_timer, self.proactor.now_us + PERIOD_US)
