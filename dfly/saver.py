@@ -76,6 +76,7 @@ class Saver:
 
     def is_cron_due(self, now):
         schedule = self.settings["snapshot_cron"]
+        now += self.settings["cron-clock-ahead"]
         minute = int(now // 60)
         if minute == self.cron_minute:
             return False

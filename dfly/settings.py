@@ -283,6 +283,7 @@ SETTINGS = [
     number("hz", 10, "kept for compatibility; timers follow what is due", low=0, high=500),
     Setting("dynamic-hz", "bool", True, "kept for compatibility"),
     Setting("active-expire", "bool", True, "expire keys on time, not only when they are read", hidden=True),
+    number("cron-clock-ahead", 0, "for tests: seconds by which the clock of snapshot_cron is ahead", hidden=True),
     Setting("file-fault", "text", "", "for tests: operation, errno, how many succeed before", hidden=True),
     Setting("shuffle-connections", "bool", False, "for tests: they move to other threads all the time", hidden=True),
     Setting("interrupt-transactions", "bool", False, "for tests: breaks them on purpose", hidden=True),

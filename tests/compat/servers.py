@@ -68,10 +68,11 @@ def command_line(kind, port, options):
 
 
 class Server:
-    """A server process. `options` are settings by their Redis names."""
+    """A server process. `options` are settings by their Redis names; `prefix` is a command that starts another."""
 
-    def __init__(self, kind, **options):
+    def __init__(self, kind, prefix=(), **options):
         self.kind = kind
+        self.prefix = prefix
         self.options = {name.replace("_", "-"): value for name, value in options.items()}
         self.password = self.options.get("requirepass")
         self.process = None
@@ -84,7 +85,7 @@ class Server:
             self.address = ("127.0.0.1", self.port)
             with open(self.log_path, "wb") as log:
                 self.process = subprocess.Popen(
-                    command_line(self.kind, self.port, self.options),
+                    [*self.prefix, *command_line(self.kind, self.port, self.options)],
                     cwd=self.directory,
                     stdout=log,
                     stderr=subprocess.STDOUT,
