@@ -165,6 +165,25 @@ def test_delifeq():
     assert shards.execute([b"DELIFEQ", b"a", b"12"])[0] == b":0\r\n"
 
 
+@pytest.mark.parametrize("shard_count", [1, 4])
+def test_bitop_of_redis_8_2(shard_count):
+    shards = Shards(shard_count)
+    shards.execute([b"MSET", b"x", b"\xf0\xff", b"y", b"\x3c", b"z", b"\x0f\x01\x80"])
+    for operation, result in [(b"DIFF", b"\xc0\xfe\0"), (b"diff1", b"\x0f\0\x80"), (b"ANDOR", b"\x30\x01\0"),
+                              (b"One", b"\xc3\xfe\x80")]:
+        reply, events = shards.execute([b"BITOP", operation, b"d", b"x", b"y", b"z"])
+        assert reply == b":3\r\n" and ("set", b"d") in [event[1:] for event in events]
+        assert shards.execute([b"GET", b"d"])[0] == b"$3\r\n%s\r\n" % result
+    assert shards.execute([b"BITOP", b"ONE", b"d", b"y"])[0] == b":1\r\n"
+    assert shards.execute([b"BITOP", b"DIFF", b"y", b"y", b"none"])[0] == b":1\r\n"
+    assert shards.execute([b"GET", b"y"])[0] == b"$1\r\n\x3c\r\n"
+    for operation in (b"DIFF", b"DIFF1", b"ANDOR"):
+        assert shards.execute([b"BITOP", operation.lower(), b"d", b"x"])[0] == (
+            b"-ERR BITOP %s must be called with at least two source keys.\r\n" % operation
+        )
+        assert shards.execute([b"BITOP", operation, b"d", b"none", b"nil"])[0] == b":0\r\n"
+
+
 def test_big_bitmaps_across_shards():
     """BITOP with sources of several blocks on several shards gives what one shard gives."""
     sources = [bytes((index * factor) & 255 for index in range(20000 + factor)) for factor in (3, 7, 11)]
