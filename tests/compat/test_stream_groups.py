@@ -1,5 +1,7 @@
 """Stream commands against Redis: entries, groups, what is pending, what is told of them."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -390,6 +392,132 @@ def test_errors_of_deleting_with_references(delivered, command_words):
     delivered.command("SET", "k", "text")
     assert error("IDS", "1", "1-1").startswith("WRONGTYPE")
     assert delivered.command("TYPE", "k").value == b"string"
+
+
+def test_trimming_with_references(delivered):
+    def trim(*line):
+        return delivered.command("XTRIM", "k", *line).value
+
+    assert trim("MAXLEN", 2, "ACKED") == 0
+    delivered.command("XACK", "k", "g", "1-0", "2-0", "3-0")
+    delivered.command("XACK", "k", "h", "2-0")
+    assert trim("ACKED", "MAXLEN", 2) == 1, "h has not acknowledged 1-0, nor read 3-0"
+    assert entries_left(delivered) == ([b"1-0", b"3-0", b"4-0"], [], [b"1-0"])
+    assert trim("MINID", "4-0", "DELREF") == 2
+    assert entries_left(delivered) == ([b"4-0"], [], [])
+    delivered.command("XREADGROUP", "GROUP", "g", "x", "STREAMS", "k", ">")
+    assert delivered.command("XADD", "k", "KEEPREF", "MAXLEN", 1, "5-0", "f", "v").value == b"5-0"
+    assert entries_left(delivered) == ([b"5-0"], [b"4-0"], [])
+    delivered.command("XREADGROUP", "GROUP", "g", "x", "STREAMS", "k", ">")
+    assert delivered.command("XADD", "k", "MAXLEN", 1, "DELREF", "6-0", "f", "v").value == b"6-0"
+    assert entries_left(delivered) == ([b"6-0"], [b"4-0"], []), "4-0 had gone before"
+    assert delivered.command("XADD", "k", "MAXLEN", 1, "ACKED", "NOMKSTREAM", "*", "f", "v").value
+    assert delivered.command("XLEN", "k").value == 2
+    assert delivered.command("XTRIM", "none", "MAXLEN", 0, "ACKED").value == 0
+
+
+def test_trimming_with_references_without_groups(flushed):
+    with flushed.connect() as connection:
+        connection.pipeline([("XADD", "k", f"{number}-0", "f", "v") for number in range(1, 6)])
+        assert connection.command("XTRIM", "k", "MAXLEN", 3, "ACKED").value == 2
+        assert connection.command("XTRIM", "k", "MAXLEN", 1, "delref").value == 2
+
+
+def test_errors_of_trimming_with_references(delivered):
+    def error(*line):
+        return delivered.command(*line).raw[1:-2].decode()
+
+    assert error("XTRIM", "k", "MAXLEN", 1, "ACKED", "ACKED") == "ERR syntax error"
+    assert error("XTRIM", "k", "KEEPREF", "DELREF", "MAXLEN", 1) == "ERR syntax error"
+    assert error("XTRIM", "k", "ACKED", "DELREF") == "ERR syntax error"
+    assert error("XTRIM", "k", "ACKED", "LIMIT", 1).endswith("without specifying a trimming strategy")
+    invalid = "ERR Invalid stream ID specified as stream command argument"
+    assert error("XADD", "k", "ACKED", "ACKED", "*", "f", "v") == invalid
+    assert error("XADD", "k", "ACKED", "f", "v") == invalid
+
+
+class Groups:
+    """What XTRIM leaves of a stream with groups, entry by entry."""
+
+    def __init__(self, draw):
+        self.entries = list(range(1, draw.randrange(2, 80)))
+        self.last = {group: draw.choice([0, len(self.entries), draw.randrange(len(self.entries) + 1)])
+                     for group in draw.sample(["g", "h", "i"], draw.randrange(1, 4))}
+        self.acked = {group: {number for number in self.entries if number <= last and draw.random() < 0.7}
+                      for group, last in self.last.items()}
+
+    def send(self, connection):
+        lines = [("XADD", "k", f"{number}-0", "f", number) for number in self.entries]
+        for group, last in self.last.items():
+            lines.append(("XGROUP", "CREATE", "k", group, 0))
+            if last:
+                lines.append(("XREADGROUP", "GROUP", group, "x", "COUNT", last, "STREAMS", "k", ">"))
+            if self.acked[group]:
+                lines.append(("XACK", "k", group, *(f"{number}-0" for number in self.acked[group])))
+        assert not any(reply.is_error for reply in connection.pipeline(lines))
+
+    def pending(self, group):
+        return [number for number in range(1, self.last[group] + 1) if number not in self.acked[group]]
+
+    def may_go(self, number, references):
+        return references != "ACKED" or all(number in acked for acked in self.acked.values())
+
+    def trim(self, references, length=None, first=0):
+        for number in list(self.entries):
+            if number >= first if length is None else len(self.entries) <= length:
+                return
+            if self.may_go(number, references):
+                self.entries.remove(number)
+                if references == "DELREF":
+                    for acked in self.acked.values():
+                        acked.add(number)
+
+
+@pytest.mark.parametrize("block", [1, 3, 10, 100])
+@pytest.mark.parametrize("references", ["KEEPREF", "DELREF", "ACKED"])
+def test_trimming_against_a_model(flushed, references, block):
+    draw = random.Random(f"{references} {block}")
+    with flushed.connect() as connection:
+        connection.command("CONFIG", "SET", "stream-node-max-entries", block)
+        for _ in range(60):
+            connection.command("DEL", "k")
+            model = Groups(draw)
+            model.send(connection)
+            for _ in range(3):
+                before = len(model.entries)
+                limit = draw.randrange(len(model.entries) + 3)
+                if draw.random() < 0.5:
+                    model.trim(references, length=limit)
+                    line = ("XTRIM", "k", references, "MAXLEN", limit)
+                else:
+                    model.trim(references, first=limit)
+                    line = ("XTRIM", "k", "MINID", f"{limit}-0", references)
+                assert connection.command(*line).value == before - len(model.entries), line
+                left = [entry[0] for entry in connection.command("XRANGE", "k", "-", "+").value]
+                assert left == [b"%d-0" % number for number in model.entries]
+                for group in model.last:
+                    pending = connection.command("XPENDING", "k", group, "-", "+", 1000).value
+                    assert [entry[0] for entry in pending] == [b"%d-0" % n for n in model.pending(group)]
+                assert connection.command("XLEN", "k").value == len(model.entries)
+        connection.command("CONFIG", "SET", "stream-node-max-entries", 100)
+
+
+def test_trimming_roughly_with_references(flushed):
+    """Of whole blocks, and within the limit; in them what is needed stays."""
+    with flushed.connect() as connection:
+        connection.command("CONFIG", "SET", "stream-node-max-entries", 10)
+        connection.pipeline([("XADD", "k", f"{number}-0", "f", "v") for number in range(1, 101)])
+        connection.command("XGROUP", "CREATE", "k", "g", 0)
+        connection.command("XREADGROUP", "GROUP", "g", "x", "COUNT", 55, "STREAMS", "k", ">")
+        connection.command("XACK", "k", "g", *(f"{number}-0" for number in range(1, 51) if number != 7))
+        assert connection.command("XTRIM", "k", "MAXLEN", "~", 75, "LIMIT", 15, "ACKED").value == 9
+        assert connection.command("XTRIM", "k", "MAXLEN", "~", 75, "ACKED").value == 10
+        assert connection.command("XTRIM", "k", "MINID", "~", "58-0", "ACKED").value == 30
+        assert connection.command("XTRIM", "k", "MINID", "58-0", "ACKED").value == 0
+        assert connection.command("XLEN", "k").value == 51
+        assert connection.command("XTRIM", "k", "MINID", "58-0", "DELREF").value == 8
+        assert connection.command("XPENDING", "k", "g").value[0] == 0
+        connection.command("CONFIG", "SET", "stream-node-max-entries", 100)
 
 
 def test_when_consumers_were_active(delivered):

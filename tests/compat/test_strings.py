@@ -108,6 +108,25 @@ def test_set_ifeq(duel_with_valkey, sequence, protocol, mode):
     duel_with_valkey.run(sequence, protocol, mode)
 
 
+counts = st.one_of(st.integers(0, 5), bad_integers, st.sampled_from([b"2147483647", b"2147483648", b"-1"]))
+MSETEX_OPTIONS = options("NX", "XX", "KEEPTTL", "GET", *EXPIRIES, ("IFEQ", values))
+MSETEX = st.one_of(
+    command("MSETEX", counts, pairs, MSETEX_OPTIONS),
+    *(command("MSETEX", st.just(len(drawn) // 2), st.just(drawn), MSETEX_OPTIONS) for drawn in [
+        (b"a", b"1", b"b", b"2"), (b"c", b"3"), (b"a", b"1", b"a", b"2", b"d", b"5")]),
+)
+
+
+@examples(100)
+@given(
+    sequence=sequences(MSETEX, MSETEX, PLAIN_SET, command("TTL", keys), command("DEL", keys), max_size=12),
+    protocol=protocols,
+    mode=modes,
+)
+def test_msetex(duel_with_valkey, sequence, protocol, mode):
+    duel_with_valkey.run(sequence, protocol, mode)
+
+
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_scripts(duel, protocol):
     run_scripts(duel, "strings", protocol)

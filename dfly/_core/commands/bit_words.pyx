@@ -130,6 +130,11 @@ cdef void combine_words(bit_operation_t operation, const char *source, char *out
             store64(out + i, load64(out + i) | load64(source + i))
         for i in range(words, size):
             out[i] = out[i] | source[i]
+    elif operation == BITS_DIFF:
+        for i in range(0, words, 8):
+            store64(out + i, load64(out + i) & ~load64(source + i))
+        for i in range(words, size):
+            out[i] = out[i] & ~source[i]
     else:
         for i in range(0, words, 8):
             store64(out + i, load64(out + i) ^ load64(source + i))
@@ -153,26 +158,61 @@ cdef inline size_t part_in_block(const slice_t *source, size_t start, size_t len
     return source.size - start if source.size - start < length else length
 
 
+cdef void load_block(const slice_t *source, size_t start, size_t length, char *out) noexcept nogil:
+    cdef size_t part = part_in_block(source, start, length)
+    if part:
+        memcpy(out, source.data + start, part)
+    memset(out + part, 0, length - part)
+
+
+cdef void apply_source(bit_operation_t operation, const slice_t *source, size_t start, size_t length,
+                       char *out) noexcept nogil:
+    cdef size_t part = part_in_block(source, start, length)
+    if part:
+        combine_words(operation, source.data + start, out, part)
+    if operation == BITS_AND:
+        memset(out + part, 0, length - part)
+
+
+cdef void combine_block(bit_operation_t operation, const slice_t *sources, uint64_t count, size_t start,
+                        size_t length, char *out) noexcept nogil:
+    """One operation over all sources, from the first to the last."""
+    cdef uint64_t i
+    load_block(&sources[0], start, length, out)
+    for i in range(1, count):
+        apply_source(operation, &sources[i], start, length, out)
+
+
+cdef void combine_one(const slice_t *sources, uint64_t count, size_t start, size_t length, char *out) noexcept nogil:
+    """A bit that is met where one is already is in more than one, whatever comes then."""
+    cdef char once[BLOCK]
+    cdef char more[BLOCK]
+    cdef uint64_t i
+    load_block(&sources[0], start, length, out)
+    memset(more, 0, length)
+    for i in range(1, count):
+        load_block(&sources[i], start, length, once)
+        combine_words(BITS_AND, out, once, length)
+        combine_words(BITS_OR, once, more, length)
+        apply_source(BITS_OR, &sources[i], start, length, out)
+    combine_words(BITS_DIFF, more, out, length)
+
+
 cdef void bits_combine(bit_operation_t operation, const slice_t *sources, uint64_t count,
                        char *out, size_t size) noexcept nogil:
     cdef size_t start = 0
     cdef size_t length
-    cdef size_t part
-    cdef uint64_t i
     while start < size:
         length = size - start if size - start < BLOCK else BLOCK
-        part = part_in_block(&sources[0], start, length)
-        if part:
-            memcpy(out + start, sources[0].data + start, part)
-        memset(out + start + part, 0, length - part)
-        for i in range(1, count):
-            part = part_in_block(&sources[i], start, length)
-            if part:
-                combine_words(operation, sources[i].data + start, out + start, part)
-            if operation == BITS_AND:
-                memset(out + start + part, 0, length - part)
-        if operation == BITS_NOT:
-            invert_words(out + start, length)
+        if operation == BITS_ONE:
+            combine_one(sources, count, start, length, out + start)
+        elif operation == BITS_DIFF1 or operation == BITS_ANDOR:
+            combine_block(BITS_OR, sources + 1, count - 1, start, length, out + start)
+            apply_source(BITS_AND if operation == BITS_ANDOR else BITS_DIFF, &sources[0], start, length, out + start)
+        else:
+            combine_block(operation, sources, count, start, length, out + start)
+            if operation == BITS_NOT:
+                invert_words(out + start, length)
         start += length
 
 

@@ -10,10 +10,11 @@ result is allocated under the token of the shard that will own it.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
-from dfly._core.commands.bit_words cimport (BITS_AND, BITS_NOT, BITS_OR, BITS_XOR, bit_operation_t, bits_combine,
-                                            bits_count, bits_find)
+from dfly._core.commands.bit_words cimport (BITS_AND, BITS_ANDOR, BITS_DIFF, BITS_DIFF1, BITS_NOT, BITS_ONE, BITS_OR,
+                                            BITS_XOR, bit_operation_t, bits_combine, bits_count, bits_find)
 from dfly._core.commands.string_multi cimport fetch_strings, fetched_strings, keys_share_shard
 from dfly._core.commands.strings cimport overwrite_key, string_size_limit
 from dfly._core.engine.command cimport (ACL_BITMAP, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
@@ -306,6 +307,16 @@ cdef void bitop_local_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     store_combination(&scope, tx, strings)
 
 
+cdef bint is_short_of_sources(transaction_t *tx, const char *name) noexcept nogil:
+    """DIFF and its kin compare one source with others."""
+    cdef char text[96]
+    if tx.argc > 4:
+        return False
+    snprintf(text, sizeof(text), "ERR BITOP %s must be called with at least two source keys.", name)
+    reply_error(&tx.reply, text)
+    return True
+
+
 cdef bint parse_operation(transaction_t *tx) noexcept nogil:
     if slice_equals(tx.argv[1], "and"):
         tx.numbers[OPERATION] = BITS_AND
@@ -315,6 +326,17 @@ cdef bint parse_operation(transaction_t *tx) noexcept nogil:
         tx.numbers[OPERATION] = BITS_XOR
     elif slice_equals(tx.argv[1], "not"):
         tx.numbers[OPERATION] = BITS_NOT
+    elif slice_equals(tx.argv[1], "one"):
+        tx.numbers[OPERATION] = BITS_ONE
+    elif slice_equals(tx.argv[1], "diff"):
+        tx.numbers[OPERATION] = BITS_DIFF
+        return not is_short_of_sources(tx, "DIFF")
+    elif slice_equals(tx.argv[1], "diff1"):
+        tx.numbers[OPERATION] = BITS_DIFF1
+        return not is_short_of_sources(tx, "DIFF1")
+    elif slice_equals(tx.argv[1], "andor"):
+        tx.numbers[OPERATION] = BITS_ANDOR
+        return not is_short_of_sources(tx, "ANDOR")
     else:
         reply_syntax_error(&tx.reply)
         return False

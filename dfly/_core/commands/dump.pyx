@@ -12,8 +12,7 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_DEN
                                         command_spec_t, key_row, register_commands, reply_syntax_error,
                                         slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_read, find_write, insert_key,
-                                         set_deadline,
-                                         update_end)
+                                         make_sticky, set_deadline, update_end)
 from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t
 from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_dump, rdb_open_dump, rdb_restore
@@ -30,6 +29,7 @@ cdef enum:
 cdef struct restore_options_t:
     bint replace
     bint absolute                # the TTL is a moment
+    bint sticky                  # Dragonfly's STICK
     int64_t idle_seconds
     int64_t frequency
 
@@ -52,6 +52,7 @@ cdef bint parse_restore(call_t *call, restore_options_t *options) noexcept nogil
     cdef bint has_next
     options.replace = False
     options.absolute = False
+    options.sticky = False
     options.idle_seconds = NOT_GIVEN
     options.frequency = NOT_GIVEN
     while i < call.argc:
@@ -60,6 +61,8 @@ cdef bint parse_restore(call_t *call, restore_options_t *options) noexcept nogil
             options.replace = True
         elif slice_equals(call.argv[i], "absttl"):
             options.absolute = True
+        elif slice_equals(call.argv[i], "stick"):
+            options.sticky = True
         elif slice_equals(call.argv[i], "idletime") and has_next and options.frequency == NOT_GIVEN:
             i += 1
             if not call_int_argument(call, i, &options.idle_seconds):
@@ -110,6 +113,8 @@ cdef void store_restored(call_t *call, object_t *value, int64_t deadline,
     members_track(&call.scope, &call.key, value)
     if deadline != 0:
         set_deadline(&call.scope, &ref, deadline)
+    if options.sticky:
+        make_sticky(&call.scope, &ref)
     if options.idle_seconds != NOT_GIVEN:
         access_set_idle(&call.scope, &ref, options.idle_seconds)
     if options.frequency != NOT_GIVEN:

@@ -13,8 +13,8 @@ from dfly._core.engine.command cimport (ACL_KEYSPACE, COMMAND_FAST, COMMAND_LOAD
                                         container_row, key_row, register_commands, sanitize_error,
                                         slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_untouched, find_write,
-                                         get_deadline, insert_key, notify, set_deadline, take_value,
-                                         update_begin, update_end)
+                                         get_deadline, insert_key, is_sticky, make_sticky, notify, set_deadline,
+                                         take_value, update_begin, update_end)
 from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.engine.shard cimport scope_t, shard_database
 from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_null,
@@ -253,6 +253,7 @@ cdef void move_command(call_t *call) noexcept nogil:
     cdef scope_t target = call.scope
     cdef int64_t index = 0
     cdef int64_t deadline
+    cdef bint sticky
     cdef dash_ref_t ref
     cdef dash_ref_t moved
     cdef object_t value
@@ -269,11 +270,14 @@ cdef void move_command(call_t *call) noexcept nogil:
         reply_int(call.reply, 0)
         return
     deadline = get_deadline(&ref)
+    sticky = is_sticky(&ref)
     take_value(&call.scope, &call.key, &ref, &value)
     insert_key(&target, &call.key, &moved)
     moved.entry.value = value
     if deadline != -1:
         set_deadline(&target, &moved, deadline)
+    if sticky:
+        make_sticky(&target, &moved)
     members_track(&target, &call.key, &moved.entry.value)
     notify(&call.scope, &call.key, NOTIFY_GENERIC, "move_from")
     update_end(&target, &call.key, NOTIFY_GENERIC, "move_to")

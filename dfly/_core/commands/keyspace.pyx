@@ -1,21 +1,21 @@
 """Generic commands over several keys, shards or whole databases.
 
 DEL UNLINK EXISTS TOUCH take any number of keys; with one key they are ordinary single-key commands.
-RENAME, RENAMENX and COPY look first, then take or copy, then put: up to three hops. KEYS, FLUSHALL and
-SCAN walk in slices and let others run between them.
+RENAME, RENAMENX and COPY look first, then take or copy, then put: up to three hops. FLUSHALL frees in slices and
+lets others run between them. What walks over keys is in key_walks.pyx.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.commands.scan_options cimport SCAN_EMPTY_FACTOR, parse_scan_cursor
 from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAST, COMMAND_GLOBAL, COMMAND_READONLY,
                                         COMMAND_WRITE, COMMAND_DENYOOM, KEY_ACCESS, KEY_DELETE, KEY_RM,
-                                        KEY_RO, KEY_RW, TRANSACTION_DONE, TRANSACTION_YIELD, call_t,
-                                        command_spec_t, register_commands, reply_not_integer,
+                                        KEY_RO, KEY_RW, KEY_UPDATE, TRANSACTION_DONE, TRANSACTION_YIELD,
+                                        call_t, command_spec_t, register_commands, reply_not_integer,
                                         reply_syntax_error, slice_equals, transaction_row, transaction_t)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_read, find_write,
-                                         flush_database, get_deadline, insert_key, notify, set_deadline,
-                                         swap_databases, take_value, update_end)
+                                         flush_database, get_deadline, insert_key, is_sticky, make_sticky, notify,
+                                         set_deadline, swap_databases, take_value, update_begin, update_end,
+                                         update_end_unseen)
 from dfly._core.engine.expiry cimport reclaim_step
 from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.engine.server_state cimport executor_of
@@ -23,13 +23,9 @@ from dfly._core.engine.shard cimport scope_t, shard_database, shard_t
 from dfly._core.engine.tracking cimport tracking_flushed
 from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_release,
                                             transaction_scope)
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error, reply_int,
-                                    reply_null, reply_ok, reply_raw, reply_t)
-from dfly._core.store.dash cimport (DASH_CURSOR_BITS, DASH_NO_DEADLINE, dash_deadline, dash_random,
-                                    dash_ref_t, dash_scan, dash_t)
-from dfly._core.store.glob cimport glob_match
-from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_COUNT, key_t, object_type_t, object_dup,
-                                      object_type, object_view, parse_int64, type_name)
+from dfly._core.resp.reply cimport reply_bulk, reply_error, reply_int, reply_null, reply_ok
+from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_deadline, dash_random, dash_ref_t
+from dfly._core.store.object cimport OBJECT_SCRATCH, key_t, object_dup, object_view, parse_int64
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t
 from dfly._core.sys.hash cimport random_u64
@@ -37,7 +33,6 @@ from dfly._core.sys.hash cimport random_u64
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
-    WALK_BUCKETS = 512           # of a table, between two looks at other work
     RECLAIM_SLICE = 4096         # entries freed per shard between two looks at other work
     RANDOM_TRIES = 100
 
@@ -106,14 +101,48 @@ cdef int exists_step(transaction_t *tx) noexcept nogil:
     return reply_sum(tx)
 
 
+# ---- STICK -----------------------------------------------------------------------------------
+
+cdef inline bint stick_one(scope_t *scope, const key_t *key) noexcept nogil:
+    """Dragonfly's: True if the key is and was not sticky. Nobody who reads the key sees it, so there is no event."""
+    cdef dash_ref_t ref
+    if not find_write(scope, key, &ref) or is_sticky(&ref):
+        return False
+    update_begin(scope, &ref)
+    make_sticky(scope, &ref)
+    update_end_unseen(scope, key, NOTIFY_GENERIC, NULL)
+    return True
+
+
+cdef void stick_command(call_t *call) noexcept nogil:
+    reply_int(call.reply, stick_one(&call.scope, &call.key))
+
+
+cdef void stick_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef uint32_t i
+    transaction_scope(tx, shard, &scope)
+    for i in range(tx.key_count):
+        if tx.key_shards[i] == shard.index:
+            tx.results[i].number = stick_one(&scope, &tx.keys[i])
+
+
+cdef int stick_step(transaction_t *tx) noexcept nogil:
+    if tx.stage == 0:
+        tx.stage = 1
+        return hop_on_keys(tx, stick_hop)
+    return reply_sum(tx)
+
+
 # ---- RENAME, RENAMENX, COPY --------------------------------------------------------------------
 # Key 0 is the source, key 1 the destination. numbers[0]: the value's deadline; numbers[1]: the
-# destination's database (COPY); numbers[2]: COPY's REPLACE.
+# destination's database (COPY); numbers[2]: COPY's REPLACE; numbers[3]: the source is sticky, and the destination too.
 
 cdef enum:
     DEADLINE = 0
     TARGET_DATABASE = 1
     REPLACE = 2
+    STICKY = 3
 
 
 cdef void target_scope(transaction_t *tx, shard_t *shard, scope_t *scope) noexcept nogil:
@@ -151,6 +180,7 @@ cdef void take_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     if not find_write(&scope, &tx.keys[0], &ref):
         return
     tx.numbers[DEADLINE] = get_deadline(&ref)
+    tx.numbers[STICKY] = is_sticky(&ref)
     take_value(&scope, &tx.keys[0], &ref, &tx.results[0].value)
     tx.results[0].has_value = True
 
@@ -162,6 +192,7 @@ cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     if not find_peek(&scope, &tx.keys[0], &ref):
         return
     tx.numbers[DEADLINE] = get_deadline(&ref)
+    tx.numbers[STICKY] = is_sticky(&ref)
     object_dup(&ref.entry.value, &tx.results[0].value)
     tx.results[0].has_value = True
 
@@ -180,6 +211,8 @@ cdef void put_value(transaction_t *tx, shard_t *shard, const char *event,
     tx.results[0].has_value = False
     if tx.numbers[DEADLINE] != DASH_NO_DEADLINE:
         set_deadline(&scope, &ref, tx.numbers[DEADLINE])
+    if tx.numbers[STICKY]:
+        make_sticky(&scope, &ref)
     members_track(&scope, &tx.keys[1], &ref.entry.value)
     if source_event != NULL:
         # Redis' order of events: the new key, where it came from, where it went.
@@ -291,183 +324,6 @@ cdef int copy_step(transaction_t *tx) noexcept nogil:
         tx.stage = 3
         return hop_on_shard(tx, tx.key_shards[1], put_copied_hop)
     reply_int(&tx.reply, 1)
-    return TRANSACTION_DONE
-
-
-# ---- Walks: KEYS and SCAN ----------------------------------------------------------------------
-
-cdef struct walk_t:
-    # A walk over tables; lives in transaction.state, one element per shard for KEYS.
-    uint64_t cursor
-    uint64_t found
-    bint is_done
-    slice_t pattern              # data NULL: everything
-    int type                     # -1: any
-    scope_t scope
-    reply_t *out
-
-
-cdef bint visit_key(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
-    cdef walk_t *walk = <walk_t *>context
-    cdef char scratch[OBJECT_SCRATCH]
-    cdef slice_t key
-    cdef int64_t deadline
-    if (ref.bucket.deadline >> ref.slot) & 1:
-        deadline = dash_deadline(ref)
-        if deadline != DASH_NO_DEADLINE and deadline <= walk.scope.now_ms:
-            return False
-    if walk.type >= 0 and <int>object_type(&ref.entry.value) != walk.type:
-        return False
-    key = object_view(&ref.entry.key, scratch)
-    if walk.pattern.data != NULL and not glob_match(walk.pattern.data, walk.pattern.size, key.data, key.size, False):
-        return False
-    reply_bulk(walk.out, key.data, key.size)
-    walk.found += 1
-    return False
-
-
-cdef void keys_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    """A slice of this shard's table; goes on from its cursor at the next hop."""
-    cdef walk_t *walk = &(<walk_t *>tx.state)[shard.index]
-    cdef uint32_t i
-    if walk.is_done:
-        return
-    transaction_scope(tx, shard, &walk.scope)
-    walk.out = &tx.shard_replies[shard.index]
-    for i in range(WALK_BUCKETS):
-        walk.cursor = dash_scan(&walk.scope.database.table, walk.cursor, visit_key, walk)
-        if walk.cursor == 0:
-            walk.is_done = True
-            return
-
-
-cdef int keys_step(transaction_t *tx) noexcept nogil:
-    cdef walk_t *walks
-    cdef uint64_t found = 0
-    cdef uint32_t i
-    cdef bint done = True
-    if tx.stage == 0:
-        walks = <walk_t *>net_zalloc(tx.shard_count * sizeof(walk_t))
-        for i in range(tx.shard_count):
-            walks[i].pattern = tx.argv[1]
-            if tx.argv[1].size == 1 and tx.argv[1].data[0] == c'*':
-                walks[i].pattern.data = NULL
-            walks[i].type = -1
-        tx.state = walks
-        tx.stage = 1
-        return hop_on_all_shards(tx, keys_hop)
-    walks = <walk_t *>tx.state
-    if tx.stage == 2:
-        tx.stage = 1
-        return hop_on_all_shards(tx, keys_hop)
-    for i in range(tx.shard_count):
-        done = done and walks[i].is_done
-        found += walks[i].found
-    if not done:
-        tx.stage = 2
-        return TRANSACTION_YIELD
-    reply_array(&tx.reply, found)
-    for i in range(tx.shard_count):
-        reply_raw(&tx.reply, tx.shard_replies[i].data, tx.shard_replies[i].size)
-    return TRANSACTION_DONE
-
-
-# SCAN's cursor: the shard above, the table's cursor below. numbers[0]: elements still wanted;
-# numbers[1]: the shard.
-cdef enum:
-    WANTED = 0
-    SHARD = 1
-    BUCKETS = 2
-
-
-cdef int parse_type_name(slice_t name) noexcept nogil:
-    cdef int type
-    for type in range(TYPE_COUNT):
-        if slice_equals(name, type_name(<object_type_t>type)):
-            return type
-    return TYPE_COUNT            # a type nobody has: nothing matches, as in Redis 7.0
-
-
-cdef bint parse_scan(transaction_t *tx, walk_t *walk) noexcept nogil:
-    cdef uint32_t i = 2
-    cdef int64_t count = 10
-    cdef uint64_t cursor = 0
-    if not parse_scan_cursor(tx.argv[1], &cursor):
-        reply_error(&tx.reply, "ERR invalid cursor")
-        return False
-    while i < tx.argc:
-        if i + 1 >= tx.argc:
-            reply_syntax_error(&tx.reply)
-            return False
-        if slice_equals(tx.argv[i], "count"):
-            if not parse_int64(tx.argv[i + 1].data, tx.argv[i + 1].size, &count):
-                reply_not_integer(&tx.reply)
-                return False
-            if count < 1:
-                reply_syntax_error(&tx.reply)
-                return False
-        elif slice_equals(tx.argv[i], "match"):
-            walk.pattern = tx.argv[i + 1]
-            if walk.pattern.size == 1 and walk.pattern.data[0] == c'*':
-                walk.pattern.data = NULL
-        elif slice_equals(tx.argv[i], "type"):
-            walk.type = parse_type_name(tx.argv[i + 1])
-        else:
-            reply_syntax_error(&tx.reply)
-            return False
-        i += 2
-    tx.numbers[WANTED] = count
-    tx.numbers[BUCKETS] = count * SCAN_EMPTY_FACTOR if count < 1000000 else 10000000
-    tx.numbers[SHARD] = <int64_t>(cursor >> DASH_CURSOR_BITS)
-    walk.cursor = cursor & ((<uint64_t>1 << DASH_CURSOR_BITS) - 1)
-    return True
-
-
-cdef void scan_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef walk_t *walk = <walk_t *>tx.state
-    cdef uint32_t slice_ = WALK_BUCKETS
-    transaction_scope(tx, shard, &walk.scope)
-    while slice_ > 0 and tx.numbers[BUCKETS] > 0 and <int64_t>walk.found < tx.numbers[WANTED]:
-        walk.cursor = dash_scan(&walk.scope.database.table, walk.cursor, visit_key, walk)
-        slice_ -= 1
-        tx.numbers[BUCKETS] -= 1
-        if walk.cursor == 0:
-            tx.numbers[SHARD] += 1
-            return
-
-
-cdef int scan_step(transaction_t *tx) noexcept nogil:
-    cdef walk_t *walk
-    cdef uint64_t cursor
-    if tx.stage == 0:
-        walk = <walk_t *>net_zalloc(sizeof(walk_t))
-        walk.type = -1
-        tx.state = walk
-        if not parse_scan(tx, walk):
-            return TRANSACTION_DONE
-        if tx.numbers[SHARD] >= tx.shard_count:
-            # Not a cursor of ours: an empty end of the iteration, as Redis answers.
-            tx.numbers[BUCKETS] = 0
-        tx.stage = 1
-    walk = <walk_t *>tx.state
-    if tx.stage == 2:
-        tx.stage = 1
-        return TRANSACTION_YIELD
-    if (<int64_t>walk.found < tx.numbers[WANTED] and tx.numbers[BUCKETS] > 0
-            and tx.numbers[SHARD] < tx.shard_count):
-        tx.stage = 2 if walk.out != NULL else 1
-        # shard_replies exist once a hop was prepared; all of them share the first one here.
-        hop_on_shard(tx, <uint32_t>tx.numbers[SHARD], scan_hop)
-        walk.out = &tx.shard_replies[0]
-        return 1
-    cursor = 0
-    if tx.numbers[SHARD] < tx.shard_count:
-        cursor = (<uint64_t>tx.numbers[SHARD] << DASH_CURSOR_BITS) | walk.cursor
-    reply_array(&tx.reply, 2)
-    reply_bulk_int(&tx.reply, <int64_t>cursor)
-    reply_array(&tx.reply, walk.found)
-    if walk.out != NULL:
-        reply_raw(&tx.reply, walk.out.data, walk.out.size)
     return TRANSACTION_DONE
 
 
@@ -621,7 +477,7 @@ cdef int swapdb_step(transaction_t *tx) noexcept nogil:
 # ---- Rows ------------------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 14
+    ROW_COUNT = 13
 
 cdef command_spec_t[ROW_COUNT] ROWS
 
@@ -642,12 +498,13 @@ def register():
     ROWS[5] = transaction_row("renamenx", 3, write | COMMAND_FAST, ACL_KEYSPACE, 1, 2, 1,
                               KEY_RW | KEY_ACCESS | KEY_DELETE, renamenx_step)
     ROWS[6] = transaction_row("copy", -3, write | COMMAND_DENYOOM, ACL_KEYSPACE, 1, 2, 1, KEY_RO | KEY_ACCESS, copy_step)
-    ROWS[7] = transaction_row("keys", 2, COMMAND_READONLY, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, keys_step)
-    ROWS[8] = transaction_row("scan", -2, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, scan_step)
-    ROWS[9] = transaction_row("randomkey", 1, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, randomkey_step)
-    ROWS[10] = transaction_row("dbsize", 1, fast_read, ACL_KEYSPACE, 0, 0, 0, 0, dbsize_step)
-    ROWS[11] = transaction_row("flushdb", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushdb_step)
-    ROWS[12] = transaction_row("flushall", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushall_step)
-    ROWS[13] = transaction_row("swapdb", 3, write | COMMAND_FAST | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS,
+    ROWS[7] = transaction_row("randomkey", 1, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, randomkey_step)
+    ROWS[8] = transaction_row("dbsize", 1, fast_read, ACL_KEYSPACE, 0, 0, 0, 0, dbsize_step)
+    ROWS[9] = transaction_row("flushdb", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushdb_step)
+    ROWS[10] = transaction_row("flushall", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushall_step)
+    ROWS[11] = transaction_row("swapdb", 3, write | COMMAND_FAST | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS,
                                0, 0, 0, 0, swapdb_step)
+    ROWS[12] = transaction_row("stick", -2, write | COMMAND_FAST, ACL_KEYSPACE, 1, -1, 1, KEY_RW | KEY_UPDATE,
+                               stick_step)
+    ROWS[12].handler = stick_command
     register_commands(ROWS, ROW_COUNT)

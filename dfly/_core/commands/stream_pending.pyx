@@ -7,8 +7,8 @@ they see entries that go.
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 
 from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, find_stream, parse_integer, parse_range_end,
-                                          parse_range_start, parse_stream_id, reply_entry, reply_names_error,
-                                          reply_stream_id, stream_lookup, stream_of)
+                                          parse_range_start, parse_references, parse_stream_id, reply_entry,
+                                          reply_names_error, reply_stream_id, stream_lookup, stream_of)
 from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS,
                                         KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE, call_t, command_spec_t, key_row,
                                         register_commands, reply_syntax_error, reply_wrong_type, slice_equals)
@@ -21,9 +21,11 @@ from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport (id_ceiling, id_first, id_index_t, id_last_slot, id_less, id_next, id_place_t,
                                         id_slot, stream_id, stream_id_t)
 from dfly._core.store.object cimport parse_int64
-from dfly._core.store.stream cimport (stream_cursor_t, stream_delete, stream_has, stream_read_next, stream_seek,
+from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, STREAM_ONLY_ACKNOWLEDGED,
+                                      stream_cursor_t, stream_delete, stream_drop_references, stream_has,
+                                      stream_is_needed, stream_read_next, stream_references_t, stream_seek,
                                       stream_t)
-from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, consumer_find, group_at, group_find, name_of,
+from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, consumer_find, group_find, name_of,
                                              pending_assign, pending_create, pending_find, pending_remove, pending_t,
                                              stream_consumer_t, stream_group_t)
 from dfly._core.sys.alloc cimport net_alloc, net_free
@@ -478,12 +480,6 @@ cdef void xautoclaim_command(call_t *call) noexcept nogil:
 
 # ---- XDELEX, XACKDEL ---------------------------------------------------------------------------
 
-cdef enum reference_t:
-    # What becomes of the references that groups have to a deleted entry.
-    KEEP_REFERENCES = 0
-    DELETE_REFERENCES = 1
-    ONLY_ACKNOWLEDGED = 2        # an entry that some group may still need stays
-
 cdef enum deletion_t:
     ID_UNKNOWN = -1
     ID_DELETED = 1
@@ -504,11 +500,11 @@ cdef bint parse_deletion_ids(call_t *call, uint32_t i, uint32_t *first, uint32_t
     return True
 
 
-cdef bint parse_deletion(call_t *call, uint32_t i, reference_t *references, uint32_t *first,
+cdef bint parse_deletion(call_t *call, uint32_t i, stream_references_t *references, uint32_t *first,
                          uint32_t *count) noexcept nogil:
     """KEEPREF, DELREF or ACKED, and IDS numids id ..., in either order."""
     cdef bint has_references = False
-    references[0] = KEEP_REFERENCES
+    references[0] = STREAM_KEEP_REFERENCES
     first[0] = 0
     while i < call.argc:
         if i + 1 < call.argc and slice_equals(call.argv[i], "ids"):
@@ -516,11 +512,7 @@ cdef bint parse_deletion(call_t *call, uint32_t i, reference_t *references, uint
                 return False
             i = first[0] + count[0]
             continue
-        if not has_references and slice_equals(call.argv[i], "delref"):
-            references[0] = DELETE_REFERENCES
-        elif not has_references and slice_equals(call.argv[i], "acked"):
-            references[0] = ONLY_ACKNOWLEDGED
-        elif has_references or not slice_equals(call.argv[i], "keepref"):
+        if has_references or not parse_references(call.argv[i], references):
             reply_syntax_error(call.reply)
             return False
         has_references = True
@@ -531,33 +523,16 @@ cdef bint parse_deletion(call_t *call, uint32_t i, reference_t *references, uint
     return True
 
 
-cdef bint is_needed(const stream_t *stream, stream_id_t id) noexcept nogil:
-    """A group has not got it yet, or has it pending."""
-    cdef const stream_group_t *group
-    cdef uint32_t i
-    for i in range(stream.groups.count):
-        group = group_at(&stream.groups, i)
-        if id_less(group.last_id, id) or pending_find(group, id) != NULL:
-            return True
-    return False
-
-
-cdef void drop_references(stream_t *stream, stream_id_t id) noexcept nogil:
-    cdef uint32_t i
-    for i in range(stream.groups.count):
-        pending_remove(group_at(&stream.groups, i), id)
-
-
-cdef int delete_one(stream_t *stream, stream_id_t id, reference_t references) noexcept nogil:
+cdef int delete_one(stream_t *stream, stream_id_t id, stream_references_t references) noexcept nogil:
     if not stream_has(stream, id):
-        if references == DELETE_REFERENCES:
-            drop_references(stream, id)
+        if references == STREAM_DROP_REFERENCES:
+            stream_drop_references(stream, id)
         return ID_UNKNOWN
-    if references == ONLY_ACKNOWLEDGED and is_needed(stream, id):
+    if references == STREAM_ONLY_ACKNOWLEDGED and stream_is_needed(stream, id):
         return ID_NEEDED
     stream_delete(stream, id)
-    if references == DELETE_REFERENCES:
-        drop_references(stream, id)
+    if references == STREAM_DROP_REFERENCES:
+        stream_drop_references(stream, id)
     return ID_DELETED
 
 
@@ -568,7 +543,7 @@ cdef void reply_unknown(call_t *call, uint32_t count) noexcept nogil:
         count -= 1
 
 
-cdef void delete_all(call_t *call, dash_ref_t *ref, stream_group_t *group, reference_t references,
+cdef void delete_all(call_t *call, dash_ref_t *ref, stream_group_t *group, stream_references_t references,
                      const stream_id_t *ids, uint32_t count) noexcept nogil:
     """group NULL: XDELEX; else only what is pending there, and acknowledged now, may go."""
     cdef stream_t *stream = stream_of(ref)
@@ -595,7 +570,7 @@ cdef void delete_all(call_t *call, dash_ref_t *ref, stream_group_t *group, refer
 
 
 cdef void xdelex_command(call_t *call) noexcept nogil:
-    cdef reference_t references
+    cdef stream_references_t references
     cdef dash_ref_t ref
     cdef uint32_t first
     cdef uint32_t count
@@ -616,7 +591,7 @@ cdef void xdelex_command(call_t *call) noexcept nogil:
 
 
 cdef void xackdel_command(call_t *call) noexcept nogil:
-    cdef reference_t references
+    cdef stream_references_t references
     cdef stream_group_t *group
     cdef dash_ref_t ref
     cdef uint32_t first

@@ -8,7 +8,7 @@ from dfly._core.resp.reply cimport reply_t
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport stream_id_t
 from dfly._core.store.object cimport key_t, object_pointer
-from dfly._core.store.stream cimport stream_cursor_t, stream_t
+from dfly._core.store.stream cimport stream_cursor_t, stream_references_t, stream_t
 from dfly._core.sys.base cimport slice_t
 
 cdef enum stream_lookup_t:
@@ -29,6 +29,9 @@ cdef bint parse_stream_id(reply_t *reply, slice_t text, stream_id_t *out, uint64
 cdef bint parse_range_start(reply_t *reply, slice_t text, stream_id_t *out) noexcept nogil
 cdef bint parse_range_end(reply_t *reply, slice_t text, stream_id_t *out) noexcept nogil
 cdef bint parse_integer(reply_t *reply, slice_t text, int64_t *out) noexcept nogil       # or error reply
+
+# KEEPREF, DELREF or ACKED; False: another word.
+cdef bint parse_references(slice_t word, stream_references_t *out) noexcept nogil
 
 cdef void reply_stream_id(reply_t *reply, stream_id_t id) noexcept nogil
 # The entry that the cursor has read: its ID and its pairs.

@@ -25,10 +25,12 @@ from dfly._core.store.id_index cimport (id_decrement, id_increment, id_is_zero, 
                                         stream_id_t)
 from dfly._core.store.object cimport (TYPE_STREAM, key_t, object_is_container, object_pointer,
                                       object_set_container, object_t, parse_int64)
-from dfly._core.store.stream cimport (stream_append, stream_cursor_t, stream_delete, stream_entry_fits,
+from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, STREAM_ONLY_ACKNOWLEDGED,
+                                      stream_append, stream_cursor_t, stream_delete, stream_entry_fits,
                                       stream_last_entry, stream_limits_t, stream_new, stream_next_id,
-                                      stream_read_next, stream_read_pair, stream_read_previous, stream_seek,
-                                      stream_seek_back, stream_t, stream_trim_id, stream_trim_length)
+                                      stream_read_next, stream_read_pair, stream_read_previous,
+                                      stream_references_t, stream_seek, stream_seek_back, stream_t,
+                                      stream_trim_id, stream_trim_length, stream_trim_referenced)
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 
@@ -329,6 +331,20 @@ cdef struct add_options_t:
     bint has_seq
     stream_id_t id
     uint32_t position            # of the ID in argv
+    bint has_references
+    stream_references_t references
+
+
+cdef bint parse_references(slice_t word, stream_references_t *out) noexcept nogil:
+    if slice_equals(word, "keepref"):
+        out[0] = STREAM_KEEP_REFERENCES
+    elif slice_equals(word, "delref"):
+        out[0] = STREAM_DROP_REFERENCES
+    elif slice_equals(word, "acked"):
+        out[0] = STREAM_ONLY_ACKNOWLEDGED
+    else:
+        return False
+    return True
 
 
 cdef bint parse_trim(call_t *call, uint32_t *i, bint by_id, add_options_t *options) noexcept nogil:
@@ -386,6 +402,8 @@ cdef bint parse_add_options(call_t *call, add_options_t *options, bint is_add) n
     options.only_existing = False
     options.has_id = False
     options.has_seq = False
+    options.has_references = False
+    options.references = STREAM_KEEP_REFERENCES
     while i < call.argc:
         word = call.argv[i]
         more = i + 1 < call.argc
@@ -405,6 +423,8 @@ cdef bint parse_add_options(call_t *call, add_options_t *options, bint is_add) n
                 reply_error(call.reply, "ERR The LIMIT argument must be >= 0.")
                 return False
             options.has_limit = True
+        elif not options.has_references and parse_references(word, &options.references):
+            options.has_references = True
         elif is_add and slice_equals(word, "nomkstream"):
             options.only_existing = True
         elif is_add:
@@ -423,6 +443,10 @@ cdef bint parse_add_options(call_t *call, add_options_t *options, bint is_add) n
 cdef uint64_t trim(scope_t *scope, stream_t *stream, const add_options_t *options) noexcept nogil:
     cdef stream_t *dropped = NULL
     cdef uint64_t deleted
+    if unlikely(options.references != STREAM_KEEP_REFERENCES and stream.groups.count != 0):
+        return stream_trim_referenced(stream, options.length if options.trim == TRIM_LENGTH else -1,
+                                      options.first_kept, options.approximate, <uint64_t>options.limit,
+                                      options.references)
     if options.trim == TRIM_LENGTH:
         deleted = stream_trim_length(stream, <uint64_t>options.length, options.approximate,
                                      <uint64_t>options.limit, &dropped)

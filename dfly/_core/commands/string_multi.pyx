@@ -1,4 +1,4 @@
-"""MGET, MSET, MSETNX, and the fetch of several strings that BITOP and LCS begin with.
+"""MGET, MSET, MSETNX, MSETEX, and the fetch of several strings that BITOP and LCS begin with.
 
 A hop writes what it reads into its shard's reply builder (connection memory, not the shard's), and
 notes offset and size by key in tx.state; the step then gathers in the order of the keys. When all
@@ -8,21 +8,24 @@ Within a hop keys are taken in windows: all their buckets are prefetched, then t
 they are used, so that the cache misses of one window overlap.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
-from libc.stdio cimport snprintf
+from libc.stdint cimport INT32_MAX, int64_t, uint32_t, uint64_t
 
-from dfly._core.commands.strings cimport overwrite_key, reply_value
-from dfly._core.engine.command cimport (ACL_STRING, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
-                                        COMMAND_WRITE, KEY_ACCESS, KEY_INSERT, KEY_OW, KEY_RO, KEY_UPDATE,
-                                        call_t, command_spec_t, register_commands, transaction_row)
+from dfly._core.commands.set_options cimport (SET_EXPIRY, SET_KEEPTTL, SET_NX, SET_XX, parse_expiry,
+                                              parse_set_words, set_options_t)
+from dfly._core.commands.strings cimport overwrite_key, reply_value, store_string
+from dfly._core.engine.command cimport (ACL_STRING, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_MOVABLE_KEYS,
+                                        COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS, KEY_INSERT, KEY_OW, KEY_RO,
+                                        KEY_UPDATE, call_t, command_spec_t, register_commands,
+                                        reply_syntax_error, reply_wrong_arity, transaction_row)
 from dfly._core.engine.database cimport NOTIFY_STRING, find_read, find_write, update_end
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport (TRANSACTION_DONE, hop_on_keys, transaction_scope,
                                             transaction_shard_reply, transaction_t)
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_error, reply_grow, reply_int, reply_null,
                                     reply_ok, reply_raw, reply_t)
-from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t
-from dfly._core.store.object cimport OBJECT_SCRATCH, object_is_string, object_replace_string, object_view
+from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t
+from dfly._core.store.object cimport (OBJECT_SCRATCH, object_is_string, object_replace_string, object_view,
+                                      parse_int64)
 from dfly._core.sys.alloc cimport net_alloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
@@ -188,11 +191,9 @@ cdef void msetnx_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
 
 
 cdef bint pairs_are_complete(transaction_t *tx) noexcept nogil:
-    cdef char text[96]
     if tx.argc % 2 == 1:
         return True
-    snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", tx.spec.name)
-    reply_error(&tx.reply, text)
+    reply_wrong_arity(&tx.reply, tx.spec)
     return False
 
 
@@ -219,6 +220,82 @@ cdef int msetnx_step(transaction_t *tx) noexcept nogil:
         tx.stage = STEP_DONE
         return hop_on_keys(tx, mset_hop)
     reply_int(&tx.reply, 0 if any_flag(tx) else 1)
+    return TRANSACTION_DONE
+
+
+# ---- MSETEX --------------------------------------------------------------------------------
+# MSET with Redis 8.4's options; order of checks and texts as Valkey 9.1. numbers[0]: set_flag_t; numbers[1]: the
+# keys' new deadline.
+
+cdef enum:
+    FLAGS = 0
+    DEADLINE = 1
+    FIRST_PAIR = 2               # in argv
+    MSETEX_WORDS = SET_NX | SET_XX | SET_KEEPTTL | SET_EXPIRY
+
+
+cdef int msetex_keys(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil:
+    cdef int64_t count
+    cdef int i
+    if (not parse_int64(argv[1].data, argv[1].size, &count) or count <= 0
+            or count > (<int64_t>argc - FIRST_PAIR) // 2):
+        return -1
+    for i in range(<int>count):
+        out[i] = FIRST_PAIR + 2 * <uint32_t>i
+    return <int>count
+
+
+cdef bint parse_msetex(transaction_t *tx) noexcept nogil:
+    cdef set_options_t options
+    cdef int64_t count
+    if not parse_int64(tx.argv[1].data, tx.argv[1].size, &count) or count <= 0 or count > INT32_MAX:
+        reply_error(&tx.reply, "ERR invalid numkeys value or out of range")
+        return False
+    if (count > (<int64_t>tx.argc - FIRST_PAIR) // 2
+            or not parse_set_words(tx.argv, tx.argc, FIRST_PAIR + 2 * <uint32_t>count, MSETEX_WORDS, &options)):
+        reply_syntax_error(&tx.reply)
+        return False
+    tx.numbers[FLAGS] = options.flags
+    tx.numbers[DEADLINE] = DASH_NO_DEADLINE
+    return options.flags & SET_EXPIRY == 0 or parse_expiry(tx.spec, &tx.reply, tx.now_ms, options.expiry,
+                                                           options.flags, &tx.numbers[DEADLINE])
+
+
+cdef void msetex_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef bint found
+    cdef uint32_t i = 0
+    transaction_scope(tx, shard, &scope)
+    while next_key(tx, &scope, &i):
+        found = find_write(&scope, &tx.keys[i], &ref)
+        store_string(&scope, &tx.keys[i], &ref, found, tx.argv[tx.key_positions[i] + 1], tx.numbers[DEADLINE],
+                     tx.numbers[FLAGS] & SET_KEEPTTL != 0)
+        i += 1
+
+
+cdef bint msetex_allowed(const transaction_t *tx) noexcept nogil:
+    """NX: none of the keys exists, XX: all of them; known after exists_hop."""
+    cdef uint32_t i
+    if tx.numbers[FLAGS] & (SET_NX | SET_XX) == 0:
+        return True
+    for i in range(tx.key_count):
+        if tx.results[i].flag != (tx.numbers[FLAGS] & SET_XX != 0):
+            return False
+    return True
+
+
+cdef int msetex_step(transaction_t *tx) noexcept nogil:
+    if tx.stage == STEP_START:
+        if not parse_msetex(tx):
+            return TRANSACTION_DONE
+        tx.stage = STEP_CHECKED
+        if tx.numbers[FLAGS] & (SET_NX | SET_XX):
+            return hop_on_keys(tx, exists_hop)
+    if tx.stage == STEP_CHECKED and msetex_allowed(tx):
+        tx.stage = STEP_DONE
+        return hop_on_keys(tx, msetex_hop)
+    reply_int(&tx.reply, tx.stage == STEP_DONE)
     return TRANSACTION_DONE
 
 
@@ -261,7 +338,7 @@ cdef slice_t *fetched_strings(transaction_t *tx) noexcept nogil:
 # ---- Registration --------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 3
+    ROW_COUNT = 4
 
 cdef command_spec_t rows[ROW_COUNT]
 
@@ -274,4 +351,7 @@ def register():
     rows[0].handler = mget_one_command
     rows[1] = transaction_row("mset", -3, grow, ACL_STRING, 1, -1, 2, KEY_OW | KEY_UPDATE, mset_step)
     rows[2] = transaction_row("msetnx", -3, grow, ACL_STRING, 1, -1, 2, KEY_OW | KEY_INSERT, msetnx_step)
+    rows[3] = transaction_row("msetex", -4, grow | COMMAND_MOVABLE_KEYS, ACL_STRING, 0, 0, 0, KEY_OW | KEY_UPDATE,
+                              msetex_step)
+    rows[3].get_keys = msetex_keys
     register_commands(rows, ROW_COUNT)

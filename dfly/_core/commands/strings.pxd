@@ -47,4 +47,7 @@ cdef inline uint64_t string_size_limit(const scope_t *scope) noexcept nogil:
 
 # Replies Redis' error and returns False if a string of size + more bytes would be too long.
 cdef bint check_string_size(scope_t *scope, reply_t *reply, uint64_t size, uint64_t more) noexcept nogil
-cdef bint object_equals_slice(const object_t *self, slice_t text) noexcept nogil
+# SET's change of a key that was looked up (found: ref is at it), with its events. deadline: DASH_NO_DEADLINE or
+# a moment.
+cdef void store_string(scope_t *scope, const key_t *key, dash_ref_t *ref, bint found, slice_t value,
+                       int64_t deadline, bint keep_deadline) noexcept nogil

@@ -4,57 +4,42 @@ GET and plain SET are the hot path of the server: no option is parsed, a value i
 place, a reply is written straight from the object. Everything that is optional lies in functions
 of its own.
 
-Order of checks, replies and notifications follow Redis 7.0; IFEQ and DELIFEQ follow Valkey 9. Where
+Order of checks, replies and notifications follow Redis 7.0; IFEQ and DELIFEQ follow Valkey 9, the other
+comparisons, DELEX and DIGEST Redis 8.4. Options are parsed in set_options.pyx. Where
 a command reads and then writes (GETSET, GETDEL, GETEX, SET with GET) one lookup serves both: it
 counts as a read, as in Redis. Arithmetic is in numbers.pyx, several keys in string_multi.pyx.
 """
 
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
-from libc.stdio cimport snprintf
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
+from dfly._core.commands.set_options cimport (DIGEST_TEXT_SIZE, SET_COMPARISON, SET_CONDITION, SET_EX, SET_EXAT,
+                                              SET_EXPIRY, SET_GET, SET_IFDNE, SET_IFEQ, SET_IFNE, SET_KEEPTTL,
+                                              SET_NX, SET_PERSIST, SET_PX, SET_PXAT, SET_STICK, SET_XX, check_digest,
+                                              comparison_holds, comparison_word, digest_text, expiry_word,
+                                              parse_expiry, parse_set_words, set_options_t)
 from dfly._core.commands.strings cimport (drop_deadline, overwrite_key, ref_has_deadline,
                                           reply_value, string_size_limit)
 from dfly._core.engine.command cimport (ACL_STRING, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
                                         COMMAND_WRITE, KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_OW, KEY_RM,
                                         KEY_RO, KEY_RW, KEY_UPDATE, KEY_VARIABLE_FLAGS, call_int_argument,
                                         call_t, command_spec_t, key_row, register_commands,
-                                        reply_not_integer, reply_syntax_error, reply_wrong_type, slice_equals)
+                                        reply_syntax_error, reply_wrong_arity, reply_wrong_type, slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_STRING, delete_key, drop_value, find_read,
-                                         find_write, insert_key, notify, set_deadline, update_begin,
-                                         update_end)
+                                         find_write, insert_key, make_sticky, notify, set_deadline,
+                                         update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport (reply_bulk, reply_error, reply_int, reply_null, reply_ok, reply_t)
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t
 from dfly._core.store.object cimport (OBJECT_SCRATCH, object_free, object_is_string, object_replace_string,
-                                      object_resize, object_set_string, object_size, object_t, object_view,
-                                      parse_int64)
+                                      key_t, object_resize, object_set_string, object_size, object_t, object_view)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
-cdef enum set_flag_t:
-    SET_NX = 1
-    SET_XX = 2
-    SET_GET = 4
-    SET_KEEPTTL = 8
-    SET_EX = 16
-    SET_PX = 32
-    SET_EXAT = 64
-    SET_PXAT = 128
-    SET_PERSIST = 256
-    SET_IFEQ = 512
-    SET_EXPIRY = 240                 # SET_EX | SET_PX | SET_EXAT | SET_PXAT
-    SET_TTL = 504                    # what concerns the TTL: at most one of these
-    SET_CONDITION = 515              # SET_NX | SET_XX | SET_IFEQ
-
 cdef enum:
-    MS_PER_S = 1000
-
-cdef struct set_options_t:
-    uint32_t flags
-    slice_t expiry
-    slice_t comparison
+    # All but PERSIST, GETEX' own.
+    SET_WORDS = SET_CONDITION | SET_GET | SET_KEEPTTL | SET_EXPIRY | SET_STICK
 
 
 # ---- Helpers -------------------------------------------------------------------------------
@@ -67,12 +52,6 @@ cdef bint check_string_size(scope_t *scope, reply_t *reply, uint64_t size, uint6
     return False
 
 
-cdef bint object_equals_slice(const object_t *self, slice_t text) noexcept nogil:
-    cdef char scratch[OBJECT_SCRATCH]
-    cdef slice_t view = object_view(self, scratch)
-    return view.size == text.size and memcmp(view.data, text.data, text.size) == 0
-
-
 cdef bint find_string(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil:
     """Looks up for reading; False after the wrong type's error was replied."""
     found[0] = find_read(&call.scope, &call.key, ref)
@@ -82,106 +61,48 @@ cdef bint find_string(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil
     return True
 
 
-cdef void reply_invalid_expire(call_t *call) noexcept nogil:
-    cdef char text[96]
-    snprintf(text, sizeof(text), "ERR invalid expire time in '%s' command", call.spec.name)
-    reply_error(call.reply, text)
-
-
 cdef bint expiry_deadline(call_t *call, slice_t argument, uint32_t unit_flag, int64_t *deadline) noexcept nogil:
-    """The moment an EX, PX, EXAT or PXAT argument means; replies the error and returns False if none."""
-    cdef int64_t value
-    if not parse_int64(argument.data, argument.size, &value):
-        reply_not_integer(call.reply)
-        return False
-    if value <= 0:
-        reply_invalid_expire(call)
-        return False
-    if unit_flag & (SET_EX | SET_EXAT):
-        if value > INT64_MAX // MS_PER_S:
-            reply_invalid_expire(call)
-            return False
-        value *= MS_PER_S
-    if unit_flag & (SET_EX | SET_PX):
-        if value > INT64_MAX - call.scope.now_ms:
-            reply_invalid_expire(call)
-            return False
-        value += call.scope.now_ms
-    deadline[0] = value
-    return True
+    return parse_expiry(call.spec, call.reply, call.scope.now_ms, argument, unit_flag, deadline)
 
 
-cdef uint32_t expiry_word(slice_t word) noexcept nogil:
-    """The flag of an option that takes a time, 0 for any other word."""
-    if slice_equals(word, "ex"):
-        return SET_EX
-    if slice_equals(word, "px"):
-        return SET_PX
-    if slice_equals(word, "exat"):
-        return SET_EXAT
-    if slice_equals(word, "pxat"):
-        return SET_PXAT
-    return 0
-
-
-cdef bint parse_set_word(slice_t word, bint has_next, slice_t next_word, set_options_t *options,
-                         bint *took_next) noexcept nogil:
-    """One option of SET; False: syntax error. The same option may come twice, as in Redis."""
-    cdef uint32_t flags = options.flags
-    cdef uint32_t unit
-    took_next[0] = False
-    if slice_equals(word, "nx") and not flags & (SET_XX | SET_IFEQ):
-        options.flags |= SET_NX
-    elif slice_equals(word, "xx") and not flags & (SET_NX | SET_IFEQ):
-        options.flags |= SET_XX
-    elif slice_equals(word, "get"):
-        options.flags |= SET_GET
-    elif slice_equals(word, "keepttl") and not flags & (SET_TTL & ~SET_KEEPTTL):
-        options.flags |= SET_KEEPTTL
-    elif slice_equals(word, "ifeq") and has_next and not flags & SET_CONDITION:
-        options.flags |= SET_IFEQ
-        options.comparison = next_word
-        took_next[0] = True
+cdef void store_string(scope_t *scope, const key_t *key, dash_ref_t *ref, bint found, slice_t value,
+                       int64_t deadline, bint keep_deadline) noexcept nogil:
+    if found:
+        update_begin(scope, ref)
+        if not object_is_string(&ref.entry.value):
+            drop_value(scope, &ref.entry.value)
     else:
-        unit = expiry_word(word)
-        if unit == 0 or not has_next or flags & (SET_TTL & ~unit):
-            return False
-        options.flags |= unit
-        options.expiry = next_word
-        took_next[0] = True
-    return True
-
-
-cdef bint parse_set_options(call_t *call, set_options_t *options) noexcept nogil:
-    cdef uint32_t position = 3
-    cdef bint has_next
-    cdef bint took_next
-    memset(options, 0, sizeof(set_options_t))
-    while position < call.argc:
-        has_next = position + 1 < call.argc
-        if not parse_set_word(call.argv[position], has_next, call.argv[position + 1 if has_next else position],
-                              options, &took_next):
-            reply_syntax_error(call.reply)
-            return False
-        position += 2 if took_next else 1
-    return True
+        insert_key(scope, key, ref)
+    object_replace_string(&ref.entry.value, value.data, value.size)
+    if deadline != DASH_NO_DEADLINE:
+        set_deadline(scope, ref, deadline)
+    elif not keep_deadline:
+        drop_deadline(scope, ref)
+    update_end(scope, key, NOTIFY_STRING, "set")
+    if deadline != DASH_NO_DEADLINE:
+        notify(scope, key, NOTIFY_GENERIC, "expire")
 
 
 # ---- SET and its relatives -----------------------------------------------------------------
 
 cdef bint condition_holds(call_t *call, const set_options_t *options, bint found, dash_ref_t *ref) noexcept nogil:
-    """NX, XX, IFEQ; when False, what SET replies then has been replied."""
+    """NX, XX, IFEQ and its kin; when False, what SET replies then has been replied."""
+    cdef uint32_t flags = options.flags
     cdef bint holds = True
-    if options.flags & SET_NX:
+    if flags & SET_NX:
         holds = not found
-    elif options.flags & SET_XX:
+    elif flags & SET_XX:
         holds = found
-    elif options.flags & SET_IFEQ:
+    elif flags & SET_COMPARISON:
         if found and not object_is_string(&ref.entry.value):
             reply_wrong_type(call.reply)
             return False
-        holds = found and object_equals_slice(&ref.entry.value, options.comparison)
-    if not holds and not options.flags & SET_GET:
+        if found:
+            holds = comparison_holds(flags, options.comparison, &ref.entry.value)
+        else:
+            # What does not exist differs from everything.
+            holds = flags & (SET_IFNE | SET_IFDNE) != 0
+    if not holds and not flags & SET_GET:
         reply_null(call.reply)
     return holds
 
@@ -191,9 +112,12 @@ cdef void set_with_options(call_t *call) noexcept nogil:
     cdef dash_ref_t ref
     cdef int64_t deadline = DASH_NO_DEADLINE
     cdef bint found
-    if not parse_set_options(call, &options):
+    if not parse_set_words(call.argv, call.argc, 3, SET_WORDS, &options):
+        reply_syntax_error(call.reply)
         return
     if options.flags & SET_EXPIRY and not expiry_deadline(call, options.expiry, options.flags, &deadline):
+        return
+    if not check_digest(options.flags, options.comparison, call.reply):
         return
     if options.flags & SET_GET:
         if not find_string(call, &ref, &found):
@@ -206,20 +130,9 @@ cdef void set_with_options(call_t *call) noexcept nogil:
         found = find_write(&call.scope, &call.key, &ref)
     if not condition_holds(call, &options, found, &ref):
         return
-    if found:
-        update_begin(&call.scope, &ref)
-        if not object_is_string(&ref.entry.value):
-            drop_value(&call.scope, &ref.entry.value)
-    else:
-        insert_key(&call.scope, &call.key, &ref)
-    object_replace_string(&ref.entry.value, call.argv[2].data, call.argv[2].size)
-    if deadline != DASH_NO_DEADLINE:
-        set_deadline(&call.scope, &ref, deadline)
-    elif not options.flags & SET_KEEPTTL:
-        drop_deadline(&call.scope, &ref)
-    update_end(&call.scope, &call.key, NOTIFY_STRING, "set")
-    if deadline != DASH_NO_DEADLINE:
-        notify(&call.scope, &call.key, NOTIFY_GENERIC, "expire")
+    store_string(&call.scope, &call.key, &ref, found, call.argv[2], deadline, options.flags & SET_KEEPTTL != 0)
+    if options.flags & SET_STICK:
+        make_sticky(&call.scope, &ref)
     if not options.flags & SET_GET:
         reply_ok(call.reply)
 
@@ -268,6 +181,8 @@ cdef void psetex_command(call_t *call) noexcept nogil:
     set_expiring(call, SET_PX)
 
 
+# ---- Deletion under a condition, DIGEST -------------------------------------------------------
+
 cdef void delifeq_command(call_t *call) noexcept nogil:
     cdef dash_ref_t ref
     cdef bint deleted = False
@@ -275,10 +190,56 @@ cdef void delifeq_command(call_t *call) noexcept nogil:
         if not object_is_string(&ref.entry.value):
             reply_wrong_type(call.reply)
             return
-        if object_equals_slice(&ref.entry.value, call.argv[2]):
+        if comparison_holds(SET_IFEQ, call.argv[2], &ref.entry.value):
             delete_key(&call.scope, &call.key, &ref, NOTIFY_GENERIC, "del")
             deleted = True
     reply_int(call.reply, deleted)
+
+
+cdef bint deletion_allowed(call_t *call, const object_t *value) noexcept nogil:
+    """DELEX' condition on a value that exists; when False, the reply has been written."""
+    cdef uint32_t flag
+    if call.argc == 2:
+        return True
+    if not object_is_string(value):
+        reply_error(call.reply, "ERR Key should be of string type if conditions are specified")
+        return False
+    flag = comparison_word(call.argv[2])
+    if flag == 0:
+        reply_error(call.reply, "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE")
+        return False
+    if not check_digest(flag, call.argv[3], call.reply):
+        return False
+    if not comparison_holds(flag, call.argv[3], value):
+        reply_int(call.reply, 0)
+        return False
+    return True
+
+
+cdef void delex_command(call_t *call) noexcept nogil:
+    """Looks the key up before it reads the condition, so a missing key hides a wrong word: as Redis does."""
+    cdef dash_ref_t ref
+    if call.argc != 2 and call.argc != 4:
+        reply_wrong_arity(call.reply, call.spec)
+        return
+    if not find_write(&call.scope, &call.key, &ref):
+        reply_int(call.reply, 0)
+    elif deletion_allowed(call, &ref.entry.value):
+        delete_key(&call.scope, &call.key, &ref, NOTIFY_GENERIC, "del")
+        reply_int(call.reply, 1)
+
+
+cdef void digest_command(call_t *call) noexcept nogil:
+    cdef dash_ref_t ref
+    cdef char text[DIGEST_TEXT_SIZE + 1]
+    cdef bint found
+    if not find_string(call, &ref, &found):
+        return
+    if not found:
+        reply_null(call.reply)
+        return
+    digest_text(&ref.entry.value, text)
+    reply_bulk(call.reply, text, DIGEST_TEXT_SIZE)
 
 
 # ---- GET and its relatives -----------------------------------------------------------------
@@ -466,7 +427,7 @@ cdef void append_command(call_t *call) noexcept nogil:
 # ---- Registration --------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 14
+    ROW_COUNT = 16
 
 cdef command_spec_t rows[ROW_COUNT]
 
@@ -493,4 +454,6 @@ def register():
     rows[11] = key_row("append", 3, grow | fast, ACL_STRING, KEY_RW | KEY_INSERT, append_command)
     rows[12] = key_row("strlen", 2, read | fast, ACL_STRING, KEY_RO, strlen_command)
     rows[13] = key_row("delifeq", 3, write | fast, ACL_STRING, KEY_RM | KEY_DELETE, delifeq_command)
+    rows[14] = key_row("delex", -2, write | fast, ACL_STRING, KEY_RW | KEY_DELETE | KEY_VARIABLE_FLAGS, delex_command)
+    rows[15] = key_row("digest", 2, read | fast, ACL_STRING, look, digest_command)
     register_commands(rows, ROW_COUNT)

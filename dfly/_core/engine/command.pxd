@@ -249,6 +249,8 @@ cdef bint call_int_argument(call_t *call, uint32_t position, int64_t *out) noexc
 cdef void reply_wrong_type(reply_t *reply) noexcept nogil
 cdef void reply_syntax_error(reply_t *reply) noexcept nogil
 cdef void reply_not_integer(reply_t *reply) noexcept nogil
+# For what the row's arity does not say.
+cdef void reply_wrong_arity(reply_t *reply, const command_spec_t *spec) noexcept nogil
 cdef void reply_unknown_subcommand(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil
 # "unknown subcommand or wrong number of arguments": commands that look at their subcommands themselves.
 cdef void reply_subcommand_syntax(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil

@@ -167,6 +167,12 @@ cdef void reply_not_integer(reply_t *reply) noexcept nogil:
     reply_error(reply, "ERR value is not an integer or out of range")
 
 
+cdef void reply_wrong_arity(reply_t *reply, const command_spec_t *spec) noexcept nogil:
+    cdef char text[96]
+    snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", spec.name)
+    reply_error(reply, text)
+
+
 cdef void reply_unknown_subcommand(reply_t *reply, slice_t subcommand, const char *parent_upper) noexcept nogil:
     """Redis 7's text; at most 128 bytes of what the client sent."""
     cdef char text[320]

@@ -64,6 +64,10 @@ cdef void forget_members(scope_t *scope, const key_t *key) noexcept nogil
 cdef int64_t get_deadline(dash_ref_t *ref) noexcept nogil                                # ms since epoch, -1: none
 cdef void set_deadline(scope_t *scope, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil   # -1: persist
 
+# Eviction passes the key over, for as long as its entry lives (STICK).
+cdef bint is_sticky(const dash_ref_t *ref) noexcept nogil
+cdef void make_sticky(scope_t *scope, dash_ref_t *ref) noexcept nogil
+
 cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil                  # its memory is reclaimed in slices
 cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil
 # Flushed tables whose walk is over: to be reclaimed.

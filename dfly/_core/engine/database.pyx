@@ -18,8 +18,9 @@ from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_data
 from dfly._core.engine.tracking_table cimport tracking_table_drop, tracking_table_invalidate
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_change, dash_deadline,
                                     dash_enable_access_tracking, dash_erase, dash_find, dash_init, dash_insert,
-                                    dash_move, dash_ref_t, dash_set_deadline, dash_t)
-from dfly._core.store.object cimport key_t, object_block_count, object_free, object_is_string, object_t
+                                    dash_move, dash_ref_t, dash_set_deadline, dash_set_sticky, dash_t)
+from dfly._core.store.object cimport (key_t, object_block_count, object_free, object_is_sticky, object_is_string,
+                                      object_t)
 from dfly._core.sys.alloc cimport mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, unlikely
 
@@ -194,6 +195,14 @@ cdef int64_t get_deadline(dash_ref_t *ref) noexcept nogil:
 
 cdef void set_deadline(scope_t *scope, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil:
     dash_set_deadline(&scope.database.table, ref, deadline_ms)
+
+
+cdef bint is_sticky(const dash_ref_t *ref) noexcept nogil:
+    return object_is_sticky(&ref.entry.key)
+
+
+cdef void make_sticky(scope_t *scope, dash_ref_t *ref) noexcept nogil:
+    dash_set_sticky(&scope.database.table, ref)
 
 
 cdef void signal_if_exists(listened_key_t *listened, void *context) noexcept nogil:

@@ -35,7 +35,7 @@ A dash_ref_t is valid until the next insert or erase in the same table. Nothing 
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from dfly._core.store.object cimport key_t, object_t
+from dfly._core.store.object cimport key_t, object_set_sticky, object_t
 from dfly._core.sys.base cimport unlikely
 
 cdef enum:
@@ -73,6 +73,7 @@ cdef struct dash_t:
     uint32_t due_capacity
     uint8_t entry_shift          # an entry takes 1 << entry_shift bytes
     bint is_visiting             # dash_visit_due runs: segments keep their size
+    bint has_sticky              # some key is sticky, or was
     bint access_tracking         # segments carry 24-bit access words (LRU clock or LFU)
     uint64_t grow_count
     uint64_t split_count
@@ -160,7 +161,14 @@ cdef bint dash_next(dash_cursor_t *self, dash_ref_t *out) noexcept nogil
 # cursor, 0 at the end. The visitor may not insert or erase; its result is ignored.
 cdef uint64_t dash_scan(dash_t *self, uint64_t cursor, dash_visit_t visit, void *context) noexcept nogil
 cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept nogil   # uniform enough; False if empty
-# Fills up to `capacity` refs of randomly chosen entries (only_volatile: that have a deadline), for eviction.
+# The key is marked, and dash_sample passes it over.
+cdef inline void dash_set_sticky(dash_t *self, dash_ref_t *ref) noexcept nogil:
+    object_set_sticky(&ref.entry.key)
+    self.has_sticky = True
+
+
+# Fills up to `capacity` refs of randomly chosen entries (only_volatile: that have a deadline), for eviction: none
+# that is sticky. In a large table of hardly anything else it may give up.
 cdef uint32_t dash_sample(dash_t *self, uint64_t random, bint only_volatile, dash_ref_t *out, uint32_t capacity) noexcept nogil
 
 # 24-bit access words (what they mean is the engine's: LRU seconds or LFU counter). Exist once

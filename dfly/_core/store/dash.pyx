@@ -26,9 +26,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
-from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_dup, object_equals_key,
-                                      object_free, object_free_step, object_is_string, object_key_hash, object_t,
-                                      object_tag)
+from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_dup,
+                                      object_equals_image, object_equals_key, object_free, object_free_step,
+                                      object_is_sticky, object_is_string, object_key_hash, object_t, object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely
 
@@ -36,6 +36,8 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     CLASS_COUNT = 9
+    SAMPLE_TRIES = 64
+    STICKY_SAMPLE_TRIES = 16     # each reads all keys of a segment, if all are sticky
     SPARE_CLASS = 9              # only on the way from one split to the next
     SPLIT_CLASS = 4              # halves of a split are at least this large; smaller: small tables
     PAIR_SHIFT = 5               # entries of 32 bytes: key and value
@@ -915,6 +917,7 @@ cdef void dash_dup(const dash_t *self, dash_t *out) noexcept nogil:
     cdef segment_t *segment
     memset(out, 0, sizeof(dash_t))
     out.entry_shift = self.entry_shift
+    out.has_sticky = self.has_sticky
     out.depth = self.depth
     out.directory = <uint64_t *>mem_alloc(sizeof(uint64_t) << self.depth)
     while i < <uint64_t>1 << self.depth:
@@ -983,7 +986,7 @@ cdef inline bint find_in(segment_t *segment, uint32_t total, uint32_t b, uint32_
 
 cdef inline bint object_equals_inline(const entry_t *entry, const key_t *key) noexcept nogil:
     if likely(key.is_short):
-        return entry.key.lo == key.image.lo and entry.key.hi == key.image.hi
+        return object_equals_image(&entry.key, &key.image)
     return object_equals_key(&entry.key, key)
 
 
@@ -1335,8 +1338,8 @@ cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept n
     return dash_sample(self, state, False, out, 1) == 1
 
 
-cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volatile, dash_ref_t *out,
-                             uint32_t capacity) noexcept nogil:
+cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volatile, bint may_be_sticky,
+                             dash_ref_t *out, uint32_t capacity) noexcept nogil:
     """Takes entries bucket by bucket from a random start."""
     cdef bucket_t *buckets = segment_buckets(segment)
     cdef uint32_t taken = 0
@@ -1349,7 +1352,7 @@ cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volat
         while mask != 0 and taken < capacity:
             make_ref(&out[taken], segment, b, <uint32_t>ctz(mask))
             mask &= mask - 1
-            taken += 1
+            taken += not (may_be_sticky and object_is_sticky(&out[taken].entry.key))
         if taken == capacity:
             break
     return taken
@@ -1364,17 +1367,18 @@ cdef uint32_t dash_sample(dash_t *self, uint64_t random, bint only_volatile, das
     cdef segment_t *segment
     if self.count == 0 or (only_volatile and self.due_count == 0):
         return 0
-    for _tries in range(64):
+    for _tries in range(STICKY_SAMPLE_TRIES if self.has_sticky else SAMPLE_TRIES):
         if only_volatile:
             segment = self.due[(next_random(&state) >> 32) % self.due_count]
         else:
             segment = word_segment(self.directory[next_random(&state) >> 1 >> (63 - self.depth)])
-        taken = sample_segment(segment, <uint32_t>(next_random(&state) >> 32), only_volatile, out, capacity)
+        taken = sample_segment(segment, <uint32_t>(next_random(&state) >> 32), only_volatile, self.has_sticky,
+                               out, capacity)
         if taken > 0:
             return taken
     # Nearly empty table: look everywhere.
-    for i in range(<uint64_t>1 << self.depth):
-        taken = sample_segment(word_segment(self.directory[i]), 0, only_volatile, out, capacity)
+    for i in range(0 if self.has_sticky and self.segment_count > SAMPLE_TRIES else <uint64_t>1 << self.depth):
+        taken = sample_segment(word_segment(self.directory[i]), 0, only_volatile, self.has_sticky, out, capacity)
         if taken > 0:
             return taken
     return 0

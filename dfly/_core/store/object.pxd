@@ -13,8 +13,8 @@
 Bit 7 of the tag (OBJECT_RAW) changes no bytes: it says that Redis would call this string
 "raw" (it was edited in place), which OBJECT ENCODING reports.
 
-Two equal short keys have equal 16 bytes: that is how the dash table compares them. Keys never
-use OBJECT_INT or OBJECT_RAW.
+Two equal short keys have equal 16 bytes but for that bit: that is how the dash table compares them. Keys never
+use OBJECT_INT; of a key, bit 7 (OBJECT_STICKY) is its owner's mark: the key is not to be evicted.
 
 Ownership: an object owns its heap block. Copying the 16 bytes moves it; `object_free` ends it.
 """
@@ -31,6 +31,7 @@ cdef enum:
     OBJECT_HEAP = 33
     OBJECT_TYPED = 34
     OBJECT_RAW = 0x80
+    OBJECT_STICKY = 0x80
     OBJECT_TAG_MASK = 0x7F
     OBJECT_SCRATCH = 32          # bytes a caller gives object_view for unpacking
 
@@ -119,6 +120,19 @@ cdef inline uint8_t object_tag(const object_t *self) noexcept nogil:
 
 cdef inline bint object_is_string(const object_t *self) noexcept nogil:
     return (object_tag(self) & OBJECT_TAG_MASK) != OBJECT_TYPED
+
+
+cdef inline bint object_is_sticky(const object_t *key) noexcept nogil:
+    return key.hi >> 63
+
+
+cdef inline void object_set_sticky(object_t *key) noexcept nogil:
+    key.hi |= <uint64_t>OBJECT_STICKY << 56
+
+
+# Of a short key's image.
+cdef inline bint object_equals_image(const object_t *stored, const object_t *image) noexcept nogil:
+    return ((stored.lo ^ image.lo) | ((stored.hi ^ image.hi) << 1)) == 0
 
 
 cdef inline void *object_pointer(const object_t *self) noexcept nogil:

@@ -134,15 +134,15 @@ cdef void key_to_object(const key_t *key, object_t *out) noexcept nogil:
 
 
 cdef uint64_t object_key_hash(const object_t *stored) noexcept nogil:
-    if object_tag(stored) == OBJECT_HEAP:
+    if object_tag(stored) & OBJECT_TAG_MASK == OBJECT_HEAP:
         return hash_bytes(<const void *>stored.lo, <uint32_t>stored.hi)
-    return hash_pair(stored.lo, stored.hi)
+    return hash_pair(stored.lo, stored.hi << 1 >> 1)
 
 
 cdef bint object_equals_key(const object_t *stored, const key_t *key) noexcept nogil:
     if key.is_short:
-        return stored.lo == key.image.lo and stored.hi == key.image.hi
-    return (object_tag(stored) == OBJECT_HEAP and <uint32_t>stored.hi == key.size
+        return object_equals_image(stored, &key.image)
+    return (object_tag(stored) & OBJECT_TAG_MASK == OBJECT_HEAP and <uint32_t>stored.hi == key.size
             and memcmp(<const void *>stored.lo, key.data, key.size) == 0)
 
 

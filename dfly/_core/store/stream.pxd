@@ -80,6 +80,17 @@ cdef void stream_append(stream_t *self, stream_id_t id, const slice_t *texts, ui
 # The ID that `*` gives: of now, or behind last_id. False: there is none left.
 cdef bint stream_next_id(const stream_t *self, int64_t now_ms, stream_id_t *out) noexcept nogil
 
+cdef enum stream_references_t:
+    # What becomes of the references that groups have to an entry that is to be deleted.
+    STREAM_KEEP_REFERENCES = 0
+    STREAM_DROP_REFERENCES = 1
+    STREAM_ONLY_ACKNOWLEDGED = 2         # an entry that some group may still need stays
+
+# A group has not got it yet, or has it pending.
+cdef bint stream_is_needed(const stream_t *self, stream_id_t id) noexcept nogil
+# It is pending nowhere any more.
+cdef void stream_drop_references(stream_t *self, stream_id_t id) noexcept nogil
+
 # Removing. Both keep first_id up to date; only stream_delete raises max_deleted_id.
 cdef bint stream_delete(stream_t *self, stream_id_t id) noexcept nogil       # False: there is no such entry
 # The oldest entries, down to `length`, or those with smaller IDs. approximate: whole blocks only.
@@ -88,6 +99,9 @@ cdef uint64_t stream_trim_length(stream_t *self, uint64_t length, bint approxima
                                  stream_t **dropped) noexcept nogil
 cdef uint64_t stream_trim_id(stream_t *self, stream_id_t first_kept, bint approximate, uint64_t limit,
                              stream_t **dropped) noexcept nogil
+# The same entry by entry, with an eye on the groups: of a length (length >= 0) or by ID.
+cdef uint64_t stream_trim_referenced(stream_t *self, int64_t length, stream_id_t first_kept, bint approximate,
+                                     uint64_t limit, stream_references_t references) noexcept nogil
 
 # Reading. From the first entry at or behind `start`; backward: from the last one at or before it.
 cdef void stream_seek(const stream_t *self, stream_id_t start, stream_cursor_t *out) noexcept nogil

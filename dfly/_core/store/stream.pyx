@@ -8,7 +8,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from dfly._core.store.block_list cimport list_item_equals, list_item_t, list_needle
-from dfly._core.store.id_index cimport (id_check, id_compare, id_equal, id_first, id_floor, id_heap_bytes,
+from dfly._core.store.id_index cimport (id_ceiling, id_check, id_compare, id_equal, id_first, id_floor, id_heap_bytes,
                                         id_insert, id_is_zero, id_last_slot, id_less, id_next,
                                         id_place_t, id_pop_last, id_previous, id_remove_at, id_slot,
                                         id_slot_t, stream_id, stream_id_t, id_increment)
@@ -19,8 +19,9 @@ from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPA
                                         listpack_room, listpack_seal)
 from dfly._core.store.object cimport (TYPE_STREAM, container_ops_t, object_pointer, object_register_container,
                                       object_root, object_t)
-from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, groups_block_count, groups_check, groups_dup,
-                                             groups_free_step, groups_heap_bytes)
+from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, group_at, groups_block_count, groups_check,
+                                             groups_dup, groups_free_step, groups_heap_bytes, pending_find,
+                                             pending_remove)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, prefetch, unlikely
 
@@ -604,13 +605,12 @@ cdef void fetch_ahead(const stream_t *self) noexcept nogil:
     prefetch(pack_at(self, place))
 
 
-cdef bint block_is_before(const stream_t *self, stream_id_t first_kept) noexcept nogil:
-    """Are all entries of the first block, deleted ones too, smaller?"""
+cdef bint block_is_before(const stream_t *self, id_place_t block, stream_id_t first_kept) noexcept nogil:
+    """Are all its entries, deleted ones too, smaller?"""
     cdef stream_cursor_t cursor
-    cdef id_place_t place
+    cdef id_place_t place = block
     cursor.stream = self
-    id_first(&self.blocks, &cursor.place)
-    place = cursor.place
+    cursor.place = block
     if id_next(&self.blocks, &place) and not id_less(first_kept, id_slot(&self.blocks, place).id):
         return True
     if not id_less(id_slot(&self.blocks, cursor.place).id, first_kept):
@@ -620,21 +620,30 @@ cdef bint block_is_before(const stream_t *self, stream_id_t first_kept) noexcept
     return id_less(cursor.id, first_kept)
 
 
-cdef uint64_t trim_block(stream_t *self, bint by_id, uint64_t length, stream_id_t first_kept) noexcept nogil:
-    """Flags entries of the first block; not all of them go."""
+cdef bint may_trim(stream_t *self, stream_id_t id, stream_references_t references) noexcept nogil:
+    if references == STREAM_ONLY_ACKNOWLEDGED:
+        return not stream_is_needed(self, id)
+    if references == STREAM_DROP_REFERENCES:
+        stream_drop_references(self, id)
+    return True
+
+
+cdef uint64_t trim_block(stream_t *self, id_place_t block, bint by_id, uint64_t length, stream_id_t first_kept,
+                         stream_references_t references) noexcept nogil:
+    """Flags entries, from the block's first one."""
     cdef stream_cursor_t cursor
     cdef head_t head
     cdef int64_t deleted = 0
     cdef uint32_t flags
     cursor.stream = self
-    id_first(&self.blocks, &cursor.place)
+    cursor.place = block
     enter_block(&cursor)
     cursor.position = cursor.entries
     while cursor.position[0] != LISTPACK_END:
         flags = read_entry(&cursor, cursor.position)
         if (not id_less(cursor.id, first_kept)) if by_id else self.length <= length:
             break
-        if flags & STREAM_DELETED == 0:
+        if flags & STREAM_DELETED == 0 and may_trim(self, cursor.id, references):
             (<uint8_t *>cursor.position)[0] |= STREAM_DELETED
             self.length -= 1
             deleted += 1
@@ -657,13 +666,13 @@ cdef uint64_t trim(stream_t *self, bint by_id, uint64_t length, stream_id_t firs
         entries = <uint64_t>count_of(pack_at(self, place))
         if limit != 0 and deleted + entries > limit:
             break
-        if block_is_before(self, first_kept) if by_id else self.length - entries >= length:
+        if block_is_before(self, place, first_kept) if by_id else self.length - entries >= length:
             detach_first(self, dropped)
             self.length -= entries
             deleted += entries
             continue
         if not approximate:
-            deleted += trim_block(self, by_id, length, first_kept)
+            deleted += trim_block(self, place, by_id, length, first_kept, STREAM_KEEP_REFERENCES)
         break
     if deleted > 0:
         stream_refresh_first(self)
@@ -678,6 +687,58 @@ cdef uint64_t stream_trim_length(stream_t *self, uint64_t length, bint approxima
 cdef uint64_t stream_trim_id(stream_t *self, stream_id_t first_kept, bint approximate, uint64_t limit,
                              stream_t **dropped) noexcept nogil:
     return trim(self, True, 0, first_kept, approximate, limit, dropped)
+
+
+cdef uint64_t stream_trim_referenced(stream_t *self, int64_t length, stream_id_t first_kept, bint approximate,
+                                     uint64_t limit, stream_references_t references) noexcept nogil:
+    cdef bint by_id = length < 0
+    cdef bint is_whole
+    cdef bint more
+    cdef id_place_t place
+    cdef stream_id_t master
+    cdef uint64_t deleted = 0
+    cdef uint64_t entries
+    cdef uint64_t gone
+    more = id_first(&self.blocks, &place)
+    while more and (by_id or self.length > <uint64_t>length):
+        master = id_slot(&self.blocks, place).id
+        entries = <uint64_t>count_of(pack_at(self, place))
+        if limit != 0 and deleted + entries > limit:
+            break
+        is_whole = (block_is_before(self, place, first_kept) if by_id
+                    else self.length - entries >= <uint64_t>length)
+        if not is_whole and approximate:
+            break
+        gone = trim_block(self, place, by_id, <uint64_t>length, first_kept, references)
+        deleted += gone
+        if gone == entries:
+            drop_block(self, place)
+            more = id_ceiling(&self.blocks, master, &place)
+        else:
+            more = id_next(&self.blocks, &place)
+        if not is_whole and by_id:
+            break
+    if deleted > 0:
+        stream_refresh_first(self)
+    return deleted
+
+
+# ---- References ----------------------------------------------------------------------------------
+
+cdef bint stream_is_needed(const stream_t *self, stream_id_t id) noexcept nogil:
+    cdef const stream_group_t *group
+    cdef uint32_t i
+    for i in range(self.groups.count):
+        group = group_at(&self.groups, i)
+        if id_less(group.last_id, id) or pending_find(group, id) != NULL:
+            return True
+    return False
+
+
+cdef void stream_drop_references(stream_t *self, stream_id_t id) noexcept nogil:
+    cdef uint32_t i
+    for i in range(self.groups.count):
+        pending_remove(group_at(&self.groups, i), id)
 
 
 # ---- How far groups are ------------------------------------------------------------------------

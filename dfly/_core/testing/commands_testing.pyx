@@ -1,5 +1,5 @@
 """Test doors below the server: commands on real shards without threads or sockets, and the kernels of
-the bit and number commands.
+the bit and number commands and of DIGEST.
 
 Shards executes one command at a time in the caller's thread, as the dispatcher would: single-key
 commands under their shard's token, others as transactions, whose hops all run at once because
@@ -24,6 +24,7 @@ from dfly._core.store.object cimport key_init
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 from dfly._core.sys.clock cimport wall_ms
+from dfly._core.sys.xxh3 cimport xxh3
 
 from dfly._core.commands import registration
 
@@ -188,6 +189,10 @@ def write_field(bytes data, uint64_t offset, uint32_t width, uint64_t value):
     copy = bytearray(data)
     bits_write_field(copy, len(copy), offset, width, value)
     return bytes(copy)
+
+
+def xxh3_of(bytes data):
+    return xxh3(<const char *>data, len(data))
 
 
 def long_double_text(bytes text):

@@ -10,11 +10,11 @@ from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_befor
                                     dash_erase, dash_find, dash_init, dash_init_keys, dash_insert, dash_next_due,
                                     dash_prefetch_bucket,
                                     dash_prefetch_entry, dash_prefetch_value, dash_random, dash_ref_t, dash_sample,
-                                    dash_scan, dash_set_deadline, dash_t, dash_visit_due)
+                                    dash_scan, dash_set_deadline, dash_set_sticky, dash_t, dash_visit_due)
 from dfly._core.store.glob cimport glob_match
 from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name,
                                       object_equals_key,
-                                      object_free, object_key_hash, object_resize,
+                                      object_free, object_is_sticky, object_key_hash, object_resize,
                                       object_set_string, object_set_string_plain, object_size, object_t,
                                       object_view, parse_int64)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, slice_t
@@ -184,6 +184,20 @@ cdef class DashTable:
         cdef dash_ref_t[64] refs
         cdef uint32_t taken = dash_sample(&self.table, random_u64(), only_volatile, refs, min(count, 64))
         return [key_bytes(&refs[i]) for i in range(<int>taken)]
+
+    def set_sticky(self, bytes key):
+        cdef key_t k
+        cdef dash_ref_t ref
+        key_init(&k, key, len(key))
+        if not dash_find(&self.table, &k, &ref):
+            raise KeyError(key)
+        dash_set_sticky(&self.table, &ref)
+
+    def is_sticky(self, bytes key):
+        cdef key_t k
+        cdef dash_ref_t ref
+        key_init(&k, key, len(key))
+        return dash_find(&self.table, &k, &ref) and object_is_sticky(&ref.entry.key)
 
     def clear_step(self, uint64_t budget):
         done = dash_clear_step(&self.table, &budget)

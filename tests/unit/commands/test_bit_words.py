@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from dfly._core.testing.commands_testing import combine_bits, count_bits, find_bit, read_field, write_field
 
-AND, OR, XOR, NOT = range(4)
+AND, OR, XOR, NOT, DIFF, DIFF1, ANDOR, ONE = range(8)
+# What Redis 8.2 documents, of the first source and the others.
+OF_FIRST_AND_OTHERS = {
+    DIFF: lambda first, others: first & ~reduce(or_, others),
+    DIFF1: lambda first, others: ~first & reduce(or_, others),
+    ANDOR: lambda first, others: first & reduce(or_, others),
+}
 # Long runs of equal bytes make the word loops turn; their edges come from random ones.
 runs = st.builds(
     lambda byte, size: bytes([byte]) * size, st.sampled_from([0, 0, 255, 255, 1, 128]), st.integers(0, 90)
@@ -59,6 +65,22 @@ def test_combine(operation, sources):
     assert combine_bits(operation, sources) == expected
 
 
+@given(st.sampled_from([DIFF, DIFF1, ANDOR]), st.lists(data, min_size=2, max_size=5))
+def test_first_against_others(operation, sources):
+    size = max(map(len, sources))
+    first, *others = [int.from_bytes(source.ljust(size, b"\0"), "big") for source in sources]
+    expected = OF_FIRST_AND_OTHERS[operation](first, others).to_bytes(size, "big")
+    assert combine_bits(operation, sources) == expected
+
+
+@given(st.lists(data, min_size=1, max_size=6))
+def test_in_exactly_one(sources):
+    size = max(map(len, sources))
+    columns = zip(*(text_of(source.ljust(size, b"\0")) for source in sources), strict=True)
+    expected = "".join("1" if column.count("1") == 1 else "0" for column in columns)
+    assert text_of(combine_bits(ONE, sources)) == expected
+
+
 @given(data)
 def test_invert(source):
     assert combine_bits(NOT, [source]) == bytes(byte ^ 255 for byte in source)
@@ -73,6 +95,10 @@ def test_combine_across_blocks():
         expected = bytes(map(combine, first, padded))
         assert combine_bits(operation, [first, second]) == expected
         assert combine_bits(operation, [second, first]) == expected
+    assert combine_bits(ONE, [first, second]) == combine_bits(XOR, [first, second])
+    assert combine_bits(ONE, [second, first, second]) == combine_bits(DIFF, [first, second])
+    assert combine_bits(DIFF1, [second, first]) == combine_bits(DIFF, [first, second])
+    assert combine_bits(ANDOR, [second, first]) == combine_bits(AND, [first, second])
 
 
 fields = st.tuples(st.integers(0, 200), st.integers(1, 64))

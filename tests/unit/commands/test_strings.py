@@ -137,6 +137,25 @@ def test_msetnx_changes_nothing_if_one_exists():
         assert shards.execute([b"MGET", names[12], names[13]])[0] == b"*2\r\n$-1\r\n$3\r\nold\r\n"
 
 
+def test_msetex_events_and_atomicity():
+    names = [b"key%d" % number for number in range(20)]
+    pairs = [word for name in names for word in (name, b"new")]
+    for shard_count in (1, 4):
+        shards = Shards(shard_count)
+        shards.execute([b"SET", names[13], b"old"])
+        for line in ([b"MSETEX", b"20", *pairs, b"NX"], [b"MSETEX", b"20", *pairs, b"XX", b"PX", b"5000"]):
+            assert shards.execute(line) == (b":0\r\n", [])
+        reply, events = shards.execute([b"MSETEX", b"20", *pairs, b"EX", b"100"])
+        assert reply == b":1\r\n"
+        happened = [event[1:] for event in events]
+        for name in names:
+            expected = ["set", "expire"] if name == names[13] else ["new", "set", "expire"]
+            assert [event for event, key in happened if key == name] == expected
+        reply, events = shards.execute([b"MSETEX", b"20", *pairs, b"XX", b"KEEPTTL"])
+        assert reply == b":1\r\n" and {event[1] for event in events} == {"set"}
+        assert shards.execute([b"TTL", names[3]])[0] == b":100\r\n"
+
+
 def test_delifeq():
     shards = Shards(2)
     shards.execute([b"SET", b"a", b"12"])
@@ -144,6 +163,25 @@ def test_delifeq():
     reply, events = shards.execute([b"DELIFEQ", b"a", b"12"])
     assert (reply, [event[1:] for event in events]) == (b":1\r\n", [("del", b"a")])
     assert shards.execute([b"DELIFEQ", b"a", b"12"])[0] == b":0\r\n"
+
+
+@pytest.mark.parametrize("shard_count", [1, 4])
+def test_bitop_of_redis_8_2(shard_count):
+    shards = Shards(shard_count)
+    shards.execute([b"MSET", b"x", b"\xf0\xff", b"y", b"\x3c", b"z", b"\x0f\x01\x80"])
+    for operation, result in [(b"DIFF", b"\xc0\xfe\0"), (b"diff1", b"\x0f\0\x80"), (b"ANDOR", b"\x30\x01\0"),
+                              (b"One", b"\xc3\xfe\x80")]:
+        reply, events = shards.execute([b"BITOP", operation, b"d", b"x", b"y", b"z"])
+        assert reply == b":3\r\n" and ("set", b"d") in [event[1:] for event in events]
+        assert shards.execute([b"GET", b"d"])[0] == b"$3\r\n%s\r\n" % result
+    assert shards.execute([b"BITOP", b"ONE", b"d", b"y"])[0] == b":1\r\n"
+    assert shards.execute([b"BITOP", b"DIFF", b"y", b"y", b"none"])[0] == b":1\r\n"
+    assert shards.execute([b"GET", b"y"])[0] == b"$1\r\n\x3c\r\n"
+    for operation in (b"DIFF", b"DIFF1", b"ANDOR"):
+        assert shards.execute([b"BITOP", operation.lower(), b"d", b"x"])[0] == (
+            b"-ERR BITOP %s must be called with at least two source keys.\r\n" % operation
+        )
+        assert shards.execute([b"BITOP", operation, b"d", b"none", b"nil"])[0] == b":0\r\n"
 
 
 def test_big_bitmaps_across_shards():

@@ -1,6 +1,7 @@
 """The dash table against a dict: growth, splits, merges, deadlines, scans."""
 
 import random
+import time
 
 import pytest
 from hypothesis import settings
@@ -32,6 +33,7 @@ class DashMachine(RuleBasedStateMachine):
         self.table = DashTable(self.keys_only)
         self.model = {}
         self.deadlines = {}
+        self.sticky = set()
         self.walked = None
         self.now = 10**12
 
@@ -54,6 +56,7 @@ class DashMachine(RuleBasedStateMachine):
             assert self.table.erase(key) == (key in self.model)
             self.model.pop(key, None)
             self.deadlines.pop(key, None)
+            self.sticky.discard(key)
 
     @rule(start=st.integers(0, 3000), count=st.integers(1, 100),
           ahead=st.sampled_from([1, 1000, 10**6, 2**41, 2**55]))
@@ -61,6 +64,12 @@ class DashMachine(RuleBasedStateMachine):
         for i in range(start, start + count):
             if self.table.set_deadline(name(i), self.now + ahead + i):
                 self.deadlines[name(i)] = self.now + ahead + i
+
+    @rule(start=st.integers(0, 3000), count=st.sampled_from([1, 50, 3400]))
+    def stick(self, start, count):
+        for key in {name(i) for i in range(start, start + count)} & self.model.keys():
+            self.table.set_sticky(key)
+            self.sticky.add(key)
 
     @rule(start=st.integers(0, 3000), count=st.integers(1, 100))
     def persist(self, start, count):
@@ -77,6 +86,7 @@ class DashMachine(RuleBasedStateMachine):
         assert set(gone) <= due
         for key in gone:
             del self.model[key], self.deadlines[key]
+            self.sticky.discard(key)
 
     @rule(changes=st.lists(st.tuples(st.booleans(), st.integers(0, 3000), st.integers(1, 300)), max_size=6))
     def scan_while_changing(self, changes):
@@ -133,13 +143,18 @@ class DashMachine(RuleBasedStateMachine):
         assert steps * budget <= len(self.model)
         self.model.clear()
         self.deadlines.clear()
+        self.sticky.clear()
 
     @rule()
     def random_key(self):
         key = self.table.random()
         assert (key in self.model) if self.model else key is None
-        assert set(self.table.sample(20)) <= set(self.model)
-        assert set(self.table.sample(20, only_volatile=True)) <= set(self.deadlines)
+        for found, there in [
+            (self.table.sample(20), self.model),
+            (self.table.sample(20, only_volatile=True), self.deadlines),
+        ]:
+            candidates = set(there) - self.sticky
+            assert set(found) <= candidates and bool(found) == bool(candidates)
 
     @invariant()
     def is_sound(self):
@@ -152,6 +167,7 @@ class DashMachine(RuleBasedStateMachine):
         for key, value in self.model.items():
             assert self.table.get(key) == value
             assert self.table.deadline(key) == self.deadlines.get(key, -1)
+            assert self.table.is_sticky(key) == (key in self.sticky)
 
 
 class KeysOnlyMachine(DashMachine):
@@ -341,3 +357,19 @@ def test_a_stream_of_keys_that_expire(rate, keys_only):
         table.set(b"k%d" % i, b"v")
     table.check()
     assert len(table) == number
+
+
+def test_a_large_table_of_sticky_keys_is_sampled_in_bounded_time():
+    """An eviction that finds nobody must not read every key for each write."""
+    table = DashTable()
+    for i in range(200_000):
+        table.set(name(i), b"")
+        table.set_sticky(name(i))
+    start = time.process_time()
+    for _ in range(20):
+        assert table.sample(5) == []
+    assert time.process_time() - start < 0.5
+    for i in range(0, 200_000, 50):
+        assert table.erase(name(i))
+        table.set(name(i), b"")
+    assert all(len(table.sample(5)) == 5 for _ in range(50)), "one in fifty is found"
