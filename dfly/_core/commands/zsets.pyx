@@ -28,7 +28,7 @@ from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport TYPE_ZSET, key_t, object_pointer, object_set_container, object_t, parse_int64
 from dfly._core.store.sorted_set cimport (SCORE_TEXT_MAX, is_zset, score_text, zset_count, zset_cursor_t, zset_entry_t,
-                                          zset_erase, zset_find, zset_insert, zset_limits_t, zset_next, zset_pack,
+                                          zset_erase, zset_find, zset_insert, zset_is_compact, zset_limits_t, zset_next,
                                           zset_place_t,
                                           zset_previous, zset_rank, zset_remove_range, zset_scan, zset_score,
                                           zset_seek, zset_set_score)
@@ -555,7 +555,7 @@ cdef void zscan_command(call_t *call) noexcept nogil:
         return
     walk.options = &options
     walk.found = 0
-    walk.is_large = zset_pack(&ref.entry.value) == NULL
+    walk.is_large = not zset_is_compact(&ref.entry.value)
     reply_init(&walk.elements, call.reply.resp)
     cursor = zset_scan(&ref.entry.value, cursor, <uint64_t>options.count, scan_entry, &walk)
     reply_element_scan(call.reply, cursor, 2 * walk.found, &walk.elements)

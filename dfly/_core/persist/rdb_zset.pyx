@@ -7,22 +7,26 @@
 """
 
 from libc.math cimport isnan
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_ZSET, RDB_ZSET_2, RDB_ZSET_LISTPACK, rdb_fail, rdb_get_count,
                                         rdb_get_double,
                                         rdb_get_double_text, rdb_get_string, rdb_put_double, rdb_put_length,
-                                        rdb_put_integer, rdb_put_string, rdb_reader_t, rdb_saving_t,
+                                        rdb_put_integer, rdb_put_string, rdb_reader_t, rdb_saving_t, rdb_scratch,
                                         rdb_text_free, rdb_text_t,
                                         rdb_writer_t)
 from dfly._core.persist.ziplist cimport ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
-from dfly._core.store.listpack cimport (LISTPACK_END, LISTPACK_HEADER, listpack_bytes, listpack_is_valid, listpack_read)
-from dfly._core.store.object cimport object_t
-from dfly._core.store.sorted_set cimport (score_of_item, zset_add, zset_count, zset_cursor_t, zset_entry_t,
-                                          zset_limits_t, zset_pack, zset_previous, zset_seek)
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.store.listpack cimport (LISTPACK_ELEMENT_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_is_valid,
+                                        listpack_put, listpack_put_int, listpack_read, listpack_write,
+                                        listpack_write_ends)
+from dfly._core.store.object cimport object_size, object_t
+from dfly._core.store.packed_pairs cimport whole_score
+from dfly._core.store.sorted_set cimport (SCORE_TEXT_MAX, score_of_item, score_text, zset_add, zset_count,
+                                          zset_cursor_t, zset_entry_t, zset_is_compact, zset_limits_t, zset_next,
+                                          zset_previous, zset_seek)
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -33,7 +37,7 @@ cdef enum:
 # ---- Writing -----------------------------------------------------------------------------------
 
 cdef int rdb_zset_type(const object_t *value, uint32_t version) noexcept nogil:
-    return RDB_ZSET_LISTPACK if zset_pack(value) != NULL and version >= VERSION_LISTPACK else RDB_ZSET_2
+    return RDB_ZSET_LISTPACK if zset_is_compact(value) and version >= VERSION_LISTPACK else RDB_ZSET_2
 
 
 cdef void save_entry(const zset_entry_t *entry, rdb_writer_t *out) noexcept nogil:
@@ -44,12 +48,33 @@ cdef void save_entry(const zset_entry_t *entry, rdb_writer_t *out) noexcept nogi
     rdb_put_double(out, entry.score)
 
 
+cdef void save_listpack(const object_t *value, rdb_writer_t *out) noexcept nogil:
+    """As Redis has it: whole scores are integers, others text of 17 digits."""
+    cdef uint64_t count = zset_count(value)
+    cdef char text[SCORE_TEXT_MAX]
+    cdef zset_cursor_t cursor
+    cdef zset_entry_t entry
+    cdef int64_t whole
+    cdef uint8_t *target
+    cdef uint8_t *pack = <uint8_t *>rdb_scratch(
+        out, LISTPACK_HEADER + 1 + object_size(value) + count * (2 * LISTPACK_ELEMENT_MAX + SCORE_TEXT_MAX))
+    target = pack + LISTPACK_HEADER
+    zset_seek(value, 0, &cursor)
+    while zset_next(&cursor, &entry):
+        target = listpack_write(target, &entry.member)
+        if whole_score(entry.score, &whole):
+            target = listpack_put_int(target, whole)
+        else:
+            target = listpack_put(target, text, score_text(entry.score, text))
+    listpack_write_ends(pack, target, 2 * count)
+    rdb_put_string(out, <const char *>pack, <size_t>(target + 1 - pack))
+
+
 cdef void rdb_save_zset(const object_t *value, rdb_writer_t *out) noexcept nogil:
-    cdef const uint8_t *pack = zset_pack(value)
     cdef zset_cursor_t cursor
     cdef zset_entry_t entry
     if rdb_zset_type(value, out.version) == RDB_ZSET_LISTPACK:
-        rdb_put_string(out, <const char *>pack, listpack_bytes(pack))
+        save_listpack(value, out)
         return
     rdb_put_length(out, zset_count(value))
     zset_seek(value, zset_count(value), &cursor)
@@ -60,6 +85,7 @@ cdef void rdb_save_zset(const object_t *value, rdb_writer_t *out) noexcept nogil
 cdef bint rdb_save_zset_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
                              size_t budget) noexcept nogil:
     """A tree: the compact form is one block."""
+    DFLY_CHECK(sizeof(zset_cursor_t) <= sizeof(saving.place), "a walk's cursor has room between steps")
     cdef zset_cursor_t *cursor = <zset_cursor_t *>saving.place
     cdef size_t written = 0
     cdef zset_entry_t entry

@@ -1,7 +1,7 @@
 """The sorted set type: members with scores, ordered by score, then by the members' bytes.
 
-Compact (encoding ZSET_COMPACT): a listpack (store/listpack) of member, score, member, score ... in order, in
-Redis' format: whole scores up to 2^62 are integers, others text of 17 digits. Minus zero becomes zero.
+Compact (encoding ZSET_COMPACT): packed pairs (store/packed_pairs). Minus zero becomes zero. To clients it is a
+"listpack", and what is dumped is one; in memory, pairs take fewer bytes and are searched faster.
 Large (ZSET_LARGE): members in an arena, a B+ tree with ranks over them and an index by member.
 An empty set has the root NULL; a new one is compact and becomes large when it outgrows the limits, for good.
 
@@ -17,6 +17,7 @@ from dfly._core.store.block_list cimport list_item_t
 from dfly._core.store.member_arena cimport arena_t
 from dfly._core.store.member_index cimport index_t
 from dfly._core.store.object cimport TYPE_ZSET, object_is_container, object_t
+from dfly._core.store.packed_pairs cimport pairs_trail_t
 from dfly._core.store.score_tree cimport leaf_t, tree_t
 from dfly._core.sys.base cimport slice_t
 
@@ -41,7 +42,8 @@ cdef struct zset_place_t:
     # Where a member is, or (zset_find said False) what helps to insert it.
     uint64_t hash                    # large
     uint32_t handle                  # large
-    const uint8_t *position          # compact: the member's element
+    const uint8_t *position          # compact
+    uint32_t rank                    # compact
     double score
 
 cdef struct zset_entry_t:
@@ -53,8 +55,10 @@ cdef struct zset_cursor_t:
     const large_zset_t *large        # NULL: compact
     leaf_t *leaf
     uint32_t slot
+    uint32_t rank                    # compact, as all that follows
     const uint8_t *pack
     const uint8_t *position
+    pairs_trail_t trail
 
 cdef struct zset_bound_t:
     # One end of a range by score or by text.
@@ -98,10 +102,8 @@ cdef bint zset_previous(zset_cursor_t *self, zset_entry_t *out) noexcept nogil
 cdef uint64_t zset_scan(const object_t *self, uint64_t cursor, uint64_t count, zset_visit_t visit,
                         void *context) noexcept nogil
 
-# The listpack of a compact set, NULL if it is large or empty; and a set from a listpack, which becomes the
-# object's own: in order, whole pairs, no member twice, no NaN.
-cdef uint8_t *zset_pack(const object_t *self) noexcept nogil
-cdef void zset_adopt_pack(object_t *self, uint8_t *pack) noexcept nogil
+# Is it compact, and not empty? Redis would have a listpack then.
+cdef bint zset_is_compact(const object_t *self) noexcept nogil
 # Becomes large now. For what is loaded in that encoding, or to come in great number.
 cdef void zset_make_large(object_t *self) noexcept nogil
 

@@ -6,13 +6,8 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport strtod
 from libc.string cimport memcmp, memcpy
 
-from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_item_t, list_item_text,
-                                          list_needle)
+from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
 from dfly._core.store.decimal_text cimport format_int64
-from dfly._core.store.listpack cimport (LISTPACK_END, LISTPACK_HEADER, listpack_bytes, listpack_count,
-                                        listpack_delete, listpack_dup, listpack_find, listpack_first,
-                                        listpack_insert, listpack_insert_int, listpack_is_valid, listpack_new,
-                                        listpack_next, listpack_previous, listpack_read, listpack_seek)
 from dfly._core.store.member_arena cimport (arena_add, arena_check, arena_dup, arena_free_step,
                                             arena_heap_bytes, arena_init, arena_remove, member_at,
                                             member_score, member_text)
@@ -20,6 +15,10 @@ from dfly._core.store.member_index cimport (index_add, index_check, index_dup, i
                                             index_heap_bytes, index_init, index_remove, index_scan)
 from dfly._core.store.object cimport (container_ops_t, object_encoding, object_pointer,
                                       object_register_container, object_root, object_set_encoding)
+from dfly._core.store.packed_pairs cimport (pairs_before, pairs_bytes, pairs_check, pairs_count, pairs_dup, pairs_end,
+                                            pairs_erase, pairs_find, pairs_first, pairs_insert, pairs_new,
+                                            pairs_pass_scores, pairs_read, pairs_seek, pairs_set_score,
+                                            whole_score)
 from dfly._core.store.score_tree cimport (NODE_SLOTS, bound_set_member, bound_set_score, bound_set_text,
                                           bound_t, tree_add, tree_change_score, tree_check, tree_dup,
                                           tree_free_step, tree_heap_bytes, tree_init, tree_rank, tree_remove,
@@ -32,9 +31,7 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     COMPACT_BYTES_MAX = 0x20000000
-    COMPACT_ENTRIES_MAX = 32767      # pairs: the listpack's count stays exact
-
-cdef double WHOLE_MAX = 4611686018427387904.0
+    COMPACT_ENTRIES_MAX = 32767      # of a listpack its count still says how many
 
 
 cdef inline bint is_large(const object_t *self) noexcept nogil:
@@ -49,24 +46,13 @@ cdef inline uint8_t *pack_of(const object_t *self) noexcept nogil:
     return <uint8_t *>object_pointer(self)
 
 
-cdef inline uint64_t pair_count(const uint8_t *pack) noexcept nogil:
-    return listpack_count(pack) // 2
-
-
 cdef uint64_t zset_count(const object_t *self) noexcept nogil:
     if is_large(self):
         return large_of(self).tree.count
-    return pair_count(pack_of(self)) if pack_of(self) != NULL else 0
+    return pairs_count(pack_of(self)) if pack_of(self) != NULL else 0
 
 
-# ---- Scores in listpacks -----------------------------------------------------------------------
-
-cdef inline bint whole_score(double score, int64_t *out) noexcept nogil:
-    if not -WHOLE_MAX <= score <= WHOLE_MAX:
-        return False
-    out[0] = <int64_t>score
-    return <double>out[0] == score
-
+# ---- Scores and texts --------------------------------------------------------------------------
 
 cdef size_t score_text(double score, char *out) noexcept nogil:
     cdef int64_t whole
@@ -92,14 +78,6 @@ cdef double score_of_item(const list_item_t *item) noexcept nogil:
     return strtod(text, NULL)
 
 
-cdef inline const uint8_t *read_pair(const uint8_t *p, zset_entry_t *out) noexcept nogil:
-    """The member at p with its score; what follows them."""
-    cdef list_item_t item
-    p = listpack_read(listpack_read(p, &out.member), &item)
-    out.score = score_of_item(&item)
-    return p
-
-
 cdef inline int compare_texts(slice_t a, slice_t b) noexcept nogil:
     cdef int result = memcmp(a.data, b.data, a.size if a.size < b.size else b.size)
     if result != 0:
@@ -110,32 +88,6 @@ cdef inline int compare_texts(slice_t a, slice_t b) noexcept nogil:
 cdef inline int compare_member(const list_item_t *member, slice_t text) noexcept nogil:
     cdef char scratch[LIST_ITEM_SCRATCH]
     return compare_texts(list_item_text(member, scratch), text)
-
-
-cdef void insert_pair(uint8_t **pack, slice_t text, double score) noexcept nogil:
-    cdef const uint8_t *p = pack[0] + LISTPACK_HEADER
-    cdef const uint8_t *following
-    cdef zset_entry_t entry
-    cdef char scratch[SCORE_TEXT_MAX]
-    cdef int64_t whole
-    while p[0] != LISTPACK_END:
-        following = read_pair(p, &entry)
-        if entry.score > score or (entry.score == score and compare_member(&entry.member, text) > 0):
-            break
-        p = following
-    # The score first, then the member before it.
-    if whole_score(score, &whole):
-        p = listpack_insert_int(pack, p, whole)
-    else:
-        p = listpack_insert(pack, p, scratch, score_text(score, scratch))
-    listpack_insert(pack, p, text.data, text.size)
-
-
-cdef inline slice_t slice_of(const char *data, size_t size) noexcept nogil:
-    cdef slice_t text
-    text.data = data
-    text.size = size
-    return text
 
 
 # ---- Large sets --------------------------------------------------------------------------------
@@ -166,9 +118,9 @@ cdef void zset_make_large(object_t *self) noexcept nogil:
         return
     large = new_large()
     if pack != NULL:
-        p = pack + LISTPACK_HEADER
-        while p[0] != LISTPACK_END:
-            p = read_pair(p, &entry)
+        p = pairs_first(pack)
+        while p != pairs_end(pack):
+            p = pairs_read(p, &entry.member, &entry.score)
             text = list_item_text(&entry.member, scratch)
             add_to_large(large, hash_bytes(text.data, text.size), text.data, text.size, entry.score)
         mem_free(pack)
@@ -186,7 +138,6 @@ cdef void free_if_empty(object_t *self) noexcept nogil:
 
 cdef bint zset_find(const object_t *self, const char *data, size_t size, zset_place_t *out) noexcept nogil:
     cdef large_zset_t *large
-    cdef list_item_t needle
     cdef list_item_t item
     if is_large(self):
         large = large_of(self)
@@ -199,12 +150,10 @@ cdef bint zset_find(const object_t *self, const char *data, size_t size, zset_pl
     out.position = NULL
     if pack_of(self) == NULL:
         return False
-    list_needle(data, size, &needle)
-    out.position = listpack_find(listpack_first(pack_of(self)), &needle, 1)
+    out.position = pairs_find(pack_of(self), data, size, &out.rank)
     if out.position == NULL:
         return False
-    listpack_read(listpack_next(out.position), &item)
-    out.score = score_of_item(&item)
+    pairs_read(out.position, &item, &out.score)
     return True
 
 
@@ -219,17 +168,11 @@ cdef bint zset_score(const object_t *self, const char *data, size_t size, double
 cdef uint64_t zset_rank(const object_t *self, const zset_place_t *place) noexcept nogil:
     cdef large_zset_t *large
     cdef bound_t bound
-    cdef const uint8_t *p
-    cdef uint64_t rank = 0
-    if is_large(self):
-        large = large_of(self)
-        bound_set_member(&bound, place.score, member_text(member_at(&large.arena, place.handle)), False)
-        return tree_rank(&large.tree, &large.arena, &bound)
-    p = listpack_first(pack_of(self))
-    while p != place.position:
-        p = listpack_next(listpack_next(p))
-        rank += 1
-    return rank
+    if not is_large(self):
+        return place.rank
+    large = large_of(self)
+    bound_set_member(&bound, place.score, member_text(member_at(&large.arena, place.handle)), False)
+    return tree_rank(&large.tree, &large.arena, &bound)
 
 
 cdef void zset_insert(object_t *self, const zset_place_t *place, const char *data, size_t size, double score,
@@ -240,10 +183,10 @@ cdef void zset_insert(object_t *self, const zset_place_t *place, const char *dat
         pack = pack_of(self)
         if (<int64_t>size <= limits.value and <int64_t>zset_count(self) < limits.entries
                 and zset_count(self) < COMPACT_ENTRIES_MAX
-                and (pack == NULL or listpack_bytes(pack) + size < COMPACT_BYTES_MAX)):
+                and (pack == NULL or pairs_bytes(pack) + size < COMPACT_BYTES_MAX)):
             if pack == NULL:
-                object_root(self)[0] = listpack_new(size + 12)
-            insert_pair(<uint8_t **>object_root(self), slice_of(data, size), score)
+                object_root(self)[0] = pairs_new(size + 8)
+            pairs_insert(<uint8_t **>object_root(self), data, size, score)
             return
         zset_make_large(self)
         hash = hash_bytes(data, size)
@@ -257,8 +200,7 @@ cdef void zset_set_score(object_t *self, const zset_place_t *place, const char *
         large = large_of(self)
         tree_change_score(&large.tree, &large.arena, place.handle, score)
         return
-    listpack_delete(<uint8_t **>object_root(self), place.position, 2)
-    insert_pair(<uint8_t **>object_root(self), slice_of(data, size), score)
+    pairs_set_score(<uint8_t **>object_root(self), place.position, data, size, score)
 
 
 cdef void zset_erase(object_t *self, const zset_place_t *place) noexcept nogil:
@@ -269,7 +211,7 @@ cdef void zset_erase(object_t *self, const zset_place_t *place) noexcept nogil:
         index_remove(&large.index, place.hash, place.handle)
         arena_remove(&large.arena, place.handle)
     else:
-        listpack_delete(<uint8_t **>object_root(self), place.position, 2)
+        pairs_erase(<uint8_t **>object_root(self), place.position, 1)
     free_if_empty(self)
 
 
@@ -286,28 +228,16 @@ cdef bint zset_add(object_t *self, const char *data, size_t size, double score,
 
 # ---- Ranges ------------------------------------------------------------------------------------
 
-cdef uint64_t rank_of_score(const object_t *self, double score, bint inclusive) noexcept nogil:
+cdef uint64_t rank_of_score(const large_zset_t *large, double score, bint inclusive) noexcept nogil:
     """How many members have a lower score (inclusive: or this one)."""
-    cdef large_zset_t *large
     cdef bound_t bound
-    cdef const uint8_t *p
-    cdef zset_entry_t entry
-    cdef uint64_t rank = 0
-    if is_large(self):
-        large = large_of(self)
-        bound_set_score(&bound, score, inclusive)
-        return tree_rank(&large.tree, &large.arena, &bound)
-    p = pack_of(self) + LISTPACK_HEADER
-    while p[0] != LISTPACK_END:
-        p = read_pair(p, &entry)
-        if entry.score > score or (entry.score == score and not inclusive):
-            break
-        rank += 1
-    return rank
+    bound_set_score(&bound, score, inclusive)
+    return tree_rank(&large.tree, &large.arena, &bound)
 
 
 cdef void zset_range_by_score(const object_t *self, const zset_bound_t *low, const zset_bound_t *high,
                               uint64_t *start, uint64_t *count) noexcept nogil:
+    cdef const uint8_t *p
     cdef uint64_t end
     start[0] = 0
     count[0] = 0
@@ -315,8 +245,13 @@ cdef void zset_range_by_score(const object_t *self, const zset_bound_t *low, con
         return
     if low.score > high.score or (low.score == high.score and (low.exclusive or high.exclusive)):
         return
-    start[0] = rank_of_score(self, low.score, low.exclusive)
-    end = rank_of_score(self, high.score, not high.exclusive)
+    if not is_large(self):
+        p = pairs_first(pack_of(self))
+        start[0] = pairs_pass_scores(pack_of(self), &p, low.score, low.exclusive)
+        count[0] = pairs_pass_scores(pack_of(self), &p, high.score, not high.exclusive)
+        return
+    start[0] = rank_of_score(large_of(self), low.score, low.exclusive)
+    end = rank_of_score(large_of(self), high.score, not high.exclusive)
     if end > start[0]:
         count[0] = end - start[0]
 
@@ -394,7 +329,7 @@ cdef void zset_remove_range(object_t *self, uint64_t start, uint64_t count) noex
     if count == 0:
         return
     if not is_large(self):
-        listpack_delete(<uint8_t **>object_root(self), listpack_seek(pack_of(self), <int64_t>(2 * start)), 2 * count)
+        pairs_erase(<uint8_t **>object_root(self), pairs_seek(pack_of(self), <uint32_t>start), <uint32_t>count)
     else:
         large = large_of(self)
         while count > 0:
@@ -424,9 +359,10 @@ cdef void zset_seek(const object_t *self, uint64_t rank, zset_cursor_t *out) noe
             out.slot += 1
     elif pack_of(self) != NULL:
         out.pack = pack_of(self)
-        out.position = listpack_seek(out.pack, <int64_t>(2 * rank))
-        if out.position == NULL:
-            out.position = out.pack + listpack_bytes(out.pack) - 1
+        out.rank = <uint32_t>min(rank, <uint64_t>pairs_count(out.pack))
+        out.position = pairs_seek(out.pack, out.rank)
+        out.trail.first = 0
+        out.trail.count = 0
 
 
 cdef inline void read_member(const zset_cursor_t *self, zset_entry_t *out) noexcept nogil:
@@ -439,9 +375,10 @@ cdef inline void read_member(const zset_cursor_t *self, zset_entry_t *out) noexc
 
 cdef bint zset_next(zset_cursor_t *self, zset_entry_t *out) noexcept nogil:
     if self.large == NULL:
-        if self.pack == NULL or self.position[0] == LISTPACK_END:
+        if self.pack == NULL or self.position == pairs_end(self.pack):
             return False
-        self.position = read_pair(self.position, out)
+        self.position = pairs_read(self.position, &out.member, &out.score)
+        self.rank += 1
         return True
     if unlikely(self.slot == self.leaf.node.count):
         if self.leaf.next == NULL:
@@ -455,10 +392,11 @@ cdef bint zset_next(zset_cursor_t *self, zset_entry_t *out) noexcept nogil:
 
 cdef bint zset_previous(zset_cursor_t *self, zset_entry_t *out) noexcept nogil:
     if self.large == NULL:
-        if self.pack == NULL or self.position == self.pack + LISTPACK_HEADER:
+        if self.pack == NULL or self.rank == 0:
             return False
-        self.position = listpack_previous(self.pack, listpack_previous(self.pack, self.position))
-        read_pair(self.position, out)
+        self.position = pairs_before(self.pack, self.rank, &self.trail)
+        self.rank -= 1
+        pairs_read(self.position, &out.member, &out.score)
         return True
     if unlikely(self.slot == 0):
         if self.leaf.previous == NULL:
@@ -504,15 +442,8 @@ cdef uint64_t zset_scan(const object_t *self, uint64_t cursor, uint64_t count, z
     return 0
 
 
-# ---- Listpacks from and to others --------------------------------------------------------------
-
-cdef uint8_t *zset_pack(const object_t *self) noexcept nogil:
-    return NULL if is_large(self) else pack_of(self)
-
-
-cdef void zset_adopt_pack(object_t *self, uint8_t *pack) noexcept nogil:
-    object_root(self)[0] = pack
-    object_set_encoding(self, ZSET_COMPACT)
+cdef bint zset_is_compact(const object_t *self) noexcept nogil:
+    return not is_large(self) and pack_of(self) != NULL
 
 
 # ---- As a container ----------------------------------------------------------------------------
@@ -522,7 +453,7 @@ cdef void dup_object(const object_t *self, object_t *out) noexcept nogil:
     if object_pointer(self) == NULL:
         return
     if not is_large(self):
-        object_root(out)[0] = listpack_dup(pack_of(self))
+        object_root(out)[0] = pairs_dup(pack_of(self))
         return
     large = <large_zset_t *>mem_alloc(sizeof(large_zset_t))
     arena_dup(&large_of(self).arena, &large.arena)
@@ -570,7 +501,7 @@ cdef uint64_t object_heap(const object_t *self) noexcept nogil:
 
 cdef uint64_t object_data(const object_t *self) noexcept nogil:
     if not is_large(self):
-        return listpack_bytes(pack_of(self)) if pack_of(self) != NULL else 0
+        return pairs_bytes(pack_of(self)) if pack_of(self) != NULL else 0
     # In a dump: a length, the bytes, a score of 8 bytes.
     return large_of(self).arena.text_bytes + 9 * <uint64_t>large_of(self).tree.count
 
@@ -608,7 +539,7 @@ cdef bint zset_check(const object_t *self) noexcept nogil:
         tree_check(&large.tree, &large.arena)
         DFLY_CHECK(index_check(&large.index, &large.arena) == large.tree.count, "index and tree agree")
     else:
-        DFLY_CHECK(listpack_is_valid(pack_of(self), listpack_bytes(pack_of(self))), "the listpack is well formed")
+        pairs_check(pack_of(self))
     zset_seek(self, 0, &cursor)
     while zset_next(&cursor, &entry):
         text = list_item_text(&entry.member, scratch)

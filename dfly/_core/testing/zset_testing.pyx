@@ -7,8 +7,8 @@ from dfly._core.store.object cimport (TYPE_ZSET, object_block_count, object_dup,
                                       object_free, object_free_step, object_heap_bytes, object_set_container,
                                       object_size, object_t)
 from dfly._core.store.sorted_set cimport (zset_add, zset_bound_t, zset_check, zset_count, zset_cursor_t,
-                                          zset_entry_t, zset_erase, zset_find, zset_limits_t,
-                                          zset_make_large, zset_next, zset_pack, zset_place_t, zset_previous,
+                                          zset_entry_t, zset_erase, zset_find, zset_is_compact, zset_limits_t,
+                                          zset_make_large, zset_next, zset_place_t, zset_previous,
                                           zset_range_by_score, zset_range_by_text, zset_rank,
                                           zset_remove_range, zset_scan, zset_seek)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -131,9 +131,8 @@ cdef class SortedSet:
     def make_large(self):
         zset_make_large(&self.value)
 
-    def pack(self):
-        """Is it a listpack?"""
-        return zset_pack(&self.value) != NULL
+    def is_compact(self):
+        return zset_is_compact(&self.value)
 
     def free_step(self, uint64_t budget):
         """(done, what is left of the budget)"""
