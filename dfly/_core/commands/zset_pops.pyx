@@ -14,7 +14,7 @@ from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_t
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport TYPE_ZSET, key_t, object_set_container, object_t
-from dfly._core.store.sorted_set cimport is_zset, zset_add, zset_count, zset_limits_t
+from dfly._core.store.sorted_set cimport is_zset, zset_count, zset_find, zset_insert, zset_limits_t, zset_place_t
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -60,9 +60,11 @@ cdef const char *read_entry(const char *text, slice_t *member, double *score) no
 cdef void put_back(scope_t *scope, const key_t *key, const char *text, int64_t count, bint lowest) noexcept nogil:
     cdef zset_limits_t limits = zset_limits_of(scope)
     cdef slice_t member
+    cdef zset_place_t place
     cdef double score
     cdef dash_ref_t ref
     cdef int found = zset_lookup_write(scope, key, &ref)
+    cdef bint is_changed = False
     if found == ZSET_WRONG_TYPE:
         return
     if found == ZSET_ABSENT:
@@ -72,9 +74,13 @@ cdef void put_back(scope_t *scope, const key_t *key, const char *text, int64_t c
         update_begin(scope, &ref)
     while count > 0:
         text = read_entry(text, &member, &score)
-        zset_add(&ref.entry.value, member.data, member.size, score, &limits)
+        # One that is there again was added since: its score is newer.
+        if not zset_find(&ref.entry.value, member.data, member.size, &place):
+            zset_insert(&ref.entry.value, &place, member.data, member.size, score, &limits)
+            is_changed = True
         count -= 1
-    update_end(scope, key, NOTIFY_ZSET, "zadd")
+    if is_changed:
+        update_end(scope, key, NOTIFY_ZSET, "zadd")
 
 
 cdef bint accepts(const object_t *value, const void *wanted, uint32_t position) noexcept nogil:
