@@ -1,81 +1,12 @@
-"""Commands that wait: who is served, in which order, with what, as from Redis.
+"""List commands that wait: who is served, in which order, with what, as from Redis."""
 
-Every command has one reply, and INFO says how many clients wait: when as many wait as have not been
-answered, the server has come to rest.
-"""
-
-import os
 import random
-import re
-import threading
 import time
-from collections import Counter
 
 import pytest
 
-from .wire import ConnectionLost, ReplyTimeout, encode
-
-
-KILLS = int(os.environ.get("BLOCKED_KILLS", "0"))       # how many clients die at the least
-SOON = ("0.01", "10")           # as timeouts: the reply comes without anybody's help
-
-
-class Waiting:
-    """Clients of one server by name; those that wait for an answer are remembered."""
-
-    def __init__(self, server, protocol, names):
-        self.protocol = protocol
-        self.server = server
-        self.control = server.connect(2, timeout=20)
-        self.clients = {name: server.connect(protocol, timeout=20) for name in names}
-        self.waiting = set()
-        self.control.command("FLUSHALL")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        for client in [*self.clients.values(), self.control]:
-            client.close()
-
-    def step(self, name, *command):
-        """Sends one command; {client: what it received}, once the server has come to rest."""
-        self.clients[name].send(encode(*command))
-        self.waiting.add(name)
-        received = {}
-        deadline = time.monotonic() + 10
-        # Whoever is answered is not waiting; the count says when nobody else will be.
-        while time.monotonic() < deadline:
-            self.collect(received)
-            if name in self.waiting and command[-1] in SOON:
-                continue
-            if len(self.waiting) == self.blocked():
-                self.collect(received)
-                if len(self.waiting) == self.blocked():
-                    return received
-        raise AssertionError(f"{self.waiting} wait, the server says {self.blocked()}")
-
-    def blocked(self):
-        return int(re.search(rb"blocked_clients:(\d+)", self.control.command("INFO", "clients").raw)[1])
-
-    def collect(self, received):
-        for name in list(self.waiting):
-            client = self.clients[name]
-            client.socket.settimeout(0.005)
-            try:
-                reply = client.read_any().raw
-                received.setdefault(name, []).append(reply)
-                self.waiting.discard(name)
-            except (ReplyTimeout, TimeoutError):
-                pass
-            finally:
-                client.socket.settimeout(20)
-
-
-def record(server, steps, protocol):
-    names = sorted({step[0] for step in steps})
-    with Waiting(server, protocol, names) as waiting:
-        return [(step, waiting.step(*step)) for step in steps]
+from .waiting import Waiting, check_killed_clients, play_free, record, wait_for_blocked
+from .wire import encode
 
 
 SCRIPTS = {
@@ -238,12 +169,6 @@ def random_steps(seed):
     return steps
 
 
-def play_free(server, steps):
-    """As record, but a client that waits is passed over; what it would have sent is not sent."""
-    with Waiting(server, 2, ["a", "b", "c", "p"]) as waiting:
-        return [(step, waiting.step(*step)) for step in steps if step[0] not in waiting.waiting]
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_random_steps(start, redis_server, seed):
     steps = random_steps(seed)
@@ -309,78 +234,18 @@ def test_a_client_that_hangs_up_takes_nothing(start):
         wait_for_blocked(pusher, 0)
 
 
-def wait_for_blocked(client, wanted):
-    deadline = time.monotonic() + 10
-    while b"blocked_clients:%d\r" % wanted not in client.command("INFO", "clients").raw:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 @pytest.mark.parametrize("threads", [1, 3])
 def test_killed_clients_lose_no_element(start, threads):
-    """Clients that wait on several shards are killed at random while elements are pushed."""
-    subject = start(proactor_threads=threads)
-    rng = random.Random(threads)
-    elements = 0
-    killed = []
+    """They wait on several shards, while elements are pushed."""
     keys = [f"key{i}" for i in range(6)]
-    received = []
-    stopping = threading.Event()
 
-    def consume(seed):
-        own = random.Random(seed)
-        while not stopping.is_set():
-            client = subject.connect(timeout=20)
-            number = client.command("CLIENT", "ID").value
-            try:
-                for _ in range(own.randrange(1, 6)):
-                    kind = own.randrange(3)
-                    if kind == 0:
-                        client.send(encode("BLPOP", *own.sample(keys, 3), "0.2"))
-                    elif kind == 1:
-                        client.send(encode("BLMPOP", "0.2", "3", *own.sample(keys, 3), "LEFT", "COUNT", "2"))
-                    else:
-                        client.send(encode("BLMOVE", *own.sample(keys, 2), "LEFT", "RIGHT", "0.2"))
-                    if own.random() < 0.4:
-                        die(own, client, number, kind)
-                        break
-                    take(client.read(), kind)
-            except ConnectionLost as lost:
-                assert not lost.received
-            client.close()
+    def ask(rng):
+        return rng.choice([
+            (("BLPOP", *rng.sample(keys, 3), "0.2"), True),
+            (("BLMPOP", "0.2", "3", *rng.sample(keys, 3), "LEFT", "COUNT", "2"), True),
+            (("BLMOVE", *rng.sample(keys, 2), "LEFT", "RIGHT", "0.2"), False)])
 
-    def die(own, client, number, kind):
-        killed.append(kind)
-        if own.random() < 0.5:
-            client.socket.shutdown(1)
-        else:
-            with subject.connect() as killer:
-                killer.command("CLIENT", "KILL", "ID", str(number))
-        # What was sent before it died counts: the rest must be in the lists.
-        data = client.read_until_closed()
-        if data:
-            take_raw(data, kind)
+    def add(rng, element):
+        return rng.choice(["RPUSH", "LPUSH"]), rng.choice(keys), element
 
-    def take(reply, kind):
-        take_raw(reply.raw, kind)
-
-    def take_raw(data, kind):
-        if kind < 2:
-            received.extend(re.findall(rb"e\d+", data))
-
-    workers = [threading.Thread(target=consume, args=(seed,)) for seed in range(8)]
-    for worker in workers:
-        worker.start()
-    with subject.connect() as pusher:
-        while elements < 1500 or len(killed) < KILLS:
-            assert any(worker.is_alive() for worker in workers)
-            pusher.command(rng.choice(["RPUSH", "LPUSH"]), rng.choice(keys), f"e{elements}")
-            elements += 1
-        stopping.set()
-        for worker in workers:
-            worker.join()
-        left = [element for key in keys for element in pusher.command("LRANGE", key, "0", "-1").value]
-    seen = Counter(received + left)
-    pushed = {b"e%d" % number for number in range(elements)}
-    print(len(killed), "killed,", elements, "pushed,", len(received), "received")
-    assert (pushed - set(seen), [element for element in seen if seen[element] > 1]) == (set(), [])
+    check_killed_clients(start(proactor_threads=threads), threads, ask, add, [("LRANGE", key, "0", "-1") for key in keys])

@@ -3,7 +3,7 @@
 import pytest
 
 from .party import play
-from .test_blocking import record
+from .waiting import record
 from .test_notifications import steps_with
 
 SETS = [

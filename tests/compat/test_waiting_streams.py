@@ -2,8 +2,8 @@
 
 import pytest
 
-from .test_blocking import Waiting, record, wait_for_blocked
 from .servers import SUBJECT, Server
+from .waiting import Waiting, record, wait_for_blocked
 from .wire import encode
 
 READ = ("XREAD", "BLOCK", "0", "STREAMS")

@@ -11,14 +11,14 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_DEN
                                         KEY_ACCESS, KEY_OW, KEY_RO, KEY_UPDATE, call_int_argument, call_t,
                                         command_spec_t, key_row, register_commands, reply_syntax_error,
                                         slice_equals)
-from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_read, find_write, insert_key,
-                                         make_sticky, set_deadline, update_end)
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, drop_value, find_read, find_write, insert_key,
+                                        make_sticky, set_deadline, update_end)
 from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t
 from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_dump, rdb_open_dump, rdb_restore
 from dfly._core.resp.reply cimport reply_bulk, reply_error, reply_null, reply_ok
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.object cimport object_free, object_t
+from dfly._core.store.object cimport object_t
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 __abi__ = DFLY_ABI_STAMP
@@ -106,7 +106,7 @@ cdef void store_restored(call_t *call, object_t *value, int64_t deadline,
             event = "del"
         delete_key(&call.scope, &call.key, &ref, NOTIFY_GENERIC, event)
     if is_due:
-        object_free(value)
+        drop_value(&call.scope, value)
         return
     insert_key(&call.scope, &call.key, &ref)
     ref.entry.value = value[0]

@@ -1,4 +1,4 @@
-"""LMOVE, RPOPLPUSH and LMPOP, and what their blocking forms share with them: see list_moves.pxd.
+"""LMOVE and RPOPLPUSH, and what their blocking forms share with them: see list_moves.pxd.
 
 An element that moves between shards is not copied: its bytes stay in the source's block while the hop at
 the destination reads them, since the transaction holds both tokens. The hops follow the order of Redis'
@@ -9,21 +9,19 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from dfly._core.commands.lists cimport (LIST_ABSENT, LIST_FOUND, LIST_WRONG_TYPE, list_drop_elements,
-                                        list_lookup, list_lookup_t, list_pop_event, list_pop_many,
-                                        list_pop_one, list_push_element, list_push_event, parse_list_end,
-                                        reply_list_item)
-from dfly._core.engine.command cimport (ACL_LIST, COMMAND_DENYOOM, COMMAND_MOVABLE_KEYS, COMMAND_WRITE,
-                                        KEY_ACCESS, KEY_DELETE, KEY_RW, TRANSACTION_DONE, command_spec_t,
-                                        register_commands, reply_syntax_error, reply_wrong_type, slice_equals,
-                                        transaction_row, transaction_t)
+                                        list_lookup, list_lookup_t, list_pop_event, list_push_element,
+                                        list_push_event, parse_list_end, reply_list_item)
+from dfly._core.engine.command cimport (ACL_LIST, COMMAND_DENYOOM, COMMAND_WRITE, KEY_ACCESS, KEY_DELETE, KEY_RW,
+                                        TRANSACTION_DONE, command_spec_t, register_commands, reply_syntax_error,
+                                        reply_wrong_type, transaction_row, transaction_t)
 from dfly._core.engine.database cimport NOTIFY_LIST, notify, update_begin, update_end
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
-from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_error, reply_null, reply_null_array, reply_t
+from dfly._core.resp.reply cimport reply_bulk, reply_null, reply_t
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_drop, list_item_t,
                                           list_item_text, list_limits, list_limits_t, list_peek, list_push)
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.object cimport key_t, object_pointer, object_root, parse_int64
+from dfly._core.store.object cimport key_t, object_pointer, object_root
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
@@ -31,10 +29,8 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     # Places in tx.numbers.
-    CHOSEN = 5
-    COUNT = 6                    # of LMPOP
-    FROM_FRONT = 6               # of LMOVE
-    TO_FRONT = 7                 # of LMOVE; LMPOP: its end
+    FROM_FRONT = 6
+    TO_FRONT = 7
     ELEMENT_ON_STACK_MAX = 512
 
 cdef enum step_t:
@@ -101,41 +97,7 @@ cdef bint list_move(scope_t *scope, const key_t *source, const key_t *destinatio
     return True
 
 
-cdef void pop_with_key(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count, bint front,
-                       reply_t *reply) noexcept nogil:
-    reply_array(reply, 2)
-    reply_bulk(reply, key.data, key.size)
-    if count == LIST_BARE:
-        list_pop_one(scope, key, ref, front, reply)
-    else:
-        list_pop_many(scope, key, ref, count, front, reply)
-
-
-cdef bint list_pop_first(scope_t *scope, const key_t *keys, uint32_t key_count, uint64_t count, bint front,
-                         reply_t *reply) noexcept nogil:
-    cdef dash_ref_t ref
-    cdef list_lookup_t found
-    cdef uint32_t i
-    for i in range(key_count):
-        found = list_lookup(scope, &keys[i], &ref)
-        if found == LIST_WRONG_TYPE:
-            reply_wrong_type(reply)
-            return True
-        if found == LIST_FOUND:
-            pop_with_key(scope, &keys[i], &ref, count, front, reply)
-            return True
-    return False
-
-
 # ---- Over shards -------------------------------------------------------------------------------
-
-cdef bint on_one_shard(const transaction_t *tx) noexcept nogil:
-    cdef uint32_t i
-    for i in range(1, tx.key_count):
-        if tx.key_shards[i] != tx.key_shards[0]:
-            return False
-    return True
-
 
 cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef scope_t scope
@@ -189,7 +151,7 @@ cdef int list_move_step(transaction_t *tx, bint from_front, bint to_front) noexc
     if tx.stage == STEP_START:
         tx.numbers[FROM_FRONT] = from_front
         tx.numbers[TO_FRONT] = to_front
-        if on_one_shard(tx):
+        if tx.key_shards[0] == tx.key_shards[1]:
             tx.stage = STEP_LAST
             return hop_on_shard(tx, tx.key_shards[0], move_here_hop)
         tx.stage = STEP_LOOKED
@@ -210,48 +172,6 @@ cdef int list_move_step(transaction_t *tx, bint from_front, bint to_front) noexc
     if tx.stage == STEP_PUSHED:
         tx.stage = STEP_LAST
         return hop_on_shard(tx, tx.key_shards[0], drop_hop)
-    return finish(tx)
-
-
-cdef void pop_here_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef scope_t scope
-    transaction_scope(tx, shard, &scope)
-    list_pop_first(&scope, tx.keys, tx.key_count, <uint64_t>tx.numbers[COUNT], tx.numbers[TO_FRONT] != 0,
-                   &tx.reply)
-
-
-cdef void list_pop_at(transaction_t *tx, uint32_t position) noexcept nogil:
-    cdef const key_t *key = &tx.keys[position]
-    cdef scope_t scope
-    cdef dash_ref_t ref
-    transaction_scope(tx, tx.shards[tx.key_shards[position]], &scope)
-    list_lookup(&scope, key, &ref)
-    pop_with_key(&scope, key, &ref, <uint64_t>tx.numbers[COUNT], tx.numbers[TO_FRONT] != 0, &tx.reply)
-
-
-cdef void pop_chosen_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    list_pop_at(tx, <uint32_t>tx.numbers[CHOSEN])
-
-
-cdef int list_pop_first_step(transaction_t *tx, uint64_t count, bint front) noexcept nogil:
-    cdef uint32_t i
-    if tx.stage == STEP_START:
-        tx.numbers[COUNT] = <int64_t>count
-        tx.numbers[TO_FRONT] = front
-        if on_one_shard(tx):
-            tx.stage = STEP_LAST
-            return hop_on_shard(tx, tx.key_shards[0], pop_here_hop)
-        tx.stage = STEP_LOOKED
-        return hop_on_keys(tx, look_hop)
-    if tx.stage == STEP_LOOKED:
-        for i in range(tx.key_count):
-            if tx.results[i].number == LIST_WRONG_TYPE:
-                reply_wrong_type(&tx.reply)
-                break
-            if tx.results[i].number == LIST_FOUND:
-                tx.numbers[CHOSEN] = i
-                tx.stage = STEP_LAST
-                return hop_on_shard(tx, tx.key_shards[i], pop_chosen_hop)
     return finish(tx)
 
 
@@ -277,67 +197,10 @@ cdef int rpoplpush_step(transaction_t *tx) noexcept nogil:
     return move_generic(tx, False, True)
 
 
-cdef bint parse_list_pop(transaction_t *tx, uint32_t first, int64_t *count, bint *front) noexcept nogil:
-    cdef int64_t key_count = 0
-    cdef uint32_t position
-    count[0] = 1
-    if not parse_int64(tx.argv[first].data, tx.argv[first].size, &key_count) or key_count <= 0:
-        reply_error(&tx.reply, "ERR numkeys should be greater than 0")
-        return False
-    if key_count > <int64_t>tx.argc - <int64_t>first - 2:
-        reply_syntax_error(&tx.reply)
-        return False
-    position = <uint32_t>key_count + first + 1
-    if not parse_list_end(tx.argv[position], front):
-        reply_syntax_error(&tx.reply)
-        return False
-    position += 1
-    if position == tx.argc:
-        return True
-    if not slice_equals(tx.argv[position], "count") or position + 1 == tx.argc:
-        reply_syntax_error(&tx.reply)
-        return False
-    position += 1
-    if not parse_int64(tx.argv[position].data, tx.argv[position].size, count) or count[0] <= 0:
-        reply_error(&tx.reply, "ERR count should be greater than 0")
-        return False
-    if position + 1 < tx.argc:
-        reply_syntax_error(&tx.reply)
-        return False
-    return True
-
-
-cdef int lmpop_step(transaction_t *tx) noexcept nogil:
-    cdef int64_t count = 1
-    cdef bint front = False
-    cdef int result
-    if not parse_list_pop(tx, 1, &count, &front):
-        return TRANSACTION_DONE
-    result = list_pop_first_step(tx, <uint64_t>count, front)
-    if result == TRANSACTION_DONE and tx.reply.size == 0:
-        reply_null_array(&tx.reply)
-    return result
-
-
-cdef int list_pop_keys(const slice_t *argv, uint32_t argc, uint32_t first, uint32_t *out) noexcept nogil:
-    cdef int64_t key_count = 0
-    cdef int i
-    if (not parse_int64(argv[first].data, argv[first].size, &key_count) or key_count <= 0
-            or key_count > <int64_t>argc - <int64_t>first - 1):
-        return -1
-    for i in range(<int>key_count):
-        out[i] = <uint32_t>i + first + 1
-    return <int>key_count
-
-
-cdef int lmpop_keys(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil:
-    return list_pop_keys(argv, argc, 1, out)
-
-
 # ---- Rows ------------------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 3
+    ROW_COUNT = 2
 
 cdef command_spec_t rows[ROW_COUNT]
 
@@ -348,7 +211,4 @@ def register():
     cdef uint64_t take = KEY_RW | KEY_ACCESS | KEY_DELETE
     rows[0] = transaction_row("lmove", 5, grow, ACL_LIST, 1, 2, 1, take, lmove_step)
     rows[1] = transaction_row("rpoplpush", 3, grow, ACL_LIST, 1, 2, 1, take, rpoplpush_step)
-    rows[2] = transaction_row("lmpop", -4, COMMAND_WRITE | COMMAND_MOVABLE_KEYS, ACL_LIST, 0, 0, 0, take,
-                              lmpop_step)
-    rows[2].get_keys = lmpop_keys
     register_commands(rows, ROW_COUNT)

@@ -9,7 +9,7 @@ from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport reply_t
 from dfly._core.store.block_list cimport list_item_t
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.object cimport key_t
+from dfly._core.store.object cimport TYPE_LIST, key_t, object_is_container, object_t
 from dfly._core.sys.base cimport slice_t
 
 cdef enum list_lookup_t:
@@ -32,6 +32,10 @@ cdef void list_pop_many(scope_t *scope, const key_t *key, dash_ref_t *ref, uint6
 cdef void reply_list_item(reply_t *reply, const list_item_t *item) noexcept nogil
 # LEFT (True) or RIGHT.
 cdef bint parse_list_end(slice_t word, bint *front) noexcept nogil
+
+
+cdef inline bint is_list(const object_t *value) noexcept nogil:
+    return object_is_container(value, TYPE_LIST)
 
 
 cdef inline const char *list_push_event(bint front) noexcept nogil:

@@ -1,4 +1,4 @@
-"""The list commands with one key. Those with several keys are in list_moves.pyx.
+"""The list commands with one key. Those with several keys are in list_moves.pyx and list_pops.pyx.
 
 Order of checks, replies and events as Redis 7.0: some commands read their numbers before they look the
 key up, some after. The events of a change come in the order push, pop, del.
@@ -7,6 +7,7 @@ key up, some after. The events of a change come in the order push, pop, del.
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
+from dfly._core.commands.pops cimport pop_count
 from dfly._core.engine.command cimport (ACL_LIST, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
                                         COMMAND_WRITE, KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_RO, KEY_RW,
                                         KEY_UPDATE, call_int_argument, call_t, command_spec_t, key_row,
@@ -209,17 +210,13 @@ cdef void rpushx_command(call_t *call) noexcept nogil:
 cdef inline void pop_generic(call_t *call, bint front) noexcept nogil:
     cdef char text[96]
     cdef dash_ref_t ref
-    cdef int64_t count = -1
+    cdef int64_t count
     cdef bint found
-    if unlikely(call.argc > 2):
-        if call.argc > 3:
-            snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call.spec.name)
-            reply_error(call.reply, text)
-            return
-        if not positive_argument(call.argv[2], &count):
-            reply_error(call.reply, "ERR value is out of range, must be positive")
-            return
-    if not find_list_to_change(call, &ref, &found):
+    if unlikely(call.argc > 3):
+        snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call.spec.name)
+        reply_error(call.reply, text)
+        return
+    if not pop_count(call, &count) or not find_list_to_change(call, &ref, &found):
         return
     if not found:
         if count < 0:

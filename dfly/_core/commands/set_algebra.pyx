@@ -19,7 +19,7 @@ from dfly._core.engine.command cimport (ACL_SET, COMMAND_DENYOOM, COMMAND_FAST, 
                                         KEY_RW, KEY_UPDATE, TRANSACTION_DONE, command_spec_t, register_commands,
                                         reply_syntax_error, reply_wrong_type, slice_equals, transaction_row,
                                         transaction_t)
-from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_SET, delete_key, find_write, insert_key,
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_SET, delete_key, drop_value, find_write, insert_key,
                                          update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
@@ -30,7 +30,7 @@ from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.member_set cimport (set_add, set_add_item, set_begin, set_contains, set_contains_item,
                                           set_count, set_cursor_t, set_limits_t, set_next, set_remove,
                                           set_remove_item)
-from dfly._core.store.object cimport (TYPE_SET, object_free, object_set_container, object_t, parse_int64)
+from dfly._core.store.object cimport TYPE_SET, object_set_container, object_t, parse_int64
 from dfly._core.sys.alloc cimport net_alloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
@@ -51,6 +51,7 @@ cdef enum step_t:
     STEP_START = 0
     STEP_LOOKED = 1
     STEP_STORED = 2
+    STEP_REPLIED = 2
     STEP_REMOVED = 2             # of SMOVE
     STEP_ADDED = 3
 
@@ -238,7 +239,8 @@ cdef void operate(int64_t operation, sources_t *sources, uint64_t limit, output_
 
 # ---- Results -----------------------------------------------------------------------------------
 
-cdef void reply_result(transaction_t *tx) noexcept nogil:
+cdef void reply_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """On any shard of its keys, which books the set that is built."""
     cdef int64_t operation = tx.numbers[OPERATION]
     cdef sources_t sources
     cdef output_t out
@@ -252,12 +254,12 @@ cdef void reply_result(transaction_t *tx) noexcept nogil:
     out.reply = &tx.reply
     if needs_set(operation, &sources):
         object_set_container(&built, TYPE_SET, NULL)
-        transaction_scope(tx, tx.shards[0], &scope)
+        transaction_scope(tx, shard, &scope)
         out.limits = set_limits_of(&scope)
         out.value = &built
         operate(operation, &sources, 0, &out)
         reply_set_members(&tx.reply, &built)
-        object_free(&built)
+        drop_value(&scope, &built)
         return
     mark = reply_defer_array(&tx.reply)
     operate(operation, &sources, 0, &out)
@@ -288,7 +290,7 @@ cdef void store_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     operate(operation, &sources, 0, &out)
     if out.count > 0:
         overwrite_key(&scope, &tx.keys[0], &ref)
-        object_free(&ref.entry.value)
+        drop_value(&scope, &ref.entry.value)
         ref.entry.value = built
         update_end(&scope, &tx.keys[0], NOTIFY_SET, store_event(operation))
     elif find_write(&scope, &tx.keys[0], &ref):
@@ -306,7 +308,9 @@ cdef int look(transaction_t *tx, uint32_t first, operation_t operation) noexcept
 cdef int reply_step(transaction_t *tx, operation_t operation) noexcept nogil:
     if tx.stage == STEP_START:
         return look(tx, 0, operation)
-    reply_result(tx)
+    if tx.stage == STEP_LOOKED:
+        tx.stage = STEP_REPLIED
+        return hop_on_shard(tx, tx.key_shards[0], reply_hop)
     return TRANSACTION_DONE
 
 

@@ -6,6 +6,7 @@ Order of checks, replies and events as Redis 7.0. The events of a change come in
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from dfly._core.commands.pops cimport pop_count
 from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
                                                reply_empty_scan, scan_bucket_limit, scan_options_t,
                                                scan_pattern_matches)
@@ -225,24 +226,14 @@ cdef void pop_some(call_t *call, dash_ref_t *ref, uint64_t count) noexcept nogil
     set_finish_removal(&call.scope, &call.key, ref, "spop")
 
 
-cdef bint pop_count(call_t *call, int64_t *count) noexcept nogil:
-    count[0] = -1
-    if likely(call.argc == 2):
-        return True
-    if call.argc > 3:
-        reply_syntax_error(call.reply)
-        return False
-    if not parse_int64(call.argv[2].data, call.argv[2].size, count) or count[0] < 0:
-        reply_error(call.reply, "ERR value is out of range, must be positive")
-        return False
-    return True
-
-
 cdef void spop_command(call_t *call) noexcept nogil:
     cdef dash_ref_t ref
     cdef int64_t count
     cdef uint64_t total
     cdef bint found
+    if unlikely(call.argc > 3):
+        reply_syntax_error(call.reply)
+        return
     if not pop_count(call, &count) or not find_set_to_change(call, &ref, &found):
         return
     if not found:

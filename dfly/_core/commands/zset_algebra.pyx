@@ -17,6 +17,7 @@ from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_
                                         COMMAND_WRITE, KEY_ACCESS, KEY_OW, KEY_RO, KEY_UPDATE, TRANSACTION_DONE,
                                         command_spec_t, register_commands, reply_syntax_error, reply_wrong_type,
                                         slice_equals, transaction_row, transaction_t)
+from dfly._core.engine.database cimport drop_value
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
 from dfly._core.resp.reply cimport reply_error, reply_int
@@ -52,7 +53,7 @@ cdef enum aggregate_t:
 cdef enum step_t:
     STEP_START = 0
     STEP_LOOKED = 1
-    STEP_STORED = 2
+    STEP_FINISHED = 2
 
 cdef enum found_t:
     FOUND_NOTHING = 0
@@ -400,11 +401,14 @@ cdef void make_compact(object_t *value, const zset_limits_t *limits) noexcept no
     value[0] = compact
 
 
-cdef void reply_result(transaction_t *tx, job_t *job) noexcept nogil:
+cdef void reply_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """On any shard of its keys, which books the set that is built."""
+    cdef job_t *job = <job_t *>tx.state
     cdef bint nested = job.with_scores and tx.reply.resp == 3
     cdef zset_cursor_t cursor
     cdef zset_entry_t entry
     cdef object_t built
+    cdef scope_t scope
     build(tx, job, &built)
     reply_zset_header(&tx.reply, zset_count(&built), job.with_scores)
     if zset_count(&built) == 0:
@@ -412,7 +416,8 @@ cdef void reply_result(transaction_t *tx, job_t *job) noexcept nogil:
     zset_seek(&built, 0, &cursor)
     while zset_next(&cursor, &entry):
         reply_zset_entry(&tx.reply, &entry, job.with_scores, nested)
-    object_free(&built)
+    transaction_scope(tx, shard, &scope)
+    drop_value(&scope, &built)
 
 
 cdef const char *store_event(int64_t operation) noexcept nogil:
@@ -443,18 +448,17 @@ cdef int step_generic(transaction_t *tx, operation_t operation, bint has_destina
         tx.numbers[HAS_DESTINATION] = has_destination
         tx.stage = STEP_LOOKED
         return hop_on_keys(tx, look_hop)
-    if tx.stage == STEP_STORED:
+    if tx.stage == STEP_FINISHED:
         return TRANSACTION_DONE
     job = make_job(tx)
     if job == NULL:
         return TRANSACTION_DONE
+    tx.stage = STEP_FINISHED
     if has_destination:
-        tx.stage = STEP_STORED
         return hop_on_shard(tx, tx.key_shards[0], store_hop)
-    if operation == CARDINALITY:
-        reply_int(&tx.reply, <int64_t>intersect(job, NULL, NULL))
-    else:
-        reply_result(tx, job)
+    if operation != CARDINALITY:
+        return hop_on_shard(tx, tx.key_shards[0], reply_hop)
+    reply_int(&tx.reply, <int64_t>intersect(job, NULL, NULL))
     return TRANSACTION_DONE
 
 

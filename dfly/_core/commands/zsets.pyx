@@ -11,6 +11,7 @@ from libc.string cimport memset
 
 from dfly._core.commands.float_arguments cimport double_argument
 from dfly._core.commands.lists cimport reply_list_item
+from dfly._core.commands.pops cimport pop_count
 from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
                                                reply_empty_scan, scan_options_t, scan_pattern_matches)
 from dfly._core.commands.strings cimport overwrite_key
@@ -378,17 +379,14 @@ cdef void zrevrank_command(call_t *call) noexcept nogil:
 # ---- ZPOPMIN, ZPOPMAX --------------------------------------------------------------------------
 
 cdef void pop_generic(call_t *call, bint from_end) noexcept nogil:
-    cdef int64_t count = -1
+    cdef int64_t count
     cdef dash_ref_t ref
     cdef bint found
     cdef bint nested
     if call.argc > 3:
         reply_syntax_error(call.reply)
         return
-    if call.argc == 3 and (not parse_int64(call.argv[2].data, call.argv[2].size, &count) or count < 0):
-        reply_error(call.reply, "ERR value is out of range, must be positive")
-        return
-    if not find_zset_to_change(call, &ref, &found):
+    if not pop_count(call, &count) or not find_zset_to_change(call, &ref, &found):
         return
     if not found or count == 0:
         reply_array(call.reply, 0)
