@@ -211,3 +211,17 @@ def test_scripts(duel, protocol):
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_scripts_with_small_limits(duel_of_small_sets, protocol):
     run_scripts(duel_of_small_sets, "zsets", protocol)
+
+
+def test_ranges_by_text_where_scores_differ(duel):
+    """Not specified, but small sets have one order in which Redis looks."""
+    bounds = ["-", "+", "[b", "(b", "[c", "(d", "[e"]
+    for members in (["n", "a"], ["a", "n", "b"], ["c", "b", "d", "a", "e"], ["b", "d", "a", "c"], ["e", "a", "d"]):
+        add = ("ZADD", "z", *(word for score, member in enumerate(members) for word in (score, member)))
+        sequence = [add]
+        for low in bounds:
+            for high in bounds:
+                sequence += [("ZLEXCOUNT", "z", low, high), ("ZRANGEBYLEX", "z", low, high),
+                             ("ZREVRANGEBYLEX", "z", high, low), ("ZRANGEBYLEX", "z", low, high, "LIMIT", 1, 2),
+                             ("ZREMRANGEBYLEX", "z", low, high), add]
+        duel.run(sequence)
