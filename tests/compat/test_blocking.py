@@ -248,4 +248,5 @@ def test_killed_clients_lose_no_element(start, threads):
     def add(rng, element):
         return rng.choice(["RPUSH", "LPUSH"]), rng.choice(keys), element
 
-    check_killed_clients(start(proactor_threads=threads), threads, ask, add, [("LRANGE", key, "0", "-1") for key in keys])
+    looks = [("LRANGE", key, "0", "-1") for key in keys]
+    check_killed_clients(start(proactor_threads=threads), threads, ask, add, looks)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 
-from .wire import ConnectionLost, ReplyTimeout, encode
+from .wire import ReplyTimeout, encode
 
 KILLS = int(os.environ.get("BLOCKED_KILLS", "0"))       # how many clients die at the least
 SOON = ("0.01", "10")           # as timeouts: the reply comes without anybody's help
@@ -140,8 +140,8 @@ class Consumers:
 def check_killed_clients(subject, seed, ask, add, looks):
     """Kills clients while elements are added: each is with one client or in the keys, once.
 
-    ask(rng): a command that waits, and whether the elements of its reply are the client's; add(rng, element): a command;
-    looks: commands whose replies are what is left.
+    ask(rng): a command that waits, and whether the elements of its reply are the client's; add(rng, element): a
+    command; looks: commands whose replies are what is left.
     """
     rng = random.Random(seed)
     added = 0
