@@ -157,6 +157,9 @@ def test_sequences(duel, sequence, protocol, mode):
 @examples(150)
 @given(sequence=sequences(*COMMANDS, max_size=40), protocol=protocols, mode=modes)
 def test_small_limits(duel_of_small_sets, sequence, protocol, mode):
+    """Without ranges by text: where scores differ, those of Redis' large sets depend on its dice."""
+    sequence = [line for line in sequence
+                if not any(b"LEX" in word.upper() for word in line if isinstance(word, bytes))]
     duel_of_small_sets.run(sequence, protocol, mode)
 
 
