@@ -228,3 +228,11 @@ def test_ranges_by_text_where_scores_differ(duel):
                              ("ZREVRANGEBYLEX", "z", high, low), ("ZRANGEBYLEX", "z", low, high, "LIMIT", 1, 2),
                              ("ZREMRANGEBYLEX", "z", low, high), add]
         duel.run(sequence)
+
+
+def test_zeroes_of_both_signs_are_added(duel):
+    add = [("ZADD", "a", 1, "x", -1, "y"), ("ZADD", "b", 1, "x", 1, "y")]
+    for name in ("ZUNION", "ZINTER"):
+        for weights in (("-0", "0"), ("0", "-0"), ("-0", "-0")):
+            for how in ("SUM", "MIN", "MAX"):
+                duel.run([*add, (name, 2, "a", "b", "WEIGHTS", *weights, "AGGREGATE", how, "WITHSCORES")])

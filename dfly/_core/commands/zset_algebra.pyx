@@ -5,7 +5,7 @@ their members are read in place. The result is complete before the destination, 
 Order of checks, replies and events as Redis 7.0, where a source of the wrong type comes before wrong options.
 """
 
-from libc.math cimport isnan
+from libc.math cimport isnan, signbit
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
@@ -232,7 +232,8 @@ cdef void unite(job_t *job, object_t *out, const zset_limits_t *limits) noexcept
                 continue
             sum = place.score
             aggregate(&sum, score, job.aggregate)
-            if sum != place.score:
+            # -0 and 0 become 0.
+            if sum != place.score or signbit(sum) != signbit(place.score):
                 zset_set_score(out, &place, member.data, member.size, sum)
 
 
