@@ -12,8 +12,8 @@ TYPES = ["LIST", "SET", "ZSET", "HASH", "STREAM"]
 
 # What is there besides the large value: z, s, few, l, g are small, t is text, `none` is absent.
 SMALL = [
-    ("ZADD", "z", 1, "x", 2, "y"), ("SADD", "s", 1, 2, 3), ("SADD", "few", 4), ("RPUSH", "l", 3, 1, 2),
-    ("SET", "t", "text"),
+    ("ZADD", "z", 1, "x", 2, "y"), ("SADD", "s", 1, 2, 3), ("SADD", "few", 4),
+    ("RPUSH", "l", 3, 1, 2), ("SET", "t", "text"),
     ("GEOADD", "g", "13.3", "38.1", "palermo"),
 ]
 
@@ -71,7 +71,7 @@ def test_what_a_key_loses(connection, command, kind):
 def test_elements_that_a_value_loses(connection):
     for kind, command in [("LIST", ("LTRIM", LARGE, 0, 9)), ("LIST", ("LTRIM", LARGE, 1, 0)),
                           ("LIST", ("LPOP", LARGE, ELEMENTS - 1)),
-                           ("LIST", ("LMPOP", 1, LARGE, "LEFT", "COUNT", ELEMENTS)),
+                          ("LIST", ("LMPOP", 1, LARGE, "LEFT", "COUNT", ELEMENTS)),
                           ("SET", ("SPOP", LARGE, ELEMENTS - 1)), ("SET", ("SPOP", LARGE, ELEMENTS)),
                           ("ZSET", ("ZREMRANGEBYRANK", LARGE, 0, -1)), ("STREAM", ("XTRIM", LARGE, "MAXLEN", 0))]:
         populate(connection, kind)

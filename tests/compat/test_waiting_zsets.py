@@ -370,8 +370,8 @@ def test_of_several_members_those_that_are_not_there_again_go_back(start):
 @pytest.mark.parametrize("waits", WAITS)
 def test_a_key_of_another_type_takes_nothing_back(start, waits):
     killed = Killed(start)
-    after = [("SET", "k", "text")]
-    assert killed.play(waits, [("ZADD", "k", "1", "x")], after) == ["zadd", event_of(waits), "del", "set"]
+    events = killed.play(waits, [("ZADD", "k", "1", "x")], [("SET", "k", "text")])
+    assert events == ["zadd", event_of(waits), "del", "set"]
     with killed.subject.connect() as control:
         assert control.command("GET", "k").value == b"text"
 

@@ -157,6 +157,9 @@ def test_sequences(duel, sequence, protocol, mode):
 @examples(150)
 @given(sequence=sequences(*COMMANDS, max_size=40), protocol=protocols, mode=modes)
 def test_small_limits(duel_of_small_sets, sequence, protocol, mode):
+    """Without ranges by text: where scores differ, those of Redis' large sets depend on its dice."""
+    sequence = [line for line in sequence
+                if not any(b"LEX" in word.upper() for word in line if isinstance(word, bytes))]
     duel_of_small_sets.run(sequence, protocol, mode)
 
 
@@ -225,3 +228,11 @@ def test_ranges_by_text_where_scores_differ(duel):
                              ("ZREVRANGEBYLEX", "z", high, low), ("ZRANGEBYLEX", "z", low, high, "LIMIT", 1, 2),
                              ("ZREMRANGEBYLEX", "z", low, high), add]
         duel.run(sequence)
+
+
+def test_zeroes_of_both_signs_are_added(duel):
+    add = [("ZADD", "a", 1, "x", -1, "y"), ("ZADD", "b", 1, "x", 1, "y")]
+    for name in ("ZUNION", "ZINTER"):
+        for weights in (("-0", "0"), ("0", "-0"), ("-0", "-0")):
+            for how in ("SUM", "MIN", "MAX"):
+                duel.run([*add, (name, 2, "a", "b", "WEIGHTS", *weights, "AGGREGATE", how, "WITHSCORES")])

@@ -5,7 +5,7 @@ the destination reads them, since the transaction holds both tokens. The hops fo
 events: push, pop, del.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from dfly._core.commands.lists cimport (LIST_ABSENT, LIST_FOUND, LIST_WRONG_TYPE, list_drop_elements,

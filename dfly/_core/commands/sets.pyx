@@ -28,7 +28,7 @@ from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_item, set_
                                           set_remove_at, set_table)
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_SET, key_init, key_t, object_encoding,
                                       object_expire_members, object_is_container, object_pointer,
-                                      object_set_container, object_t, object_view, parse_int64)
+                                      object_set_container, object_t, object_view)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 from dfly._core.sys.hash cimport random_u64
 

@@ -232,7 +232,7 @@ cdef void unite(job_t *job, object_t *out, const zset_limits_t *limits) noexcept
                 continue
             sum = place.score
             aggregate(&sum, score, job.aggregate)
-            # -0 and 0 are equal, but are not shown alike.
+            # -0 and 0 become 0.
             if sum != place.score or signbit(sum) != signbit(place.score):
                 zset_set_score(out, &place, member.data, member.size, sum)
 

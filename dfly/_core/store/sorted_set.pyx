@@ -282,21 +282,25 @@ cdef uint64_t rank_of_text(const large_zset_t *large, const zset_bound_t *bound,
     return tree_rank(&large.tree, &large.arena, &place)
 
 
+cdef bint may_reach_text(const object_t *self, const zset_bound_t *low, const zset_bound_t *high) noexcept nogil:
+    """As Redis asks the first and the last member, which matters where scores differ."""
+    cdef zset_cursor_t cursor
+    cdef zset_entry_t entry
+    zset_seek(self, 0, &cursor)
+    zset_next(&cursor, &entry)
+    if not text_stays(&entry.member, high):
+        return False
+    zset_seek(self, zset_count(self), &cursor)
+    zset_previous(&cursor, &entry)
+    return text_reaches(&entry.member, low)
+
+
 cdef void compact_text_range(const object_t *self, const zset_bound_t *low, const zset_bound_t *high,
                              bint backward, uint64_t *start, uint64_t *count) noexcept nogil:
     cdef zset_cursor_t cursor
     cdef zset_entry_t entry
     cdef uint64_t total = zset_count(self)
     cdef uint64_t position = 0
-    # Where scores differ, what is found is what Redis finds: it asks first and last member first.
-    zset_seek(self, 0, &cursor)
-    zset_next(&cursor, &entry)
-    if not text_stays(&entry.member, high):
-        return
-    zset_seek(self, total, &cursor)
-    zset_previous(&cursor, &entry)
-    if not text_reaches(&entry.member, low):
-        return
     zset_seek(self, total if backward else 0, &cursor)
     while zset_previous(&cursor, &entry) if backward else zset_next(&cursor, &entry):
         if text_stays(&entry.member, high) if backward else text_reaches(&entry.member, low):
@@ -318,7 +322,8 @@ cdef void zset_range_by_text(const object_t *self, const zset_bound_t *low, cons
     cdef uint64_t end
     start[0] = 0
     count[0] = 0
-    if object_pointer(self) == NULL or low.infinite > 0 or high.infinite < 0:
+    if (object_pointer(self) == NULL or low.infinite > 0 or high.infinite < 0
+            or not may_reach_text(self, low, high)):
         return
     if not is_large(self):
         compact_text_range(self, low, high, backward, start, count)
