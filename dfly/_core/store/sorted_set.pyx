@@ -288,6 +288,16 @@ cdef void compact_text_range(const object_t *self, const zset_bound_t *low, cons
     cdef zset_entry_t entry
     cdef uint64_t total = zset_count(self)
     cdef uint64_t position = 0
+    # Where scores differ, texts are in no order, and what Redis finds depends on how it looks: at both ends first,
+    # then for where the range begins, and from there on only for where it ends.
+    zset_seek(self, 0, &cursor)
+    zset_next(&cursor, &entry)
+    if not text_stays(&entry.member, high):
+        return
+    zset_seek(self, total, &cursor)
+    zset_previous(&cursor, &entry)
+    if not text_reaches(&entry.member, low):
+        return
     zset_seek(self, total if backward else 0, &cursor)
     while zset_previous(&cursor, &entry) if backward else zset_next(&cursor, &entry):
         if text_stays(&entry.member, high) if backward else text_reaches(&entry.member, low):
@@ -296,7 +306,9 @@ cdef void compact_text_range(const object_t *self, const zset_bound_t *low, cons
     if position == total:
         return
     start[0] = total - 1 - position if backward else position
-    while text_reaches(&entry.member, low) and text_stays(&entry.member, high):
+    if not (text_reaches(&entry.member, low) and text_stays(&entry.member, high)):
+        return
+    while text_reaches(&entry.member, low) if backward else text_stays(&entry.member, high):
         count[0] += 1
         if not (zset_previous(&cursor, &entry) if backward else zset_next(&cursor, &entry)):
             break
