@@ -176,6 +176,22 @@ def test_operations_on_filled_sets(duel_of_small_sets, sequence, protocol):
     duel_of_small_sets.run([*FILLED, *sequence], protocol, "pipeline")
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_compact_ranges_by_text_where_scores_differ(duel, protocol):
+    """Texts are in no order then: what is found depends on how Redis looks."""
+    lows, highs = ["-", "[a", "(a", "[c", "(c", "[e"], ["+", "[a", "(b", "[c", "[d"]
+    ranges = [(low, high) for low in lows for high in highs]
+    asked = [words for low, high in ranges for words in (
+        ("ZRANGEBYLEX", "a", low, high), ("ZREVRANGEBYLEX", "a", high, low), ("ZLEXCOUNT", "a", low, high),
+        ("ZRANGEBYLEX", "a", low, high, "LIMIT", 1, 2), ("ZRANGESTORE", "b", "a", high, low, "BYLEX", "REV"),
+        ("ZRANGE", "b", 0, -1))]
+    for members in ("nab", "dcba", "bdac", "adbc", "e", "cabde"):
+        duel.run([("ZADD", "a", *(word for pair in enumerate(members) for word in pair)), *asked], protocol, "pipeline")
+        for low, high in ranges:
+            duel.run([("ZADD", "a", *(word for pair in enumerate(members) for word in pair)),
+                      ("ZREMRANGEBYLEX", "a", low, high), ("ZRANGE", "a", 0, -1)], protocol, "pipeline")
+
+
 ZSETS = [("ZADD", "a", 1, "x", 2, "y"), ("ZADD", "b", 7, "1"), ("EXPIRE", "b", 5000)]
 
 

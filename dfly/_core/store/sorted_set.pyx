@@ -301,6 +301,8 @@ cdef void compact_text_range(const object_t *self, const zset_bound_t *low, cons
     cdef zset_entry_t entry
     cdef uint64_t total = zset_count(self)
     cdef uint64_t position = 0
+    # Where scores differ, texts are in no order, and what Redis finds depends on how it looks: at both ends first
+    # (may_reach_text), then for where the range begins, and from there on only for where it ends.
     zset_seek(self, total if backward else 0, &cursor)
     while zset_previous(&cursor, &entry) if backward else zset_next(&cursor, &entry):
         if text_stays(&entry.member, high) if backward else text_reaches(&entry.member, low):
