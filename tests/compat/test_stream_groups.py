@@ -520,6 +520,18 @@ def test_trimming_roughly_with_references(flushed):
         connection.command("CONFIG", "SET", "stream-node-max-entries", 100)
 
 
+def test_dump_of_a_stream_of_deleted_entries(duel, subject, redis_server):
+    lines = [("XADD", "k", f"{number}-1", "f", "v") for number in (1, 2, 3)]
+    duel.run([*lines, ("XDEL", "k", "2-1", "3-1"), ("XTRIM", "k", "MINID", "2-1"), ("XINFO", "STREAM", "k")])
+    with subject.connect() as connection, redis_server.connect() as other:
+        for source in (connection, other):
+            payload = source.command("DUMP", "k").value
+            for target in (connection, other):
+                assert target.command("RESTORE", "copy", 0, payload, "REPLACE").raw == b"+OK\r\n"
+                assert target.command("XADD", "copy", "9-1", "f", "v").value == b"9-1"
+                assert [entry[0] for entry in target.command("XRANGE", "copy", "-", "+").value] == [b"9-1"]
+
+
 def test_when_consumers_were_active(delivered):
     """Since Redis 7.2 a consumer that asked in vain is seen, but not active."""
     delivered.command("XGROUP", "CREATECONSUMER", "k", "g", "idle")

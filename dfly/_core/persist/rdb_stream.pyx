@@ -190,7 +190,7 @@ cdef void load_block(rdb_reader_t *input, stream_t *stream, uint64_t *entries, s
         return
     if stream.blocks.count > 0 and not id_less(last[0], master):
         rdb_fail(input, "blocks of a stream that are not in order")
-    elif not stream_pack_is_valid(<const uint8_t *>text.data, text.size, master, &live, last) or live == 0:
+    elif not stream_pack_is_valid(<const uint8_t *>text.data, text.size, master, &live, last):
         rdb_fail(input, "a stream's block that is broken")
     else:
         entries[0] += live

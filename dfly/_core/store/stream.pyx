@@ -711,7 +711,7 @@ cdef uint64_t stream_trim_referenced(stream_t *self, int64_t length, stream_id_t
             break
         gone = trim_block(self, place, by_id, <uint64_t>length, first_kept, references)
         deleted += gone
-        if gone == entries:
+        if is_whole and gone == entries:
             drop_block(self, place)
             more = id_ceiling(&self.blocks, master, &place)
         else:
@@ -834,7 +834,8 @@ cdef bint stream_pack_is_valid(const uint8_t *pack, size_t size, stream_id_t mas
     cdef stream_id_t id
     if not listpack_is_valid(pack, size):
         return False
-    if (not take_number(&p, 1, most, &count) or not take_number(&p, 0, most, &deleted)
+    # No live entry is left where XTRIM by ID has met deleted ones: as in Redis, such a block stays.
+    if (not take_number(&p, 0, most, &count) or not take_number(&p, 0, most, &deleted) or count + deleted == 0
             or not take_number(&p, 0, most, &field_count) or not take_elements(&p, field_count)
             or p[0] != 0):
         return False

@@ -78,6 +78,24 @@ class TestIndex(IndexMachine.TestCase):
     settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
 
 
+def test_a_block_that_has_only_deleted_entries():
+    """Trimming by ID may meet deleted ones behind the last that goes; what is stored of it is loaded again."""
+    stream = Stream()
+    for number in (1, 2, 3):
+        stream.append((number, 1), b"a", b"b")
+    stream.delete((2, 1))
+    stream.delete((3, 1))
+    assert stream.trim_id((2, 1)) == (1, 0)
+    stream.check()
+    other = Stream()
+    assert other.load(stream.packs())
+    for each in (stream, other):
+        assert len(each) == 0 and each.read() == each.read(LAST, backward=True) == []
+        each.append((9, 1), b"a", b"b")
+        each.check()
+        assert [pair for pair, _ in each.read()] == [(9, 1)]
+
+
 def test_random_removals_leave_few_leaves():
     index = IdIndex()
     for i in range(20_000):
