@@ -5,6 +5,8 @@ registry of started jobs, and takes the job off the intermediate list; one MULTI
 a job whose worker died is in one of the two, and RQ's maintenance gives it back: from the registry when the execution's
 heartbeat is overdue, from the intermediate list when it was seen there for a minute, if the job has retries left. It
 runs again then, also if its function had come to its end: at least once, and more than once only after a death.
+Dependents become ready in the transaction that ends a job and are enqueued after it; what is in between when a worker
+dies, or when two get in each other's way, maintenance finds as well.
 
 Left out is what RQ does by Lua, which is not there yet: `unique=True`, rate limits, the locks of the scheduler
 (`with_scheduler=True`, so jobs `enqueue_in` some time are kept and not started), `Queue.empty()` and
@@ -18,7 +20,7 @@ import redis
 import rq
 from compat.arguments import DEPTH
 from rq.job import JobStatus
-from rq.registry import FinishedJobRegistry, StartedJobRegistry
+from rq.registry import FinishedJobRegistry, StartedJobRegistry, clean_registries
 
 from .rq_workers import QUEUE, work
 
@@ -42,6 +44,8 @@ def enqueue(queue):
 
 def give_back_abandoned(queue, client):
     """RQ's maintenance as it would be done later, when no worker lives: with its clocks put forward."""
+    queue.release_maintenance_lock()        # of a worker that died doing it
+    clean_registries(queue)
     StartedJobRegistry(QUEUE, connection=client).cleanup(timestamp=time.time() + FAR_S)
     intermediate = queue.intermediate_queue
     for job_id in intermediate.get_job_ids():
