@@ -16,6 +16,7 @@ STEPS = [
     ("a", "SUBSCRIBE"),
     ("a", "SUBSCRIBE", "news"),
     ("a", "SUBSCRIBE", "news", "other", "news"),
+    ("a", "EXEC"),
     ("b", "PSUBSCRIBE", "n*", "[xyz]", "n*"),
     ("p", "PUBLISH", "news", "one"),
     ("p", "PUBLISH", "nobody", "two"),

@@ -205,18 +205,23 @@ def test_steps(start, redis_server, threads, protocols):
 
 
 NO_KEYS_RESP2 = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n$-1\r\n"
+# Redis writes the null of the client that flushes, which may not be the protocol of who is told.
+NO_KEYS = (NO_KEYS_RESP2, b">2\r\n$10\r\ninvalidate\r\n_\r\n", b">2\r\n$10\r\ninvalidate\r\n$-1\r\n")
 NO_KEYS_WRONG = NO_KEYS_RESP2.replace(b"$-1", b"_")
 
 
 def keys_of(message):
-    """Of an invalidation in RESP3."""
+    """Of an invalidation: in RESP3, or of all keys."""
+    if message in NO_KEYS:
+        return [b"(all)"]
     lines = message.split(b"\r\n")
     return lines[4:-1:1][1::2] if message.startswith(b">2\r\n$10\r\ninvalidate\r\n*") else None
 
 
 def as_comparable(record):
-    """Keys of a broadcast may come in several pushes when their shards have different threads; the own
-    client's pushes come behind the replies of its pipeline, not between them. Redis sends RESP3's null to
+    """Keys of a broadcast may come in several pushes when their shards have different threads, and a key that one
+    command changes twice in two of them; the own client's pushes come behind the replies of its pipeline, and what
+    another thread redirects to it possibly behind its reply. Redis sends RESP3's null to
     a RESP2 client when it is the target of a RESP3 client's redirection: we send RESP2's."""
     step, received = record
     result = {}
@@ -225,7 +230,7 @@ def as_comparable(record):
         pushes = [keys_of(message) for message in messages]
         result[name] = (
             [message for message, keys in zip(messages, pushes) if keys is None],
-            sorted(key for keys in pushes if keys is not None for key in keys),
+            sorted({key for keys in pushes if keys is not None for key in keys}),
         )
     return step, result
 
@@ -417,9 +422,11 @@ def test_nobody_hears_of_a_change_before_the_reply_that_it_makes_stale(start):
             for _ in keys:
                 writer.read()
             slow.read()
-            reader.send(encode("PING"))
-            while reader.read_any().raw != b"+PONG\r\n":
-                pass
+            # What the last changes have posted to its thread may come behind the first answer, not the second.
+            for _ in range(2):
+                reader.send(encode("PING"))
+                while reader.read_any().raw != b"+PONG\r\n":
+                    pass
 
 
 def test_trackers_that_die_while_keys_change(start):

@@ -12,7 +12,7 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_DEN
                                         command_spec_t, key_row, register_commands, reply_syntax_error,
                                         slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, drop_value, find_read, find_write, insert_key,
-                                        make_sticky, set_deadline, update_end)
+                                         make_sticky, set_deadline, update_end)
 from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t
 from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_dump, rdb_open_dump, rdb_restore

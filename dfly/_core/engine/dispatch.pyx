@@ -23,7 +23,7 @@ freed when its last answer is in.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from dfly._core.engine.blocking cimport blocking_on_close
 from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_LOADING,
@@ -112,6 +112,20 @@ cdef inline bint is_exec(const command_spec_t *spec) noexcept nogil:
     return spec.prepare != NULL and spec.flags & COMMAND_IMMEDIATE != 0
 
 
+cdef void reply_rejection(executor_t *self, const command_spec_t *spec, const char *error,
+                          reply_t *reply) noexcept nogil:
+    """Of an EXEC that is refused, Redis says that it discards the transaction, and why. spec: NULL, unknown."""
+    cdef char text[640]
+    if spec != NULL and is_exec(spec):
+        snprintf(text, sizeof(text), "EXECABORT Transaction discarded because of: %s",
+                 error + 4 if memcmp(error, b"ERR ", 4) == 0 else error)
+    else:
+        snprintf(text, sizeof(text), "%s", error)
+    sanitize_error(text)
+    count_error(self, text)
+    reply_error(reply, text)
+
+
 cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply_t *reply) noexcept nogil:
     """Redis' words for a command that is not executed."""
     cdef char text[512]
@@ -132,9 +146,6 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
         size = <int>(name.size if name.size < 128 else 128)
         snprintf(text, sizeof(text), "ERR unknown command '%.*s', with args beginning with: %s",
                  size, name.data, arguments)
-    elif call.refusal == REFUSAL_ARITY and is_exec(call.spec):
-        snprintf(text, sizeof(text), "EXECABORT Transaction discarded because of: "
-                 "wrong number of arguments for '%s' command", call.spec.name)
     elif call.refusal == REFUSAL_ARITY:
         snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call.spec.name)
     elif call.refusal == REFUSAL_SUBCOMMAND:
@@ -146,16 +157,13 @@ cdef void refuse(executor_t *self, connection_t *connection, call_t *call, reply
         snprintf(text, sizeof(text), "NOAUTH Authentication required.")
     else:
         snprintf(text, sizeof(text), "LOADING Redis is loading the dataset in memory")
-    sanitize_error(text)
-    count_error(self, text)
-    reply_error(reply, text)
+    reply_rejection(self, call.spec, text, reply)
 
 
 cdef void reject(executor_t *self, connection_t *connection, call_t *call, const char *text) noexcept nogil:
     """Not executed for a reason that was found only now."""
     self.command_stats[call.spec.index].rejected += 1
-    count_error(self, text)
-    reply_error(&connection.output, text)
+    reply_rejection(self, call.spec, text, &connection.output)
 
 
 cdef size_t upper_name(const char *name, char *out) noexcept nogil:
@@ -715,9 +723,7 @@ cdef bint refuse_subscribed(executor_t *self, connection_t *connection, call_t *
         return False
     snprintf(text, sizeof(text), "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / "
              "RESET are allowed in this context", call.spec.name)
-    self.command_stats[call.spec.index].rejected += 1
-    self.stats.errors += 1
-    reply_error(&connection.output, text)
+    reject(self, connection, call, text)
     if connection.flags & CONNECTION_MULTI:
         multi_abort(connection)
     return True
@@ -761,14 +767,12 @@ cdef const char *MISCONF = (
 
 cdef bint refuse_unsaved(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
     """The last snapshot has failed: no writes, and no PING, so that those who watch the server hear of it."""
-    cdef char text[512]
     if call.refusal != REFUSAL_NONE:
         return False
     if is_exec(call.spec):
         if connection.multi == NULL or not (<multi_t *>connection.multi).flags & COMMAND_WRITE:
             return False
-        snprintf(text, sizeof(text), "EXECABORT Transaction discarded because of: %s", MISCONF)
-        reject(self, connection, call, text)
+        reject(self, connection, call, MISCONF)
         connection_left(connection)
         return True
     if not call.spec.flags & COMMAND_WRITE and not slice_equals(call.argv[0], "ping"):

@@ -423,8 +423,11 @@ cdef bint hand_out(transaction_t *self) noexcept nogil:
         if hop.message.run == run_shard_hop:
             shard_submit(self.shards[i], &hop.message)
         elif hop.message.run == run_thread_hop:
-            # To the own thread too: a connection that moves here may be on its way.
-            proactor_post(self.proactors[i], &hop.message)
+            if self.proactor_count == 1:
+                hop.message.run(&hop.message, self.origin)
+            else:
+                # To the own thread too: a connection that moves here may be on its way.
+                proactor_post(self.proactors[i], &hop.message)
     return atomic_sub(&self.pending, 1) == 0
 
 
