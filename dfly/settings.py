@@ -285,7 +285,8 @@ SETTINGS = [
     Setting("active-expire", "bool", True, "expire keys on time, not only when they are read", hidden=True),
     number("cron-clock-ahead", 0, "for tests: seconds by which the clock of snapshot_cron is ahead", hidden=True),
     Setting("file-fault", "text", "", "for tests: operation, errno, how many succeed before", hidden=True),
-    Setting("shuffle-connections", "bool", False, "for tests: they move to other threads all the time", hidden=True),
+    Setting("shuffle-connections", "bool", False, "for tests: they move to other threads all the time",
+            hidden=True, mutable=False),
     Setting("interrupt-transactions", "bool", False, "for tests: breaks them on purpose", hidden=True),
     # Diagnostics
     number("slowlog-log-slower-than", 10000, "microseconds; -1 is off", low=-1, high=2**63 - 1),

@@ -339,7 +339,7 @@ cdef void search_all(search_t *self, const object_t *value) noexcept nogil:
             break
         search_cell(self, value, cells[i])
         last = i
-    if self.order != ORDER_NONE:
+    if self.order != ORDER_NONE and self.found_count > 1:
         qsort(self.found, self.found_count, sizeof(found_t), nearer if self.order == ORDER_ASC else farther)
     if self.count > 0 and self.found_count > <uint64_t>self.count:
         self.found_count = <uint64_t>self.count

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAST, COMMAND_GLOBAL, COMMAND_READONLY,
                                         COMMAND_WRITE, COMMAND_DENYOOM, KEY_ACCESS, KEY_DELETE, KEY_RM,
                                         KEY_RO, KEY_RW, KEY_UPDATE, TRANSACTION_DONE, TRANSACTION_YIELD,
-                                        call_t, command_spec_t, register_commands, reply_not_integer,
+                                        call_t, command_spec_t, hop_t, register_commands, reply_not_integer,
                                         reply_syntax_error, slice_equals, transaction_row, transaction_t)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_read, find_write,
                                          flush_database, get_deadline, insert_key, is_sticky, make_sticky, notify,
@@ -60,22 +60,23 @@ cdef void exists_command(call_t *call) noexcept nogil:
     reply_int(call.reply, exists_one(&call.scope, &call.key))
 
 
-cdef void del_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+cdef inline void on_each_key(transaction_t *tx, shard_t *shard,
+                             bint (*action)(scope_t *, const key_t *) noexcept nogil) noexcept nogil:
+    """The part of a hop on one shard; what the action says of a key is its result."""
     cdef scope_t scope
     cdef uint32_t i
     transaction_scope(tx, shard, &scope)
     for i in range(tx.key_count):
         if tx.key_shards[i] == shard.index:
-            tx.results[i].number = delete_one(&scope, &tx.keys[i])
+            tx.results[i].number = action(&scope, &tx.keys[i])
+
+
+cdef void del_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    on_each_key(tx, shard, delete_one)
 
 
 cdef void exists_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef scope_t scope
-    cdef uint32_t i
-    transaction_scope(tx, shard, &scope)
-    for i in range(tx.key_count):
-        if tx.key_shards[i] == shard.index:
-            tx.results[i].number = exists_one(&scope, &tx.keys[i])
+    on_each_key(tx, shard, exists_one)
 
 
 cdef int reply_sum(transaction_t *tx) noexcept nogil:
@@ -87,18 +88,19 @@ cdef int reply_sum(transaction_t *tx) noexcept nogil:
     return TRANSACTION_DONE
 
 
-cdef int del_step(transaction_t *tx) noexcept nogil:
+cdef int sum_over_keys(transaction_t *tx, hop_t hop) noexcept nogil:
     if tx.stage == 0:
         tx.stage = 1
-        return hop_on_keys(tx, del_hop)
+        return hop_on_keys(tx, hop)
     return reply_sum(tx)
+
+
+cdef int del_step(transaction_t *tx) noexcept nogil:
+    return sum_over_keys(tx, del_hop)
 
 
 cdef int exists_step(transaction_t *tx) noexcept nogil:
-    if tx.stage == 0:
-        tx.stage = 1
-        return hop_on_keys(tx, exists_hop)
-    return reply_sum(tx)
+    return sum_over_keys(tx, exists_hop)
 
 
 # ---- STICK -----------------------------------------------------------------------------------
@@ -119,19 +121,11 @@ cdef void stick_command(call_t *call) noexcept nogil:
 
 
 cdef void stick_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef scope_t scope
-    cdef uint32_t i
-    transaction_scope(tx, shard, &scope)
-    for i in range(tx.key_count):
-        if tx.key_shards[i] == shard.index:
-            tx.results[i].number = stick_one(&scope, &tx.keys[i])
+    on_each_key(tx, shard, stick_one)
 
 
 cdef int stick_step(transaction_t *tx) noexcept nogil:
-    if tx.stage == 0:
-        tx.stage = 1
-        return hop_on_keys(tx, stick_hop)
-    return reply_sum(tx)
+    return sum_over_keys(tx, stick_hop)
 
 
 # ---- RENAME, RENAMENX, COPY --------------------------------------------------------------------

@@ -15,5 +15,6 @@ from dfly._core.engine.server_state cimport executor_t, server_t
 
 # The thread for a new connection.
 cdef executor_t *balance_place(server_t *server) noexcept nogil
-# On its own thread.
+# On its own thread: once, and then ten times a second (engine/cron).
+cdef void balance(executor_t *self) noexcept nogil
 cdef void balance_start(executor_t *self) noexcept nogil

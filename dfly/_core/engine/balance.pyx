@@ -12,10 +12,9 @@ from dfly._core.sys.clock cimport monotonic_us, thread_cpu_us, ticks_per_us
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
-    PERIOD_US = 100000
     SHUFFLE_US = 1000            # for tests: everything moves all the time
     FULL = 900                   # permille of a thread's time, in ...
-    FULL_PERIODS = 2             # ... so many periods on end: more threads
+    FULL_PERIODS = 2             # ... so many periods of cron on end: more threads
     ENOUGH = 500                 # permille for each thread that would be left, in ...
     ENOUGH_PERIODS = 30          # ... so many periods on end: fewer
     SLOW_US = 10000              # a command that takes so long ...
@@ -123,28 +122,30 @@ cdef void shuffle(executor_t *self) noexcept nogil:
         connection = connection.next
 
 
-cdef void on_balance_timer(timer_t *timer, int64_t now_us) noexcept nogil:
-    cdef executor_t *self = <executor_t *>timer.context
+cdef void on_shuffle_timer(timer_t *timer, int64_t now_us) noexcept nogil:
+    shuffle(<executor_t *>timer.context)
+    timer_start(&(<executor_t *>timer.context).proactor.timers, timer, now_us + SHUFFLE_US)
+
+
+cdef void balance(executor_t *self) noexcept nogil:
     cdef server_t *server = self.server
     cdef uint64_t count
-    if server.thread_count > 1:
-        measure(self)
-        if self.proactor.index == 0:
-            atomic_store_relaxed(&server.connection_threads, wanted_threads(server, self.proactor.now_ms))
-        if server.settings.shuffle_connections:
-            shuffle(self)
-        else:
-            count = excess(self)
-            give_away(self, count if count < MOVED_MAX else MOVED_MAX)
-    timer_start(&self.proactor.timers, timer,
-                now_us + (SHUFFLE_US if server.settings.shuffle_connections else PERIOD_US))
+    if server.thread_count == 1:
+        return
+    measure(self)
+    if self.proactor.index == 0:
+        atomic_store_relaxed(&server.connection_threads, wanted_threads(server, self.proactor.now_ms))
+    if not server.settings.shuffle_connections:
+        count = excess(self)
+        give_away(self, count if count < MOVED_MAX else MOVED_MAX)
 
 
 cdef void balance_start(executor_t *self) noexcept nogil:
     if self.proactor.index == 0:
         atomic_store_relaxed(&self.server.connection_threads, wanted_threads(self.server, self.proactor.now_ms))
-    self.balance_timer.fire = on_balance_timer
-    self.balance_timer.context = self
     self.measured_us = monotonic_us()
     self.measured_cpu_us = thread_cpu_us()
-    timer_start(&self.proactor.timers, &self.balance_timer, self.proactor.now_us + PERIOD_US)
+    if self.server.settings.shuffle_connections:
+        self.shuffle_timer.fire = on_shuffle_timer
+        self.shuffle_timer.context = self
+        timer_start(&self.proactor.timers, &self.shuffle_timer, self.proactor.now_us + SHUFFLE_US)

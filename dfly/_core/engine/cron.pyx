@@ -8,6 +8,7 @@ again a millisecond later: a timer never waits for a token.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from dfly._core.engine.balance cimport balance
 from dfly._core.engine.dispatch cimport dispatch_resume
 from dfly._core.engine.eviction cimport memory_used_total
 from dfly._core.engine.expiry cimport expire_due, next_deadline, reclaim_step, sample_ttls
@@ -208,6 +209,7 @@ cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     if self.cron_runs % 10 == 0:
         check_clients(self)
     look_after_shard(self.shard, self.proactor.now_ms)
+    balance(self)
     if self.paused != NULL and <int64_t>self.server.pause_until_ms <= self.proactor.now_ms:
         release_paused(self)
     timer_start(&self.proactor.timers, timer, now_us + CRON_PERIOD_US)

@@ -92,7 +92,7 @@ cdef struct executor_t:
     int64_t cron_runs
     int64_t clients_checked_ms   # when it last looked after its clients
     # engine/balance: what the other threads may know of this one's load.
-    timer_t balance_timer
+    timer_t shuffle_timer        # for tests
     int64_t measured_us
     int64_t measured_cpu_us
     uint64_t busy_permille       # CPU time of the last period
