@@ -85,7 +85,7 @@ cdef enum:
     DEFAULT_ENTRIES = 1024
     DEFAULT_BUFFER_COUNT = 512
     DEFAULT_BUFFER_SIZE = 16384
-    INITIAL_BUFFERS = 16         # doubled at each shortage
+    INITIAL_BUFFERS = 4          # doubled at each shortage
     BUFFER_STAGGER = 192         # buffers on whole pages would all fall into the same cache sets
     SUBMIT_ATTEMPTS = 1000
     TEARDOWN_US = 1000000

@@ -221,6 +221,17 @@ cdef const uint8_t *find_short(const uint8_t *p, const char *text, uint32_t size
     cdef size_t skipped_stride = 0
     cdef uint32_t _i
     memcpy(<char *>&wanted, text + (size - 8 if size > 8 else 0), 8 if size > 8 else size)
+    if skip == 0:
+        # Members of a set are often of one size: such a run takes two comparisons an element.
+        while True:
+            while p[0] == head:
+                if unlikely(load64(p + 1 + size - 8) >> shift == wanted):
+                    if size <= 8 or memcmp(p + 1, text, size - 8) == 0:
+                        return p
+                p += size + 2
+            if p[0] == LISTPACK_END:
+                return NULL
+            p = step_over(p)
     while p[0] != LISTPACK_END:
         if p[0] == head:
             # The eight bytes that end with the text's last lie in the block, since its header is before them.
