@@ -35,8 +35,16 @@ COMMANDS = [
 ]
 
 
+def without_dice(sequence):
+    """Of members without a weight, ALPHA leaves the order open: in a sorted set that is the one of Redis' hash seed."""
+    if not any(line[0].upper() == b"ZADD" for line in sequence):
+        return sequence
+    upper = [{word.upper() for word in line if isinstance(word, bytes)} for line in sequence]
+    return [line for line, words in zip(sequence, upper, strict=True) if not {b"ALPHA", b"BY"} <= words]
+
+
 @examples(200)
-@given(sequence=sequences(*COMMANDS), protocol=protocols, mode=modes)
+@given(sequence=sequences(*COMMANDS).map(without_dice), protocol=protocols, mode=modes)
 def test_sequences(duel, sequence, protocol, mode):
     # Without the walk over all keys: to Redis, SORT makes a compact sorted set a large one.
     lists = [("LRANGE", key, 0, -1) for key in "abcd"]

@@ -160,7 +160,8 @@ cdef bint parse_options(transaction_t *tx, bint read_only, job_t *job, pattern_t
             i += 1
             parse_pattern(tx.argv[i], &job.by)
             job.has_by = True
-            job.dont_sort = job.by.is_constant
+            # Once and for all, as in Redis: a later BY with a pattern sorts nothing either.
+            job.dont_sort = job.dont_sort or job.by.is_constant
         elif more >= 1 and slice_equals(word, "get"):
             i += 1
             parse_pattern(tx.argv[i], &gets[job.get_count])
