@@ -180,6 +180,17 @@ def test_small_blocks(duel_of_small_blocks, sequence, protocol, mode):
     duel_of_small_blocks.run([*FILLED[:14], *sequence, *told_of("ab")], protocol, mode)
 
 
+def trims(line):
+    return line[0].upper() == b"XTRIM" or any(
+        isinstance(word, bytes) and word.upper() in (b"MAXLEN", b"MINID") for word in line[2:4])
+
+
+def without_lag_after_trimming(sequence):
+    """No group reads on once entries are trimmed: 7.0 counts on from where the group was, 7.4 and we do not."""
+    first = next((place for place, line in enumerate(sequence) if trims(line)), len(sequence))
+    return sequence[:first] + [line for line in sequence[first:] if line[0].upper() != b"XREADGROUP"]
+
+
 @examples(200)
 @given(
     sequence=sequences(*GROUP_READ, *GROUP_READ, *PENDING, *GROUPS, *GROUP_INFO, GROW, *CHANGE, *OTHERS),
@@ -187,12 +198,13 @@ def test_small_blocks(duel_of_small_blocks, sequence, protocol, mode):
     mode=modes,
 )
 def test_groups(duel_of_small_blocks, sequence, protocol, mode):
-    duel_of_small_blocks.run([*FILLED, *sequence, *told_of("ab")], protocol, mode)
+    duel_of_small_blocks.run([*FILLED, *without_lag_after_trimming(sequence), *told_of("ab")], protocol, mode)
 
 
 @examples(80)
 @given(sequence=sequences(*GROUP_READ, *PENDING, GROW, *CHANGE), protocol=protocols)
 def test_pending_entries(duel_of_small_blocks, sequence, protocol):
+    sequence = without_lag_after_trimming(sequence)
     duel_of_small_blocks.run([*FILLED, *sequence, *told_of("a")], protocol, "pipeline")
 
 
