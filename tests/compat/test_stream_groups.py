@@ -186,9 +186,12 @@ def trims(line):
 
 
 def without_lag_after_trimming(sequence):
-    """No group reads on once entries are trimmed: 7.0 counts on from where the group was, 7.4 and we do not."""
+    """Where entries are trimmed, none is deleted and no group reads on: what 7.0 then says of lag, we do not."""
     first = next((place for place, line in enumerate(sequence) if trims(line)), len(sequence))
-    return sequence[:first] + [line for line in sequence[first:] if line[0].upper() != b"XREADGROUP"]
+    if first == len(sequence):
+        return sequence
+    return [line for place, line in enumerate(sequence)
+            if line[0].upper() not in (b"XDEL", b"XSETID") and (place <= first or line[0].upper() != b"XREADGROUP")]
 
 
 @examples(200)
