@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.engine.server_state cimport executor_t, server_t
+from dfly._core.engine.server_state cimport executor_t, server_t, spread_trial_t
 from dfly._core.loop.timer cimport timer_start, timer_t
 from dfly._core.net.connection cimport connection_t
 from dfly._core.net.migration cimport connection_move
@@ -17,6 +17,11 @@ cdef enum:
     FULL_PERIODS = 2             # ... so many periods of cron on end: more threads
     ENOUGH = 500                 # permille for each thread that would be left, in ...
     ENOUGH_PERIODS = 30          # ... so many periods on end: fewer
+    TRIAL_PERIODS = 5            # of more threads, until they are judged ...
+    TRIAL_SETTLING = 2           # ... by all of these but the first
+    TRIAL_KEEPS = 97             # percent of the commands that were done before
+    HOLD_MS = 4000               # until the next trial after one that failed; twice as long each time ...
+    HOLD_MAX_MS = 60000          # ... up to this
     SLOW_US = 10000              # a command that takes so long ...
     SLOW_KEEPS_MS = 60000        # ... spreads connections over all threads for this time
     LOOKED_AT_MAX = 4096         # connections a period
@@ -41,20 +46,70 @@ cdef void measure(executor_t *self) noexcept nogil:
     self.measured_us = now_us
     self.measured_cpu_us = cpu_us
     atomic_store_relaxed(&self.client_count, self.net.connection_count)
+    atomic_store_relaxed(&self.command_count, self.stats.commands)
     if self.longest_ticks > <uint64_t>(SLOW_US * ticks_per_us()):
         atomic_store_relaxed(&self.server.spread_until_ms, <uint64_t>(self.proactor.now_ms + SLOW_KEEPS_MS))
     self.longest_ticks = 0
 
 
+cdef uint64_t take_commands(server_t *server) noexcept nogil:
+    """How many commands all threads have executed since it was last asked."""
+    cdef uint64_t total = 0
+    cdef uint64_t done
+    cdef uint32_t i
+    for i in range(server.thread_count):
+        total += atomic_load_relaxed(&server.executors[i].command_count)
+    done = total - server.commands_seen
+    server.commands_seen = total
+    return done
+
+
+cdef uint32_t begin_trial(server_t *server, uint64_t done, uint32_t used, int64_t now_ms) noexcept nogil:
+    cdef spread_trial_t *trial = &server.spread_trial
+    if now_ms < trial.hold_until_ms or used == server.thread_count:
+        return used
+    trial.threads_before = used
+    trial.done_before = done
+    trial.done = 0
+    trial.busy = 0
+    trial.periods_left = TRIAL_PERIODS
+    return min(2 * used, server.thread_count)
+
+
+cdef uint32_t go_on_with_trial(server_t *server, uint64_t done, uint64_t busy, uint32_t used,
+                               int64_t now_ms) noexcept nogil:
+    """Where cores are few, or threads mostly wait for one another, more threads get less done."""
+    cdef spread_trial_t *trial = &server.spread_trial
+    cdef uint64_t counted = TRIAL_PERIODS - TRIAL_SETTLING
+    trial.periods_left -= 1
+    if trial.periods_left < counted:
+        trial.done += done
+        trial.busy += busy
+    if trial.periods_left > 0:
+        return used
+    if trial.done * 100 >= trial.done_before * counted * TRIAL_KEEPS:
+        trial.hold_ms = 0
+        return used
+    # A load that has ended says nothing.
+    if trial.busy >= ENOUGH * counted:
+        trial.hold_ms = min(2 * trial.hold_ms, HOLD_MAX_MS) if trial.hold_ms > 0 else HOLD_MS
+        trial.hold_until_ms = now_ms + trial.hold_ms
+    return <uint32_t>trial.threads_before
+
+
 cdef uint32_t wanted_threads(server_t *server, int64_t now_ms) noexcept nogil:
     cdef uint32_t used = threads_in_use(server)
+    cdef uint64_t before = server.commands_done
     cdef uint64_t total = 0
     cdef uint64_t peak = 0
     cdef uint64_t busy
     cdef uint32_t i
+    server.commands_done = take_commands(server)
     if server.settings.conn_io_threads > 0:
+        server.spread_trial.periods_left = 0
         return <uint32_t>min(server.settings.conn_io_threads, <int64_t>server.thread_count)
     if <int64_t>atomic_load_relaxed(&server.spread_until_ms) > now_ms:
+        server.spread_trial.periods_left = 0
         return server.thread_count
     for i in range(server.thread_count):
         busy = atomic_load_relaxed(&server.executors[i].busy_permille)
@@ -63,9 +118,12 @@ cdef uint32_t wanted_threads(server_t *server, int64_t now_ms) noexcept nogil:
             peak = max(peak, busy)
     server.full_periods = server.full_periods + 1 if peak >= FULL else 0
     server.idle_periods = server.idle_periods + 1 if used > 1 and total <= ENOUGH * (used - 1) else 0
+    if server.spread_trial.periods_left > 0:
+        server.full_periods = 0
+        return go_on_with_trial(server, server.commands_done, total, used, now_ms)
     if server.full_periods >= FULL_PERIODS:
         server.full_periods = 0
-        return min(2 * used, server.thread_count)
+        return begin_trial(server, (before + server.commands_done) // 2, used, now_ms)
     if server.idle_periods >= ENOUGH_PERIODS:
         server.idle_periods = 0
         return used - 1

@@ -97,8 +97,19 @@ cdef struct executor_t:
     int64_t measured_cpu_us
     uint64_t busy_permille       # CPU time of the last period
     uint64_t client_count
+    uint64_t command_count       # ever
     uint64_t longest_ticks       # of a command since the last look
     char *ring                   # what else the thread wants to keep
+
+cdef struct spread_trial_t:
+    # Of thread 0: whether connections on more threads get more done.
+    uint64_t periods_left        # 0: there is no trial
+    uint64_t threads_before
+    uint64_t done_before         # commands a period
+    uint64_t done                # commands of the periods that count
+    uint64_t busy                # permille of all threads, likewise
+    int64_t hold_until_ms        # no trial until then
+    int64_t hold_ms              # 0: the last one was a success
 
 cdef struct server_t:
     settings_t settings
@@ -120,6 +131,9 @@ cdef struct server_t:
     uint64_t spread_until_ms     # all of them until then, for the sake of a slow command
     uint64_t full_periods        # of thread 0, like the next: on end, with a thread that has no time left
     uint64_t idle_periods        # ... with less to do than fewer threads could take
+    uint64_t commands_seen
+    uint64_t commands_done       # in the last period
+    spread_trial_t spread_trial
     uint64_t peak_used
     int64_t started_ms
     char run_id[41]
