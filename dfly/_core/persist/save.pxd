@@ -13,7 +13,7 @@ Pressure. The walk waits while WALK_BYTES of its own are sent and not written. C
 so beyond PRESSURE_BYTES clients that want to write wait (server_t.save_pressure, as for CLIENT PAUSE) until half is
 written.
 
-Pace. A slice is short, and the more commands a thread executes the longer it waits until the next one.
+Pace. While a shard or its thread is in use a slice is short, and the next one waits for many times its length.
 
 Format. One Redis RDB file fed by all shards; or, as Dragonfly has it, a file a shard, each an RDB file of its own
 written by the shard's own thread, and a summary that is renamed into place last and names them.
@@ -72,7 +72,7 @@ cdef struct shard_save_t:
     bint is_walking              # not a change's visit
     const entry_t *large         # the entry that is written in steps, NULL: none
     rdb_saving_t saving
-    uint64_t commands_seen
+    uint64_t activity_seen
     uint64_t *entries            # the saver's
     uint64_t forced_buckets      # visited because of a change
 

@@ -329,12 +329,18 @@ cdef void on_written(save_file_t *file) noexcept nogil:
 
 # ---- The walk ----------------------------------------------------------------------------------
 
+cdef uint64_t activity_of(const shard_save_t *self) noexcept nogil:
+    """Differs when somebody has used the shard, from whatever thread, or this thread has executed commands."""
+    cdef const shard_t *shard = self.shard
+    return shard.version + shard.stats.hits + shard.stats.misses + self.executor.stats.commands
+
+
 cdef void on_start_part(message_t *message, void *context) noexcept nogil:
     """On the shard's own thread."""
     cdef shard_save_t *self = <shard_save_t *>(<char *>message - <size_t>&(<shard_save_t *>NULL).start_message)
     self.timer.fire = on_walk_timer
     self.timer.context = self
-    self.commands_seen = self.executor.stats.commands
+    self.activity_seen = 0
     timer_start(&self.executor.proactor.timers, &self.timer, self.executor.proactor.now_us)
 
 
@@ -386,19 +392,21 @@ cdef int64_t pause_after(shard_save_t *self, int64_t now_us, int64_t spent, bint
 cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef shard_save_t *self = <shard_save_t *>timer.context
     cdef executor_t *executor = self.executor
-    cdef uint64_t commands = executor.stats.commands
-    cdef bint is_busy = commands != self.commands_seen
+    cdef uint64_t activity
+    cdef bint is_busy
     cdef chunk_t *last
     cdef chunk_t *last_forced
     cdef int64_t started
     cdef int64_t spent
     cdef bint is_done
-    self.commands_seen = commands
     if ((atomic_load_relaxed(&self.walked.out.waiting) > WALK_BYTES and not has_failed(self))
             or not shard_try_acquire(self.shard)):
         timer_start(&executor.proactor.timers, timer, now_us + RETRY_US)
         return
     started = monotonic_us()
+    activity = activity_of(self)
+    is_busy = activity != self.activity_seen
+    self.activity_seen = activity
     if has_failed(self):
         abandon(self)
     is_done = walk_slice(self, started + (SLICE_BUSY_US if is_busy else SLICE_IDLE_US))
