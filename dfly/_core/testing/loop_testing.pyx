@@ -268,6 +268,7 @@ cdef class EchoServer:
     cdef readonly object result
     cdef readonly str reason
     cdef public object connect       # for the test to hang its own on
+    cdef public list clients
 
     def __cinit__(self, int backend, listeners, uint32_t ring_entries=0, uint32_t buffer_count=0,
                   uint32_t buffer_size=0, int send_buffer=0, size_t pause_above=0, int64_t pause_us=0,
