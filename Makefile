@@ -121,15 +121,16 @@ asan: system-test $(STAMPS)/venv-test
 	@cd build/asan && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) \
 	$$(gcc -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 PYTHONMALLOC=malloc \
-	../../$(BIN)/python -m pytest -q -x --timeout 1200 tests/unit tests/compat $(ARGS)
+	../../$(BIN)/python -m pytest -q --timeout 1200 tests/unit tests/compat $(ARGS)
 
 tsan: system-test $(STAMPS)/venv-test
 	$(call sanitized,tsan)
 	@cd build/tsan && PYTHONMALLOC=malloc \
 	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	TSAN_OPTIONS="suppressions=$(CURDIR)/packaging/tsan.supp history_size=4 halt_on_error=0 report_thread_leaks=0" \
-	../../$(BIN)/python -m pytest -q -x --timeout 1200 tests/unit/loop tests/compat/test_transactions.py \
-	tests/compat/test_pubsub.py -k "not running_out_of_descriptors" $(ARGS)
+	../../$(BIN)/python -m pytest -q --timeout 1200 tests/unit/loop $(addprefix tests/compat/test_,$(addsuffix .py, \
+	transactions pubsub blocking queues waiting_zsets waiting_streams tracking migration member_deadlines snapshot lists)) \
+	-k "not running_out_of_descriptors" $(ARGS)
 
 fuzz: system-build $(STAMPS)/venv
 	$(call install,for libFuzzer,clang libclang-rt-14-dev)
