@@ -50,8 +50,8 @@ from dfly._core.loop.proactor cimport (listener_close, proactor_init, proactor_o
                                        proactor_stop, proactor_t)
 from dfly._core.persist.load cimport (FAULT_SET, load_begin, load_cancel, load_end, load_flush, load_run, loader_init,
                                       loader_of, loader_t)
-from dfly._core.persist.save cimport (SAVE_IDLE, save_ask, saver_entries_so_far, saver_init, saver_of, saver_t,
-                                      saver_version_sum)
+from dfly._core.persist.save cimport (SAVE_IDLE, save_ask, saver_entries_so_far, save_texts_t, saver_init, saver_of,
+                                      saver_t, saver_texts, saver_version_sum)
 from dfly._core.net.connection cimport (CONNECTION_ADMIN, CONNECTION_UNIX_SOCKET, connection_t,
                                         net_thread_flush, net_thread_init, net_thread_t)
 from dfly._core.resp.reply cimport reply_raw
@@ -59,8 +59,7 @@ from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.alloc cimport (ACCOUNT_DATA, ACCOUNT_NET, mem_allocator_name, mem_total, net_free,
                                    net_zalloc)
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load, atomic_load_relaxed,
-                                  atomic_store,
-                                  slice_t)
+                                  atomic_store, atomic_store_relaxed, slice_t)
 from dfly._core.sys.clock cimport monotonic_us, ticks_per_us, wall_ms
 
 from dfly import command_docs, version
@@ -241,7 +240,7 @@ cdef class Server:
         elif name == "active-expire":
             self.server.settings.active_expire_enabled = bool(value)
         elif name == "conn_io_threads":
-            self.server.settings.conn_io_threads = value
+            atomic_store_relaxed(<uint64_t *>&self.server.settings.conn_io_threads, value)
         elif name == "shuffle-connections":
             self.server.settings.shuffle_connections = bool(value)
         elif name == "interrupt-transactions":
@@ -629,14 +628,15 @@ cdef class Server:
     def save_stats(self):
         """What is known of snapshots, for INFO, /metrics and the rules."""
         cdef saver_t *saver = saver_of(self.server)
+        cdef const save_texts_t *texts = saver_texts(saver)
         return {
             "running": atomic_load(&saver.state) != SAVE_IDLE or atomic_load(&saver.asked) != 0,
             "started": saver.started_s, "ended": atomic_load(&saver.ended), "saves": saver.saves,
             "failed": bool(saver.last_failed), "error": saver.last_error,
-            "reason": saver.reason.decode("utf-8", "replace"),
+            "reason": texts.reason.decode("utf-8", "replace"),
             "last_save": saver.last_save_s, "last_try": saver.last_try_s, "last_ms": saver.last_ms,
             "changes": max(0, <int64_t>(saver_version_sum(saver) - saver.clean_version_sum)),
-            "path": os.fsdecode(saver.last_path), "bytes": saver.last_bytes, "entries": saver.last_entries,
+            "path": os.fsdecode(texts.path), "bytes": saver.last_bytes, "entries": saver.last_entries,
             "forced": saver.last_forced, "total_bytes": saver.total_bytes, "total_entries": saver.total_entries,
             "total_forced": saver.total_forced, "total_ms": saver.total_ms, "pressure": saver.pressure_count,
             "current_entries": saver_entries_so_far(saver),

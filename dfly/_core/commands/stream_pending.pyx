@@ -12,7 +12,7 @@ from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, find_
 from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS,
                                         KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE, call_t, command_spec_t, key_row,
                                         register_commands, reply_syntax_error, reply_wrong_type, slice_equals)
-from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end, update_end_unseen
+from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end, update_end_unseen, wake_waiters
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_defer_array, reply_deinit,
                                     reply_error,
                                     reply_init, reply_int, reply_null, reply_null_array, reply_raw, reply_set_deferred,
@@ -26,8 +26,8 @@ from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERE
                                       stream_is_needed, stream_read_next, stream_references_t, stream_seek,
                                       stream_t)
 from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, consumer_find, group_find, name_of,
-                                             pending_assign, pending_create, pending_find, pending_remove, pending_t,
-                                             stream_consumer_t, stream_group_t)
+                                             pending_assign, pending_create, pending_date, pending_find,
+                                             pending_remove, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
@@ -340,7 +340,7 @@ cdef bint claim_one(call_t *call, stream_t *stream, stream_group_t *group, strea
         pending = pending_create(group, id, call.scope.now_ms, 1)
     elif claim.min_idle > 0 and call.scope.now_ms - pending.delivered_ms < claim.min_idle:
         return False
-    pending.delivered_ms = claim.delivered_ms
+    pending_date(group, pending, claim.delivered_ms)
     if claim.retry_count >= 0:
         pending.deliveries = <uint64_t>claim.retry_count
     elif not claim.just_id:
@@ -364,6 +364,9 @@ cdef void claim_all(call_t *call, dash_ref_t *ref, stream_group_t *group, const 
         claimed += claim_one(call, stream_of(ref), group, &consumer, ids.ids[i], claim)
     reply_set_deferred(call.reply, mark, c'*', claimed)
     update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, NULL)
+    # What is idle now may be what a reader with CLAIM waits for.
+    if claimed > 0:
+        wake_waiters(&call.scope, &call.key)
 
 
 cdef void xclaim_command(call_t *call) noexcept nogil:
@@ -447,7 +450,7 @@ cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const 
             more = id_ceiling(&group.pending, id, &place)
             continue
         if options.min_idle <= 0 or now_ms - pending.delivered_ms >= options.min_idle:
-            pending.delivered_ms = now_ms
+            pending_date(group, pending, now_ms)
             if not options.just_id:
                 pending.deliveries += 1
             give(call, group, pending, id, &consumer)

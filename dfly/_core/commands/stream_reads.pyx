@@ -4,21 +4,23 @@ One hop over the shards looks keys and groups up, then all IDs are settled in th
 remembered as what it means now), then keys are served: XREAD in place, XREADGROUP key by key on their shards, since
 it changes the group. A waiter brings its IDs and its group along, so that who adds an entry can see at once whom
 it concerns (engine/waiter.pxd); those behind a group wait for what is new to the group, whatever they have seen.
-Order of checks and replies as Redis 7.0; "+" as 7.4.
+With CLAIM a group's reader first gets what has been pending for so long, and while it waits it tries again when the
+next entry will be. Order of checks and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4
+(redis.io/docs/latest/commands/xreadgroup).
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from dfly._core.commands.streams cimport (STREAM_ABSENT, STREAM_FOUND, STREAM_WRONG_TYPE, parse_integer,
-                                          parse_stream_id, reply_entry, reply_names_error, reply_range,
-                                          reply_stream_id, stream_lookup, stream_lookup_read, stream_of)
+                                          parse_stream_id, reply_claimed_entry, reply_entry, reply_names_error,
+                                          reply_range, reply_stream_id, stream_lookup, stream_lookup_read, stream_of)
 from dfly._core.commands.timeouts cimport parse_timeout_ms
-from dfly._core.engine.blocking cimport blocking_is_over, blocking_wait
+from dfly._core.engine.blocking cimport blocking_is_over, blocking_try_at, blocking_wait
 from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_STREAM, COMMAND_BLOCKING, COMMAND_MOVABLE_KEYS,
                                         COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS, KEY_RO, TRANSACTION_DONE,
-                                        command_spec_t, register_commands, reply_syntax_error, reply_wrong_type,
-                                        slice_equals, transaction_row, transaction_t)
+                                        TRANSACTION_WAIT, command_spec_t, register_commands, reply_syntax_error,
+                                        reply_wrong_type, slice_equals, transaction_row, transaction_t)
 from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end_unseen
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
@@ -27,15 +29,17 @@ from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_defer_array, 
                                     reply_null_array,
                                     reply_set_deferred, reply_t)
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_increment, id_less, id_next, id_place_t, id_slot,
+from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_equal, id_increment, id_less, id_next,
+                                        id_place_t, id_slot,
                                         stream_id, stream_id_t)
-from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t
+from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t, parse_int64
 from dfly._core.store.stream cimport (stream_advance_group, stream_cursor_t, stream_last_entry, stream_read_next,
                                       stream_seek, stream_t)
-from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, pending_deliver, pending_t,
-                                             stream_consumer_t, stream_group_t)
+from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, pending_assign, pending_date,
+                                             pending_deliver, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.clock cimport wall_ms
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -44,7 +48,14 @@ cdef enum:
     NEXT = 0                     # key of XREADGROUP to serve
     SERVED = 1                   # keys in the reply
     MARK = 2                     # of its header
+    DUE = 3                      # when the next entry can be claimed, ms; DUE_NEVER
     BLOCKED_COUNT = 1000         # entries for a client that has waited and gave no COUNT, as in Redis
+
+    DUE_LEAST_MS = 20            # what is not pending yet is looked for no sooner
+
+cdef int64_t DUE_NEVER = INT64_MAX
+cdef int64_t NO_CLAIM = -1
+
 
 cdef enum step_t:
     STEP_START = 0
@@ -59,6 +70,7 @@ cdef struct wanted_t:
     bint blocks
     bint is_group
     bint no_ack
+    int64_t min_idle_ms          # of CLAIM; NO_CLAIM
     uint32_t first               # position of the first key in argv
     uint32_t key_count
     uint32_t group_position      # of the group's name in argv, the consumer's is next
@@ -81,6 +93,8 @@ cdef bint find_streams(const slice_t *argv, uint32_t argc, uint32_t *first, uint
     cdef uint32_t i = 1
     while i < argc:
         if slice_equals(argv[i], "block") or slice_equals(argv[i], "count"):
+            i += 2
+        elif slice_equals(argv[i], "claim"):
             i += 2
         elif slice_equals(argv[i], "group"):
             i += 3
@@ -107,6 +121,19 @@ cdef int read_keys(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept n
     return <int>count
 
 
+cdef bint parse_claim(transaction_t *tx, wanted_t *out, slice_t text, bint is_group) noexcept nogil:
+    if not is_group:
+        reply_error(&tx.reply, "ERR The CLAIM option is only supported by XREADGROUP. You called XREAD instead.")
+        return False
+    if not parse_int64(text.data, text.size, &out.min_idle_ms):
+        reply_error(&tx.reply, "ERR min-idle-time is not an integer")
+        return False
+    if out.min_idle_ms < 0:
+        reply_error(&tx.reply, "ERR min-idle-time must be a positive integer")
+        return False
+    return True
+
+
 cdef bint parse_option(transaction_t *tx, wanted_t *out, uint32_t *i, bint is_group) noexcept nogil:
     """The option at i, which ends at its last word."""
     cdef uint32_t more = tx.argc - i[0] - 1
@@ -128,6 +155,9 @@ cdef bint parse_option(transaction_t *tx, wanted_t *out, uint32_t *i, bint is_gr
         out.group_position = i[0] + 1
         i[0] += 2
         return True
+    if slice_equals(word, "claim") and more > 0:
+        i[0] += 1
+        return parse_claim(tx, out, tx.argv[i[0]], is_group)
     if slice_equals(word, "noack"):
         if not is_group:
             reply_error(&tx.reply, "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.")
@@ -173,6 +203,7 @@ cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
     parsed.timeout_ms = 0
     parsed.blocks = False
     parsed.no_ack = False
+    parsed.min_idle_ms = NO_CLAIM
     parsed.first = 0
     parsed.group_position = 0
     if not parse_read(tx, &parsed, is_group):
@@ -290,8 +321,8 @@ cdef void serve_reader(transaction_t *tx, const stream_t *stream, uint32_t i, st
     reply_range(&tx.reply, stream, behind, id_new(), <uint64_t>count, False)
 
 
-cdef void reply_history(reply_t *reply, const stream_t *stream, stream_consumer_t *consumer, stream_id_t behind,
-                        int64_t count, int64_t now_ms) noexcept nogil:
+cdef void reply_history(reply_t *reply, const stream_t *stream, stream_group_t *group, stream_consumer_t *consumer,
+                        stream_id_t behind, int64_t count, int64_t now_ms) noexcept nogil:
     """What the consumer has and has not acknowledged, delivered once more."""
     cdef size_t mark = reply_defer_array(reply)
     cdef stream_cursor_t cursor
@@ -306,7 +337,7 @@ cdef void reply_history(reply_t *reply, const stream_t *stream, stream_consumer_
         stream_seek(stream, id, &cursor)
         if stream_read_next(&cursor) and not id_less(id, cursor.id):
             reply_entry(reply, &cursor)
-            pending.delivered_ms = now_ms
+            pending_date(group, pending, now_ms)
             pending.deliveries += 1
         else:
             # The entry has been deleted.
@@ -318,20 +349,72 @@ cdef void reply_history(reply_t *reply, const stream_t *stream, stream_consumer_
     reply_set_deferred(reply, mark, c'*', <size_t>written)
 
 
+cdef bint read_pending(const stream_t *stream, const pending_t *pending, stream_cursor_t *out) noexcept nogil:
+    """False: the entry is no longer in the stream."""
+    stream_seek(stream, pending.id, out)
+    return stream_read_next(out) and id_equal(out.id, pending.id)
+
+
+cdef bint has_claimable(const stream_t *stream, const stream_group_t *group, int64_t min_idle_ms, int64_t now_ms,
+                        int64_t *due_ms) noexcept nogil:
+    """Whether something has been pending for so long; if not, due_ms becomes the earlier of itself and when it will."""
+    cdef const pending_t *pending = group.oldest
+    cdef stream_cursor_t cursor
+    if min_idle_ms == NO_CLAIM:
+        return False
+    while pending != NULL and not read_pending(stream, pending, &cursor):
+        pending = pending.newer
+    if pending != NULL and now_ms - pending.delivered_ms >= min_idle_ms:
+        return True
+    if min_idle_ms > INT64_MAX - now_ms:
+        return False
+    # Who has nothing pending now may have some later.
+    due_ms[0] = min(due_ms[0], max(now_ms + DUE_LEAST_MS, now_ms + min_idle_ms) if pending == NULL
+                    else pending.delivered_ms + min_idle_ms)
+    return False
+
+
+cdef int64_t claim_idle(reply_t *reply, const stream_t *stream, stream_group_t *group, stream_consumer_t *consumer,
+                        const wanted_t *wanted, int64_t count, int64_t now_ms) noexcept nogil:
+    """Replies with what has been pending for so long, the longest first, and gives it to the consumer."""
+    cdef pending_t *pending = group.oldest
+    cdef pending_t *last = group.newest
+    cdef pending_t *newer
+    cdef stream_cursor_t cursor
+    cdef int64_t written = 0
+    while pending != NULL and (count == 0 or written < count):
+        if now_ms - pending.delivered_ms < wanted.min_idle_ms:
+            break
+        newer = pending.newer if pending != last else NULL
+        if read_pending(stream, pending, &cursor):
+            reply_claimed_entry(reply, &cursor, now_ms - pending.delivered_ms, pending.deliveries)
+            pending_date(group, pending, now_ms)
+            pending.deliveries += 1
+            pending_assign(pending, pending.id, consumer)
+            written += 1
+        pending = newer
+    return written
+
+
 cdef void reply_new(reply_t *reply, stream_t *stream, stream_group_t *group, stream_consumer_t *consumer,
-                    int64_t count, bint no_ack, int64_t now_ms) noexcept nogil:
-    """What nobody of the group has got yet."""
+                    const wanted_t *wanted, int64_t count, int64_t now_ms) noexcept nogil:
+    """What nobody of the group has got yet, behind what is claimed."""
     cdef size_t mark = reply_defer_array(reply)
     cdef stream_id_t behind = group.last_id
     cdef stream_cursor_t cursor
     cdef int64_t written = 0
+    if wanted.min_idle_ms != NO_CLAIM:
+        written = claim_idle(reply, stream, group, consumer, wanted, count, now_ms)
     id_increment(&behind)
     stream_seek(stream, behind, &cursor)
     while (count == 0 or written < count) and stream_read_next(&cursor):
         stream_advance_group(stream, group, cursor.id)
-        if not no_ack:
+        if not wanted.no_ack:
             pending_deliver(group, consumer, cursor.id, now_ms)
-        reply_entry(reply, &cursor)
+        if wanted.min_idle_ms == NO_CLAIM:
+            reply_entry(reply, &cursor)
+        else:
+            reply_claimed_entry(reply, &cursor, 0, 0)
         written += 1
     if written > 0:
         consumer.active_ms = now_ms
@@ -370,7 +453,8 @@ cdef void serve_group_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     stream_lookup(&scope, &tx.keys[i], &ref)
     stream = stream_of(&ref)
     group = group_find(&stream.groups, wanted.group)
-    has_new = is_new(id) and has_behind(stream, group.last_id)
+    has_new = is_new(id) and (has_behind(stream, group.last_id)
+                              or has_claimable(stream, group, wanted.min_idle_ms, scope.now_ms, &tx.numbers[DUE]))
     if is_new(id) and not has_new:
         return
     # As 7.0, a consumer comes into being when it is served for the first time.
@@ -379,9 +463,9 @@ cdef void serve_group_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     tx.numbers[SERVED] += 1
     begin_key(&tx.reply, tx.argv[wanted.first + i])
     if has_new:
-        reply_new(&tx.reply, stream, group, consumer, wanted.count, wanted.no_ack, scope.now_ms)
+        reply_new(&tx.reply, stream, group, consumer, wanted, wanted.count, scope.now_ms)
     else:
-        reply_history(&tx.reply, stream, consumer, id, wanted.count, scope.now_ms)
+        reply_history(&tx.reply, stream, group, consumer, id, wanted.count, scope.now_ms)
     update_end_unseen(&scope, &tx.keys[i], NOTIFY_STREAM, NULL)
 
 
@@ -392,13 +476,15 @@ cdef bint accepts_stream(const object_t *value, const void *context, uint32_t po
     cdef const wanted_t *wanted = <const wanted_t *>context
     cdef const stream_t *stream
     cdef const stream_group_t *group
+    cdef int64_t due_ms = DUE_NEVER
     if value == NULL or not object_is_container(value, TYPE_STREAM):
         return wanted.is_group
     stream = <const stream_t *>object_pointer(value)
     if not wanted.is_group:
         return has_behind(stream, wanted.ids[position])
     group = group_find(&stream.groups, wanted.group)
-    return group == NULL or has_behind(stream, group.last_id)
+    return (group == NULL or has_behind(stream, group.last_id)
+            or has_claimable(stream, group, wanted.min_idle_ms, wall_ms(), &due_ms))
 
 
 cdef void begin_single(reply_t *reply, slice_t key) noexcept nogil:
@@ -437,7 +523,7 @@ cdef void serve_waiting(transaction_t *tx, uint32_t position) noexcept nogil:
     update_begin(&scope, &ref)
     consumer = take_consumer(&scope, tx, group, position)
     begin_single(&tx.reply, key)
-    reply_new(&tx.reply, stream, group, consumer, count, wanted.no_ack, scope.now_ms)
+    reply_new(&tx.reply, stream, group, consumer, wanted, count, scope.now_ms)
     update_end_unseen(&scope, &tx.keys[position], NOTIFY_STREAM, NULL)
 
 
@@ -457,13 +543,18 @@ RULES.keeps_state = True
 
 cdef int finish(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     cdef uint64_t served = <uint64_t>tx.numbers[SERVED]
+    cdef int64_t due_ms = tx.numbers[DUE]
+    cdef int result
     if served > 0:
         reply_set_deferred(&tx.reply, <size_t>tx.numbers[MARK], c'*' if tx.reply.resp == 2 else c'%', served)
         return TRANSACTION_DONE
     tx.reply.size = 0
     if wanted.blocks:
         tx.stage = STEP_START
-        return blocking_wait(tx, tx.key_count, NO_SHARD, wanted.timeout_ms, &RULES)
+        result = blocking_wait(tx, tx.key_count, NO_SHARD, wanted.timeout_ms, &RULES)
+        if result == TRANSACTION_WAIT and due_ms != DUE_NEVER:
+            blocking_try_at(tx, due_ms)
+        return result
     reply_null_array(&tx.reply)
     return TRANSACTION_DONE
 
@@ -501,7 +592,8 @@ cdef int serve_readers(transaction_t *tx, wanted_t *wanted) noexcept nogil:
 cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
     cdef wanted_t *wanted = <wanted_t *>tx.state
     if tx.stage == STEP_START:
-        if blocking_is_over(tx) or make_wanted(tx, is_group) == NULL:
+        # Who tries again has parsed them.
+        if blocking_is_over(tx) or (wanted == NULL and make_wanted(tx, is_group) == NULL):
             return TRANSACTION_DONE
         tx.stage = STEP_LOOKED
         return hop_on_keys(tx, look_hop)
@@ -509,6 +601,7 @@ cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
         if not settle(tx, wanted):
             return TRANSACTION_DONE
         tx.numbers[SERVED] = 0
+        tx.numbers[DUE] = DUE_NEVER
         tx.numbers[MARK] = <int64_t>reply_defer_array(&tx.reply)
         if not is_group and misses_any(tx):
             tx.stage = STEP_MISSED

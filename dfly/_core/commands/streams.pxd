@@ -36,6 +36,9 @@ cdef bint parse_references(slice_t word, stream_references_t *out) noexcept nogi
 cdef void reply_stream_id(reply_t *reply, stream_id_t id) noexcept nogil
 # The entry that the cursor has read: its ID and its pairs.
 cdef void reply_entry(reply_t *reply, stream_cursor_t *cursor) noexcept nogil
+# The same with ms since its last delivery and the number of its deliveries, as XREADGROUP with CLAIM has them.
+cdef void reply_claimed_entry(reply_t *reply, stream_cursor_t *cursor, int64_t idle_ms,
+                              uint64_t deliveries) noexcept nogil
 # An array of at most `count` entries (0: all) from start to end.
 cdef void reply_range(reply_t *reply, const stream_t *stream, stream_id_t start, stream_id_t end, uint64_t count,
                       bint backward) noexcept nogil

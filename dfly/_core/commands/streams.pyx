@@ -254,16 +254,28 @@ cdef inline void reply_item(reply_t *reply, const list_item_t *item) noexcept no
         reply_bulk_int(reply, item.integer)
 
 
-cdef void reply_entry(reply_t *reply, stream_cursor_t *cursor) noexcept nogil:
+cdef void put_entry(reply_t *reply, stream_cursor_t *cursor) noexcept nogil:
     cdef list_item_t field
     cdef list_item_t value
-    reply_array(reply, 2)
     reply_stream_id(reply, cursor.id)
     reply_array(reply, 2 * <size_t>cursor.pair_count)
     while cursor.pairs_left > 0:
         stream_read_pair(cursor, &field, &value)
         reply_item(reply, &field)
         reply_item(reply, &value)
+
+
+cdef void reply_entry(reply_t *reply, stream_cursor_t *cursor) noexcept nogil:
+    reply_array(reply, 2)
+    put_entry(reply, cursor)
+
+
+cdef void reply_claimed_entry(reply_t *reply, stream_cursor_t *cursor, int64_t idle_ms,
+                              uint64_t deliveries) noexcept nogil:
+    reply_array(reply, 4)
+    put_entry(reply, cursor)
+    reply_int(reply, idle_ms)
+    reply_int(reply, <int64_t>deliveries)
 
 
 cdef void reply_range(reply_t *reply, const stream_t *stream, stream_id_t start, stream_id_t end, uint64_t count,

@@ -100,14 +100,15 @@ cdef uint32_t go_on_with_trial(server_t *server, uint64_t done, uint64_t busy, u
 cdef uint32_t wanted_threads(server_t *server, int64_t now_ms) noexcept nogil:
     cdef uint32_t used = threads_in_use(server)
     cdef uint64_t before = server.commands_done
+    cdef int64_t fixed = <int64_t>atomic_load_relaxed(<const uint64_t *>&server.settings.conn_io_threads)
     cdef uint64_t total = 0
     cdef uint64_t peak = 0
     cdef uint64_t busy
     cdef uint32_t i
     server.commands_done = take_commands(server)
-    if server.settings.conn_io_threads > 0:
+    if fixed > 0:
         server.spread_trial.periods_left = 0
-        return <uint32_t>min(server.settings.conn_io_threads, <int64_t>server.thread_count)
+        return <uint32_t>min(fixed, <int64_t>server.thread_count)
     if <int64_t>atomic_load_relaxed(&server.spread_until_ms) > now_ms:
         server.spread_trial.periods_left = 0
         return server.thread_count

@@ -21,6 +21,9 @@ from dfly._core.net.connection cimport connection_t
 # other_shard: needed besides that of the key, or NO_SHARD. timeout_ms 0: for ever.
 cdef int blocking_wait(transaction_t *tx, uint32_t key_count, uint32_t other_shard, int64_t timeout_ms,
                        const waiting_rules_t *rules) noexcept nogil
+# Right after a wait has begun: at that time (wall clock) its own thread runs the step again, with all tokens, even if
+# no key has changed. What waits next tells so anew.
+cdef void blocking_try_at(transaction_t *tx, int64_t at_ms) noexcept nogil
 # Its connection has gone while it waited, for a key or for tokens: it must not take anything.
 cdef bint blocking_is_over(const transaction_t *tx) noexcept nogil
 cdef void blocking_on_close(connection_t *connection) noexcept nogil

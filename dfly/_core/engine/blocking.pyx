@@ -12,12 +12,13 @@ from dfly._core.engine.waiter cimport (WAITER_ENDED, WAITER_WAITING, WAITER_WOKE
                                        waiter_claim, waiter_forget, waiter_release, waiter_t,
                                        waiting_key_t)
 from dfly._core.loop.mailbox cimport message_t
-from dfly._core.loop.proactor cimport proactor_post
+from dfly._core.loop.proactor cimport proactor_post, proactor_t
 from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
 from dfly._core.net.connection cimport connection_queue_flush
 from dfly._core.resp.reply cimport reply_error
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load, atomic_store, cycle_ticks
+from dfly._core.sys.clock cimport wall_ms
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -61,6 +62,7 @@ cdef void end_wait(waiter_t *self) noexcept nogil:
     tx.started_ticks = cycle_ticks() - self.active_ticks
     self.now_ms = tx.origin.now_ms
     timer_stop(&tx.origin.timers, &self.timer)
+    timer_stop(&tx.origin.timers, &self.try_timer)
     executor_of(tx.connection).blocked_count -= 1
     for i in range(self.key_count):
         entry = &self.keys[i]
@@ -90,6 +92,7 @@ cdef void on_served(message_t *message, void *context) noexcept nogil:
 cdef void on_woken(message_t *message, void *context) noexcept nogil:
     cdef waiter_t *self = <waiter_t *>message
     self.was_woken = True
+    self.tx.now_ms = self.tx.origin.now_ms
     transaction_restart(self.tx)
     transaction_resume(self.tx)
 
@@ -104,6 +107,12 @@ cdef void on_timeout(timer_t *timer, int64_t now_us) noexcept nogil:
     if waiter_claim(self, WAITER_ENDED):
         self.rules.reply_nothing(self.tx)
         finish(self.tx)
+
+
+cdef void on_try_time(timer_t *timer, int64_t now_us) noexcept nogil:
+    cdef waiter_t *self = <waiter_t *>timer.context
+    if waiter_claim(self, WAITER_WOKEN):
+        on_woken(&self.message, NULL)
 
 
 cdef void blocking_on_close(connection_t *connection) noexcept nogil:
@@ -171,6 +180,8 @@ cdef waiter_t *new_waiter(transaction_t *tx, uint32_t key_count) noexcept nogil:
     self.active_ticks = cycle_ticks() - tx.started_ticks
     self.timer.fire = on_timeout
     self.timer.context = self
+    self.try_timer.fire = on_try_time
+    self.try_timer.context = self
     return self
 
 
@@ -212,3 +223,9 @@ cdef int blocking_wait(transaction_t *tx, uint32_t key_count, uint32_t other_sha
         listener_add(&tx.shards[entry.shard].blocked, tx.caller.database_index, &tx.keys[i], &entry.listener)
     transaction_release(tx)
     return TRANSACTION_WAIT
+
+
+cdef void blocking_try_at(transaction_t *tx, int64_t at_ms) noexcept nogil:
+    cdef proactor_t *proactor = tx.origin
+    cdef int64_t delay_ms = max(at_ms - wall_ms(), <int64_t>1)
+    timer_start(&proactor.timers, &waiter_of(tx.connection).try_timer, proactor.now_us + 1000 * delay_ms)

@@ -77,7 +77,7 @@ cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         return
     slice_end = monotonic_us() + SLICE_US
     if (self.server.settings.active_expire_enabled and self.server.pause_mode == PAUSE_OFF
-            and self.server.save_pressure == 0):
+            and atomic_load_relaxed(&self.server.save_pressure) == 0):
         started = cycle_ticks()
         expired = (expire_slice(self, slice_end)
                    and members_expire_due(shard, self.proactor.now_ms, slice_end))

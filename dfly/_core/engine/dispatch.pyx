@@ -64,7 +64,8 @@ from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply
 from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value
 from dfly._core.store.object cimport key_init, key_t, object_prefetch_member
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, cycle_ticks, likely, slice_t, unlikely
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, cycle_ticks, likely, slice_t,
+                                  unlikely)
 from dfly._core.sys.clock cimport ticks_per_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -700,7 +701,7 @@ cdef bint must_pause(executor_t *self, const call_t *call) noexcept nogil:
     writes = call.spec.flags & COMMAND_WRITE != 0 or (
         is_exec(call.spec) and call.connection.multi != NULL
         and (<multi_t *>call.connection.multi).flags & COMMAND_WRITE != 0)
-    if server.save_pressure != 0 and writes:
+    if atomic_load_relaxed(&server.save_pressure) != 0 and writes:
         return True
     if server.pause_mode == PAUSE_OFF or <int64_t>server.pause_until_ms <= self.proactor.now_ms:
         return False
@@ -806,10 +807,11 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
         if unlikely(connection.flags & CONNECTION_PUBSUB != 0) and refuse_subscribed(self, connection, call):
             i += 1
             continue
-        if unlikely(self.server.deny_writes != 0) and refuse_unsaved(self, connection, call):
+        if unlikely(atomic_load_relaxed(&self.server.deny_writes) != 0) and refuse_unsaved(self, connection, call):
             i += 1
             continue
-        if unlikely((self.server.pause_mode | self.server.save_pressure) != 0) and must_pause(self, call):
+        if (unlikely((self.server.pause_mode | atomic_load_relaxed(&self.server.save_pressure)) != 0)
+                and must_pause(self, call)):
             pause_connection(self, connection)
             return i
         if unlikely(connection.flags & CONNECTION_MULTI != 0) and queue_call(self, connection, call):
@@ -817,7 +819,8 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
             continue
         end = i + 1
         if likely(call.refusal == REFUSAL_NONE and call.kind == KIND_KEY):
-            if likely((self.server.pause_mode | self.server.save_pressure | self.server.deny_writes) == 0
+            if likely((self.server.pause_mode | atomic_load_relaxed(&self.server.save_pressure)
+                       | atomic_load_relaxed(&self.server.deny_writes)) == 0
                       and connection.flags & REPLY_SILENT == 0
                       and not tracking_is_caching(connection)):
                 while end < count and calls[end].refusal == REFUSAL_NONE and calls[end].kind == KIND_KEY:

@@ -75,6 +75,7 @@ cdef struct waiter_t:
     waiting_key_t *keys          # in the same block
     void *wanted                 # what `accepts` needs to know; net_alloc, freed with the waiter
     timer_t timer
+    timer_t try_timer            # engine/blocking: it tries again without being woken
     int64_t deadline_us          # 0: none
     int64_t now_ms               # when its wait ended
     uint64_t active_ticks        # spent before it began to wait

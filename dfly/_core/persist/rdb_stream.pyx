@@ -24,8 +24,8 @@ from dfly._core.store.object cimport object_pointer, object_root, object_t
 from dfly._core.store.stream cimport (stream_load_block, stream_new, stream_pack_is_valid, stream_refresh_first,
                                       stream_t)
 from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, group_at, group_create, name_of,
-                                             pending_assign, pending_create, pending_find, pending_t,
-                                             stream_consumer_t, stream_group_t)
+                                             group_sort_pending, pending_assign, pending_find, pending_load,
+                                             pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
@@ -228,8 +228,9 @@ cdef void load_group_pending(rdb_reader_t *input, stream_group_t *group) noexcep
         if bytes == NULL:
             return
         delivered_ms = rdb_get_ms(input)
-        if pending_create(group, bytes_to_id(bytes), delivered_ms, rdb_get_length(input)) == NULL:
+        if pending_load(group, bytes_to_id(bytes), delivered_ms, rdb_get_length(input)) == NULL:
             rdb_fail(input, "an entry that is pending twice")
+    group_sort_pending(group)
 
 
 cdef void load_consumer_pending(rdb_reader_t *input, stream_group_t *group,

@@ -37,6 +37,7 @@ cdef enum:
     WALK_BYTES = 4194304
     PRESSURE_BYTES = 25165824
     SAVE_REASON_MAX = 256
+    SAVE_TEXTS = 4               # so many saves later a text is overwritten
 
 cdef enum save_state_t:
     SAVE_IDLE = 0
@@ -94,6 +95,10 @@ cdef struct save_t:
     int error
     char reason[256]
 
+cdef struct save_texts_t:
+    char reason[256]             # SAVE_REASON_MAX: why the last one failed
+    char path[1024]              # SAVE_PATH_MAX: of the last successful one
+
 cdef struct saver_t:
     server_t *server
     uint64_t state               # save_state_t
@@ -129,8 +134,11 @@ cdef struct saver_t:
     uint64_t last_bytes
     uint64_t last_entries
     uint64_t last_forced
-    char reason[256]             # why the last one failed
-    char last_path[1024]
+    save_texts_t texts[4]        # SAVE_TEXTS; the last save's: saver_texts
+    uint64_t texts_at
+
+# Of the last save, from any thread; good while fewer than SAVE_TEXTS further saves end.
+cdef const save_texts_t *saver_texts(saver_t *self) noexcept nogil
 
 cdef void saver_init(server_t *server) noexcept nogil
 cdef saver_t *saver_of(server_t *server) noexcept nogil

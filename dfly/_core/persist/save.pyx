@@ -630,6 +630,22 @@ cdef void on_file_done(save_file_t *file) noexcept nogil:
         save_file_start(summary, self.saver.server.proactors[0])
 
 
+cdef const save_texts_t *saver_texts(saver_t *self) noexcept nogil:
+    return &self.texts[atomic_load(&self.texts_at) % SAVE_TEXTS]
+
+
+cdef void publish_texts(save_t *self) noexcept nogil:
+    """Readers of the ones before are not disturbed."""
+    cdef saver_t *saver = self.saver
+    cdef save_texts_t *texts = &saver.texts[(saver.texts_at + 1) % SAVE_TEXTS]
+    memcpy(texts.reason, self.reason, SAVE_REASON_MAX)
+    if self.error == 0:
+        snprintf(texts.path, SAVE_PATH_MAX, "%s", self.files[self.file_count - 1].final_path)
+    else:
+        memcpy(texts.path, saver_texts(saver).path, SAVE_PATH_MAX)
+    atomic_store(&saver.texts_at, saver.texts_at + 1)
+
+
 cdef void finish(save_t *self) noexcept nogil:
     """On the first thread: all files are complete or gone."""
     cdef saver_t *saver = self.saver
@@ -657,8 +673,7 @@ cdef void finish(save_t *self) noexcept nogil:
         saver.last_entries = entries
         saver.last_forced = forced
         saver.clean_version_sum = self.version_sum
-        snprintf(saver.last_path, SAVE_PATH_MAX, "%s", self.files[self.file_count - 1].final_path)
-    memcpy(saver.reason, self.reason, SAVE_REASON_MAX)
+    publish_texts(self)
     saver.total_bytes += size
     saver.total_entries += entries
     saver.total_forced += forced

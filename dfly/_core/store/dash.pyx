@@ -26,7 +26,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
-from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_dup,
+from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_dup, object_dup_key,
                                       object_equals_image, object_equals_key, object_free, object_free_step,
                                       object_is_sticky, object_is_string, object_key_hash, object_t, object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
@@ -954,7 +954,7 @@ cdef segment_t *segment_dup(dash_t *table, const segment_t *source) noexcept nog
             entry = segment_entry(copy, cell_index(b, <uint32_t>ctz(mask)))
             mask &= mask - 1
             key = entry.key
-            object_dup(&key, &entry.key)
+            object_dup_key(&key, &entry.key)
             if copy.entry_shift == PAIR_SHIFT:
                 key = entry.value
                 object_dup(&key, &entry.value)

@@ -261,6 +261,17 @@ cdef void object_dup(const object_t *self, object_t *out) noexcept nogil:
         out.lo = <uint64_t>block
 
 
+cdef void object_dup_key(const object_t *self, object_t *out) noexcept nogil:
+    cdef uint32_t size
+    cdef char *block
+    out[0] = self[0]
+    if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:
+        size = <uint32_t>self.hi
+        block = <char *>mem_alloc(size)
+        memcpy(block, <const void *>self.lo, size)
+        out.lo = <uint64_t>block
+
+
 cdef void object_free(object_t *self) noexcept nogil:
     cdef uint64_t budget = <uint64_t>-1
     if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:

@@ -34,7 +34,10 @@ cdef struct stream_consumer_t:
 
 cdef struct pending_t:
     stream_consumer_t *consumer  # NULL: while it is loaded
-    int64_t delivered_ms
+    pending_t *older             # delivered no later, in the group's list
+    pending_t *newer
+    stream_id_t id
+    int64_t delivered_ms         # changed by pending_date alone
     uint64_t deliveries
 
 cdef struct stream_group_t:
@@ -42,6 +45,8 @@ cdef struct stream_group_t:
     stream_id_t last_id          # last delivered
     int64_t entries_read         # ENTRIES_READ_UNKNOWN
     id_index_t pending           # of pending_t
+    pending_t *oldest            # both ends of the list by time of delivery
+    pending_t *newest
     name_table_t consumers
 
 # Groups. NULL: there is none.
@@ -65,6 +70,12 @@ cdef pending_t *pending_find(const stream_group_t *group, stream_id_t id) noexce
 # A new one, which nobody has yet; NULL: it is pending already. Then pending_assign.
 cdef pending_t *pending_create(stream_group_t *group, stream_id_t id, int64_t delivered_ms,
                                uint64_t deliveries) noexcept nogil
+# The same for a loader: times come in any order, and group_sort_pending puts the list right at the end.
+cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t delivered_ms,
+                             uint64_t deliveries) noexcept nogil
+cdef void group_sort_pending(stream_group_t *group) noexcept nogil
+# It was delivered at that time. Costs steps only for what was delivered later still.
+cdef void pending_date(stream_group_t *group, pending_t *self, int64_t delivered_ms) noexcept nogil
 # From the consumer that has it, if any, to another one.
 cdef void pending_assign(pending_t *self, stream_id_t id, stream_consumer_t *consumer) noexcept nogil
 # Delivered now, for the first time, whoever had it before.

@@ -1,7 +1,8 @@
 """Implementation of consumer groups: see stream_groups.pxd.
 
 Invariant: each pending entry of a group is in the index of the group and in that of its consumer, and in no
-other; the counts of the consumers add up to that of the group (once loading has assigned all).
+other; the counts of the consumers add up to that of the group (once loading has assigned all). The list from
+`oldest` to `newest` has the same entries, and times do not fall along it (once loading has sorted it).
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -14,6 +15,9 @@ from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, 
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, slice_t
 
 __abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    SORT_RUNS = 48               # of doubling length
 
 
 # ---- Tables of names ---------------------------------------------------------------------------
@@ -136,9 +140,12 @@ cdef uint64_t consumer_delete(stream_group_t *group, stream_consumer_t *consumer
     cdef uint64_t count = consumer.pending.count
     cdef id_place_t place
     cdef bint more = id_first(&consumer.pending, &place)
+    cdef pending_t *pending
     cdef uint32_t at
     while more:
-        mem_free(id_remove(&group.pending, id_slot(&consumer.pending, place).id))
+        pending = <pending_t *>id_remove(&group.pending, id_slot(&consumer.pending, place).id)
+        unlink_pending(group, pending)
+        mem_free(pending)
         more = id_next(&consumer.pending, &place)
     id_clear(&consumer.pending)
     table_seek(&group.consumers, name_of(consumer), &at)
@@ -153,16 +160,111 @@ cdef pending_t *pending_find(const stream_group_t *group, stream_id_t id) noexce
     return <pending_t *>id_find(&group.pending, id)
 
 
-cdef pending_t *pending_create(stream_group_t *group, stream_id_t id, int64_t delivered_ms,
-                               uint64_t deliveries) noexcept nogil:
+cdef void link_behind(stream_group_t *group, pending_t *self, pending_t *older) noexcept nogil:
+    """older NULL: as the oldest."""
+    self.older = older
+    self.newer = group.oldest if older == NULL else older.newer
+    if self.newer != NULL:
+        self.newer.older = self
+    else:
+        group.newest = self
+    if older != NULL:
+        older.newer = self
+    else:
+        group.oldest = self
+
+
+cdef void unlink_pending(stream_group_t *group, pending_t *self) noexcept nogil:
+    if self.older != NULL:
+        self.older.newer = self.newer
+    else:
+        group.oldest = self.newer
+    if self.newer != NULL:
+        self.newer.older = self.older
+    else:
+        group.newest = self.older
+
+
+cdef void link_by_time(stream_group_t *group, pending_t *self) noexcept nogil:
+    cdef pending_t *older = group.newest
+    if group.oldest != NULL and self.delivered_ms < group.oldest.delivered_ms:
+        older = NULL
+    while older != NULL and older.delivered_ms > self.delivered_ms:
+        older = older.older
+    link_behind(group, self, older)
+
+
+cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t delivered_ms,
+                             uint64_t deliveries) noexcept nogil:
     cdef pending_t *self = <pending_t *>mem_alloc(sizeof(pending_t))
     if not id_insert(&group.pending, id, self):
         mem_free(self)
         return NULL
     self.consumer = NULL
+    self.id = id
     self.delivered_ms = delivered_ms
     self.deliveries = deliveries
+    link_behind(group, self, group.newest)
     return self
+
+
+cdef pending_t *pending_create(stream_group_t *group, stream_id_t id, int64_t delivered_ms,
+                               uint64_t deliveries) noexcept nogil:
+    cdef pending_t *self = pending_load(group, id, delivered_ms, deliveries)
+    if self != NULL:
+        pending_date(group, self, delivered_ms)
+    return self
+
+
+cdef void pending_date(stream_group_t *group, pending_t *self, int64_t delivered_ms) noexcept nogil:
+    unlink_pending(group, self)
+    self.delivered_ms = delivered_ms
+    link_by_time(group, self)
+
+
+cdef pending_t *merge_by_time(pending_t *a, pending_t *b) noexcept nogil:
+    """Of two lists along `newer`; what is in a comes first among equals."""
+    cdef pending_t *first = NULL
+    cdef pending_t **last = &first
+    while a != NULL and b != NULL:
+        if b.delivered_ms < a.delivered_ms:
+            last[0] = b
+            b = b.newer
+        else:
+            last[0] = a
+            a = a.newer
+        last = &last[0].newer
+    last[0] = a if a != NULL else b
+    return first
+
+
+cdef void group_sort_pending(stream_group_t *group) noexcept nogil:
+    """Merges runs of doubling length (Knuth, The Art of Computer Programming 3, 5.2.4)."""
+    cdef pending_t *runs[SORT_RUNS]      # runs[i]: NULL, or 2^i entries
+    cdef pending_t *run
+    cdef pending_t *rest = group.oldest
+    cdef pending_t *older = NULL
+    cdef uint32_t i
+    memset(runs, 0, sizeof(runs))
+    while rest != NULL:
+        run = rest
+        rest = rest.newer
+        run.newer = NULL
+        i = 0
+        while runs[i] != NULL:
+            run = merge_by_time(runs[i], run)
+            runs[i] = NULL
+            i += 1
+        runs[i] = run
+    run = NULL
+    for i in range(SORT_RUNS):
+        run = merge_by_time(runs[i], run)
+    group.oldest = run
+    while run != NULL:
+        run.older = older
+        older = run
+        run = run.newer
+    group.newest = older
 
 
 cdef void pending_assign(pending_t *self, stream_id_t id, stream_consumer_t *consumer) noexcept nogil:
@@ -180,7 +282,7 @@ cdef void pending_deliver(stream_group_t *group, stream_consumer_t *consumer, st
     if self == NULL:
         # Possible after XGROUP SETID.
         self = pending_find(group, id)
-        self.delivered_ms = now_ms
+        pending_date(group, self, now_ms)
         self.deliveries = 1
     pending_assign(self, id, consumer)
 
@@ -191,6 +293,7 @@ cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil:
         return False
     if self.consumer != NULL:
         id_remove(&self.consumer.pending, id)
+    unlink_pending(group, self)
     mem_free(self)
     return True
 
@@ -212,10 +315,10 @@ cdef void dup_group(const stream_group_t *self, name_table_t *out) noexcept nogi
         consumer.active_ms = consumer_at(self, i).active_ms
     more = id_first(&self.pending, &place)
     while more:
-        id = id_slot(&self.pending, place).id
         pending = <const pending_t *>id_slot(&self.pending, place).value
-        pending_create(copy, id, pending.delivered_ms, pending.deliveries)
+        pending_load(copy, pending.id, pending.delivered_ms, pending.deliveries)
         more = id_next(&self.pending, &place)
+    group_sort_pending(copy)
     for i in range(self.consumers.count):
         index = &consumer_at(self, i).pending
         more = id_first(index, &place)
@@ -293,11 +396,20 @@ cdef size_t groups_heap_bytes(const name_table_t *self) noexcept nogil:
 
 
 cdef void check_group(const stream_group_t *self) noexcept nogil:
-    cdef const pending_t *pending
+    cdef const pending_t *pending = self.oldest
+    cdef const pending_t *older = NULL
     cdef id_place_t place
     cdef uint64_t total = 0
     cdef uint32_t i
     cdef bint more
+    while pending != NULL:
+        DFLY_CHECK(pending.older == older and (older == NULL or older.delivered_ms <= pending.delivered_ms)
+                   and id_find(&self.pending, pending.id) == pending, "the list is by time, of what is pending")
+        total += 1
+        older = pending
+        pending = pending.newer
+    DFLY_CHECK(total == self.pending.count and self.newest == older, "the list has all that is pending")
+    total = 0
     id_check(&self.pending)
     for i in range(self.consumers.count):
         id_check(&consumer_at(self, i).pending)

@@ -295,6 +295,15 @@ cdef class Stream:
             return None
         return bytes_of(name_of(found.consumer)), found.delivered_ms, found.deliveries
 
+    def by_time(self, bytes group):
+        """[(time, id), ...] of what is pending, what was delivered first in front."""
+        cdef pending_t *pending = self.group(group).oldest
+        found = []
+        while pending != NULL:
+            found.append((pending.delivered_ms, pair_of(pending.id)))
+            pending = pending.newer
+        return found
+
     def groups(self):
         """{group: {consumer: [id, ...]}}, both in order."""
         cdef stream_group_t *group

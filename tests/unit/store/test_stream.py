@@ -271,6 +271,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.stream = Stream()
         self.model = {}
         self.pending = {}
+        self.times = {}
 
     @rule(name=names)
     def create(self, name):
@@ -298,13 +299,14 @@ class GroupMachine(RuleBasedStateMachine):
             for key in theirs:
                 del self.pending[key]
 
-    @rule(name=names, consumer=names, pairs=st.lists(ids, max_size=8))
+    @rule(name=names, consumer=names, pairs=st.lists(st.tuples(ids, st.integers(0, 9)), max_size=8))
     def deliver(self, name, consumer, pairs):
         if consumer in self.model.get(name, ()):
-            for pair in pairs:
-                self.stream.deliver(name, consumer, pair, 7)
+            for pair, now_ms in pairs:
+                self.stream.deliver(name, consumer, pair, now_ms)
                 self.pending[name, pair] = consumer
-                assert self.stream.pending(name, pair) == (consumer, 7, 1)
+                self.times[name, pair] = now_ms
+                assert self.stream.pending(name, pair) == (consumer, now_ms, 1)
 
     @rule(name=names, pair=ids)
     def acknowledge(self, name, pair):
@@ -317,6 +319,7 @@ class GroupMachine(RuleBasedStateMachine):
         copy = self.stream.copy()
         copy.check()
         assert copy.groups() == self.stream.groups()
+        assert all(copy.by_time(name) == sorted(copy.by_time(name)) for name in self.model)
         while not copy.free_step(2)[0]:
             pass
 
@@ -327,6 +330,9 @@ class GroupMachine(RuleBasedStateMachine):
         assert list(found) == sorted(self.model)
         for name, consumers in found.items():
             assert list(consumers) == sorted(self.model[name])
+            by_time = self.stream.by_time(name)
+            assert [time for time, _ in by_time] == sorted(time for time, _ in by_time)
+            assert sorted(by_time) == sorted((self.times[key], key[1]) for key in self.pending if key[0] == name)
             for consumer, pairs in consumers.items():
                 assert pairs == sorted(pair for (group, pair), owner in self.pending.items()
                                        if group == name and owner == consumer)
