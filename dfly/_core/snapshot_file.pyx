@@ -52,6 +52,7 @@ FORMS = {
     17: ("zset", "listpack"), 18: ("list", "quicklist 2"), 19: ("stream", "stream 2"), 20: ("set", "listpack"),
     21: ("stream", "stream 3"), 22: ("hash", "hash table with TTLs"), 23: ("hash", "listpack with TTLs"),
     24: ("hash", "hash table with TTLs"), 25: ("hash", "listpack with TTLs"),
+    96: ("set", "hash table with TTLs"),
 }
 
 cdef struct big_t:

@@ -49,6 +49,8 @@ cdef enum:
     RDB_HASH_TTL_LISTPACK_EARLY = 23
     RDB_HASH_TTL = 24
     RDB_HASH_TTL_LISTPACK = 25
+    # Ours: no other server has members of sets with deadlines in this form.
+    RDB_SET_DEADLINES = 96
 
 # Takes writer.data[0:writer.size] and sets size to 0; may put another buffer in its place. May set is_failed.
 ctypedef void (*rdb_flush_t)(rdb_writer_t *writer) noexcept nogil

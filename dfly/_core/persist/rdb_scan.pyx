@@ -5,9 +5,9 @@ from libc.stdint cimport uint8_t, uint64_t
 from dfly._core.persist.rdb_io cimport (RDB_HASH, RDB_HASH_LISTPACK, RDB_HASH_TTL, RDB_HASH_TTL_EARLY,
                                         RDB_HASH_TTL_LISTPACK, RDB_HASH_TTL_LISTPACK_EARLY, RDB_HASH_ZIPLIST,
                                         RDB_HASH_ZIPMAP, RDB_LIST, RDB_LIST_QUICKLIST, RDB_LIST_QUICKLIST_2,
-                                        RDB_LIST_ZIPLIST, RDB_MODULE_2, RDB_SET, RDB_SET_INTSET,
-                                        RDB_SET_LISTPACK, RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3, RDB_STRING,
-                                        RDB_STRING_MAX, RDB_ZSET, RDB_ZSET_2, RDB_ZSET_LISTPACK,
+                                        RDB_LIST_ZIPLIST, RDB_MODULE_2, RDB_SET, RDB_SET_DEADLINES,
+                                        RDB_SET_INTSET, RDB_SET_LISTPACK, RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3,
+                                        RDB_STRING, RDB_STRING_MAX, RDB_ZSET, RDB_ZSET_2, RDB_ZSET_LISTPACK,
                                         RDB_ZSET_ZIPLIST)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, unlikely
 
@@ -251,6 +251,8 @@ cdef bint scan_value(scan_t *self, int type, bint is_valkey) noexcept nogil:
         return scan_zset_text(self)
     if type == RDB_HASH:
         return scan_strings(self, 2, 0)
+    if type == RDB_SET_DEADLINES:
+        return scan_strings(self, 1, TIME)
     if type == RDB_ZSET_2:
         return scan_strings(self, 1, 8)
     if (type == RDB_HASH_ZIPMAP or type == RDB_LIST_ZIPLIST or type == RDB_SET_INTSET

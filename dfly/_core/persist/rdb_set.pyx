@@ -3,20 +3,24 @@
     RDB_SET           count | string ...
     RDB_SET_INTSET    a string that is an integer set
     RDB_SET_LISTPACK  a string that is a listpack
+    RDB_SET_DEADLINES count | (member: string, deadline or -1: ms) ...
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.persist.rdb_io cimport (RDB_SET, RDB_SET_INTSET, RDB_SET_LISTPACK, rdb_fail, rdb_get_count,
-                                        rdb_get_string, rdb_put_integer, rdb_put_length, rdb_put_string, rdb_reader_t,
-                                        rdb_saving_t, rdb_text_free, rdb_text_t, rdb_writer_t)
+from dfly._core.persist.rdb_io cimport (RDB_SET, RDB_SET_DEADLINES, RDB_SET_INTSET, RDB_SET_LISTPACK, rdb_fail,
+                                        rdb_get_count, rdb_get_ms, rdb_get_string, rdb_put_integer, rdb_put_length,
+                                        rdb_put_ms, rdb_put_string, rdb_reader_t, rdb_saving_t, rdb_text_free,
+                                        rdb_text_t, rdb_writer_t)
 from dfly._core.store.block_list cimport list_item_t
+from dfly._core.store.dash cimport DASH_NO_DEADLINE
 from dfly._core.store.intset cimport intset_bytes, intset_count, intset_is_valid, intset_get
 from dfly._core.store.listpack cimport (LISTPACK_END, LISTPACK_HEADER, listpack_bytes, listpack_is_valid, listpack_read)
-from dfly._core.store.member_set cimport (SET_COMPACT, SET_INTEGERS, set_add, set_add_item, set_adopt, set_begin,
-                                          set_block, set_count, set_cursor_t, set_limits_t, set_next)
+from dfly._core.store.member_set cimport (SET_COMPACT, SET_INTEGERS, set_add, set_add_item, set_add_timed, set_adopt,
+                                          set_begin, set_block, set_count, set_cursor_t, set_has_deadlines,
+                                          set_limits_t, set_next_timed)
 from dfly._core.store.object cimport object_encoding, object_t
 from dfly._core.sys.alloc cimport mem_alloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
@@ -30,6 +34,8 @@ cdef enum:
 # ---- Writing -----------------------------------------------------------------------------------
 
 cdef int rdb_set_type(const object_t *value, uint32_t version) noexcept nogil:
+    if set_has_deadlines(value):
+        return RDB_SET_DEADLINES
     if object_encoding(value) == SET_INTEGERS:
         return RDB_SET_INTSET
     if object_encoding(value) == SET_COMPACT and version >= VERSION_LISTPACK:
@@ -44,11 +50,23 @@ cdef void save_item(const list_item_t *item, rdb_writer_t *out) noexcept nogil:
         rdb_put_string(out, item.data, item.size)
 
 
+cdef bint save_next(set_cursor_t *cursor, bint is_timed, rdb_writer_t *out, size_t *written) noexcept nogil:
+    cdef int64_t deadline
+    cdef list_item_t item
+    if not set_next_timed(cursor, &item, &deadline):
+        return False
+    save_item(&item, out)
+    if is_timed:
+        rdb_put_ms(out, deadline)
+    written[0] += item.size + 8
+    return True
+
+
 cdef void rdb_save_set(const object_t *value, rdb_writer_t *out) noexcept nogil:
     cdef const uint8_t *block = set_block(value)
     cdef int type = rdb_set_type(value, out.version)
+    cdef size_t written = 0
     cdef set_cursor_t cursor
-    cdef list_item_t item
     if type == RDB_SET_INTSET:
         rdb_put_string(out, <const char *>block, intset_bytes(block))
         return
@@ -57,25 +75,23 @@ cdef void rdb_save_set(const object_t *value, rdb_writer_t *out) noexcept nogil:
         return
     rdb_put_length(out, set_count(value))
     set_begin(value, &cursor)
-    while set_next(&cursor, &item):
-        save_item(&item, out)
+    while save_next(&cursor, type == RDB_SET_DEADLINES, out, &written):
+        pass
 
 
 cdef bint rdb_save_set_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
                             size_t budget) noexcept nogil:
     """A table: the other forms are one block."""
     cdef set_cursor_t *cursor = <set_cursor_t *>saving.place
+    cdef bint is_timed = set_has_deadlines(value)
     cdef size_t written = 0
-    cdef list_item_t item
     if not saving.has_begun:
         saving.has_begun = True
         rdb_put_length(out, set_count(value))
         set_begin(value, cursor)
     while written < budget:
-        if not set_next(cursor, &item):
+        if not save_next(cursor, is_timed, out, &written):
             return True
-        save_item(&item, out)
-        written += item.size + 8
     return False
 
 
@@ -116,6 +132,20 @@ cdef void load_listpack(rdb_reader_t *input, const rdb_text_t *text, const set_l
             return
 
 
+cdef bint load_timed(rdb_reader_t *input, const rdb_text_t *text, const set_limits_t *limits,
+                     object_t *out) noexcept nogil:
+    """False: the member is there. One that is due is left out."""
+    cdef int64_t deadline = rdb_get_ms(input)
+    if input.error != NULL or DASH_NO_DEADLINE < deadline <= input.now_ms:
+        return True
+    if deadline < DASH_NO_DEADLINE:
+        rdb_fail(input, "a deadline that is none")
+        return True
+    if deadline == DASH_NO_DEADLINE:
+        return set_add(out, text.data, text.size, limits)
+    return set_add_timed(out, text.data, text.size, deadline, limits)
+
+
 cdef void rdb_load_set(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil:
     cdef set_limits_t limits
     cdef rdb_text_t text
@@ -123,14 +153,15 @@ cdef void rdb_load_set(int type, rdb_reader_t *input, const settings_t *settings
     limits.integers = settings.set_max_intset_entries
     limits.entries = settings.set_max_listpack_entries
     limits.value = settings.set_max_listpack_value
-    if type == RDB_SET:
-        count = rdb_get_count(input, 1)
+    if type == RDB_SET or type == RDB_SET_DEADLINES:
+        count = rdb_get_count(input, 1 if type == RDB_SET else 9)
     while count > 0 and input.error == NULL and rdb_get_string(input, &text):
         count -= 1
         if type == RDB_SET_INTSET:
             load_integers(input, &text, &limits, out)
         elif type == RDB_SET_LISTPACK:
             load_listpack(input, &text, &limits, out)
-        elif not set_add(out, text.data, text.size, &limits):
+        elif not (load_timed(input, &text, &limits, out) if type == RDB_SET_DEADLINES
+                  else set_add(out, text.data, text.size, &limits)):
             rdb_fail(input, "a set with a member twice")
         rdb_text_free(&text)

@@ -10,12 +10,12 @@ from dfly._core.persist.rdb_hash cimport (RDB_VERSION_FIELD_DEADLINES, rdb_hash_
 from dfly._core.persist.rdb_io cimport (RDB_HASH, RDB_HASH_LISTPACK, RDB_HASH_TTL, RDB_HASH_TTL_EARLY,
                                         RDB_HASH_TTL_LISTPACK, RDB_HASH_TTL_LISTPACK_EARLY, RDB_HASH_ZIPLIST,
                                         RDB_HASH_ZIPMAP, RDB_LIST, RDB_LIST_QUICKLIST, RDB_LIST_QUICKLIST_2,
-                                        RDB_LIST_ZIPLIST, RDB_SET, RDB_SET_INTSET, RDB_SET_LISTPACK, RDB_STREAM,
-                                        RDB_STREAM_2, RDB_STREAM_3, RDB_STRING, RDB_ZSET, RDB_ZSET_2, RDB_ZSET_LISTPACK,
-                                        RDB_ZSET_ZIPLIST, rdb_fail, rdb_get_byte, rdb_get_string, rdb_left, rdb_put,
-                                        rdb_put_byte, rdb_put_integer, rdb_put_length, rdb_put_string, rdb_reader_init,
-                                        rdb_reader_t, rdb_saving_t, rdb_text_free, rdb_text_t, rdb_version_is_known,
-                                        rdb_writer_t)
+                                        RDB_LIST_ZIPLIST, RDB_SET, RDB_SET_DEADLINES, RDB_SET_INTSET,
+                                        RDB_SET_LISTPACK, RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3, RDB_STRING,
+                                        RDB_ZSET, RDB_ZSET_2, RDB_ZSET_LISTPACK, RDB_ZSET_ZIPLIST, rdb_fail,
+                                        rdb_get_byte, rdb_get_string, rdb_left, rdb_put, rdb_put_byte, rdb_put_integer,
+                                        rdb_put_length, rdb_put_string, rdb_reader_init, rdb_reader_t,
+                                        rdb_saving_t, rdb_text_free, rdb_text_t, rdb_version_is_known, rdb_writer_t)
 from dfly._core.persist.rdb_list cimport rdb_list_type, rdb_load_list, rdb_save_list, rdb_save_list_step
 from dfly._core.persist.rdb_set cimport rdb_load_set, rdb_save_set, rdb_save_set_step, rdb_set_type
 from dfly._core.persist.rdb_stream cimport rdb_load_stream, rdb_save_stream, rdb_save_stream_step, rdb_stream_type
@@ -35,7 +35,7 @@ cdef enum:
     FOOTER = 10                      # of a DUMP payload
     LARGE_BYTES = 262144
     LARGE_BLOCKS = 64
-    TYPES = 32                       # type bytes that may have a loader
+    TYPES = 97                       # type bytes that may have a loader
 
 ctypedef int (*type_of_t)(const object_t *value, uint32_t version) noexcept nogil
 ctypedef void (*save_t)(const object_t *value, rdb_writer_t *out) noexcept nogil
@@ -86,6 +86,7 @@ read_as(RDB_LIST_QUICKLIST_2, TYPE_LIST, rdb_load_list)
 read_as(RDB_SET, TYPE_SET, rdb_load_set)
 read_as(RDB_SET_INTSET, TYPE_SET, rdb_load_set)
 read_as(RDB_SET_LISTPACK, TYPE_SET, rdb_load_set)
+read_as(RDB_SET_DEADLINES, TYPE_SET, rdb_load_set)
 read_as(RDB_ZSET, TYPE_ZSET, rdb_load_zset)
 read_as(RDB_ZSET_2, TYPE_ZSET, rdb_load_zset)
 read_as(RDB_ZSET_ZIPLIST, TYPE_ZSET, rdb_load_zset)

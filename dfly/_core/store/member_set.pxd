@@ -60,6 +60,9 @@ cdef bint set_contains(const object_t *self, const char *data, size_t size) noex
 cdef bint set_contains_item(const object_t *self, const list_item_t *item) noexcept nogil
 # self is a container of TYPE_SET, maybe an empty one. False: the member was there.
 cdef bint set_add(object_t *self, const char *data, size_t size, const set_limits_t *limits) noexcept nogil
+# With a deadline: the set becomes a table.
+cdef bint set_add_timed(object_t *self, const char *data, size_t size, int64_t deadline,
+                        const set_limits_t *limits) noexcept nogil
 cdef bint set_add_item(object_t *self, const list_item_t *item, const set_limits_t *limits) noexcept nogil
 # Removing the last member leaves an empty container. False: there was no such member.
 cdef bint set_remove(object_t *self, const char *data, size_t size) noexcept nogil
@@ -70,6 +73,10 @@ cdef void set_remove_at(object_t *self, set_place_t *place) noexcept nogil
 
 cdef void set_begin(const object_t *self, set_cursor_t *out) noexcept nogil
 cdef bint set_next(set_cursor_t *self, list_item_t *out) noexcept nogil
+# The same with the member's deadline, DASH_NO_DEADLINE where it has none.
+cdef bint set_next_timed(set_cursor_t *self, list_item_t *out, int64_t *deadline) noexcept nogil
+# Has any member a deadline?
+cdef bint set_has_deadlines(const object_t *self) noexcept nogil
 
 # A block of mem_alloc that holds a valid, not empty integer set or listpack of distinct members becomes a set.
 cdef void set_adopt(object_t *out, uint32_t encoding, uint8_t *block) noexcept nogil

@@ -5,9 +5,9 @@ from libc.string cimport memset
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_begin, dash_bytes, dash_check, dash_clear, dash_clear_step,
-                                    dash_dup, dash_erase, dash_find, dash_init_keys, dash_insert, dash_next,
-                                    dash_next_due, dash_prefetch_bucket, dash_prefetch_entry, dash_random, dash_ref_t,
-                                    dash_t, dash_visit_due)
+                                    dash_deadline, dash_dup, dash_erase, dash_find, dash_init_keys, dash_insert,
+                                    dash_next, dash_next_due, dash_prefetch_bucket, dash_prefetch_entry, dash_random,
+                                    dash_ref_t, dash_set_deadline, dash_t, dash_visit_due)
 from dfly._core.store.decimal_text cimport format_int64
 from dfly._core.store.intset cimport (intset_add, intset_bytes, intset_count, intset_dup, intset_find,
                                       intset_get, intset_is_valid, intset_new, intset_remove_at)
@@ -222,6 +222,20 @@ cdef bint set_add(object_t *self, const char *data, size_t size, const set_limit
     return add(self, &needle, data, size, limits)
 
 
+cdef bint set_add_timed(object_t *self, const char *data, size_t size, int64_t deadline,
+                        const set_limits_t *limits) noexcept nogil:
+    cdef member_table_t *table
+    cdef dash_ref_t ref
+    cdef key_t key
+    if not set_add(self, data, size, limits):
+        return False
+    table = set_to_table(self)
+    key_init(&key, data, size)
+    dash_find(&table.table, &key, &ref)
+    dash_set_deadline(&table.table, &ref, deadline)
+    return True
+
+
 cdef bint set_add_item(object_t *self, const list_item_t *item, const set_limits_t *limits) noexcept nogil:
     cdef char scratch[LIST_ITEM_SCRATCH]
     cdef slice_t text = list_item_text(item, scratch)
@@ -324,6 +338,22 @@ cdef void set_begin(const object_t *self, set_cursor_t *out) noexcept nogil:
         out.position = out.block + LISTPACK_HEADER
     elif out.encoding == SET_TABLE:
         dash_begin(&set_table(self).table, &out.entries)
+
+
+cdef bint set_next_timed(set_cursor_t *self, list_item_t *out, int64_t *deadline) noexcept nogil:
+    cdef dash_ref_t ref
+    deadline[0] = DASH_NO_DEADLINE
+    if self.encoding != SET_TABLE:
+        return set_next(self, out)
+    if not dash_next(&self.entries, &ref):
+        return False
+    read_entry(&ref, out, self.scratch)
+    deadline[0] = dash_deadline(&ref)
+    return True
+
+
+cdef bint set_has_deadlines(const object_t *self) noexcept nogil:
+    return object_encoding(self) == SET_TABLE and set_table(self).table.deadline_count != 0
 
 
 cdef bint set_next(set_cursor_t *self, list_item_t *out) noexcept nogil:
@@ -500,7 +530,7 @@ cdef uint64_t expire_members(object_t *self, int64_t now_ms, uint64_t budget) no
 
 
 cdef int64_t next_deadline(const object_t *self) noexcept nogil:
-    if object_encoding(self) != SET_TABLE or set_table(self).table.deadline_count == 0:
+    if not set_has_deadlines(self):
         return DASH_NO_DEADLINE
     return dash_next_due(&set_table(self).table)
 
