@@ -1,12 +1,13 @@
 """Checksum, compression and the primitives of RDB files."""
 
+import os
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfly._core.testing.persist_testing import checksum, compress, decompress, read_string, write
+from dfly._core.testing.persist_testing import checksum, checksum_by_tables, compress, decompress, read_string, write
 
 texts = st.one_of(
     st.binary(max_size=100),
@@ -25,6 +26,19 @@ def test_checksum_of_the_catalogue():
 @given(data=st.binary(max_size=200), place=st.integers(0, 200))
 def test_checksum_in_parts(data, place):
     assert checksum(data[place:], checksum(data[:place])) == checksum(data)
+
+
+@given(st.binary(max_size=64), st.integers(0, 700), st.integers(0, 2 ** 64 - 1), st.integers(0, 255))
+def test_checksum_of_long_texts_is_that_of_the_tables(text, size, crc, start):
+    data = bytes(start) + (text * (size // max(1, len(text)) + 1))[:size]
+    assert checksum(data, crc) == checksum_by_tables(data, crc)
+
+
+def test_checksum_of_every_size():
+    data = os.urandom(1200)
+    for size in range(1, len(data)):
+        assert checksum(data[:size], size) == checksum_by_tables(data[:size], size)
+
 
 
 @given(data=texts)
