@@ -13,7 +13,8 @@ from dfly._core.engine.command cimport (ACL_HASH, COMMAND_READONLY, KEY_ACCESS, 
 from dfly._core.resp.reply cimport (reply_array, reply_defer_array, reply_deinit, reply_error, reply_init,
                                     reply_map, reply_null, reply_set_deferred, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
-from dfly._core.store.dash cimport DASH_CURSOR_BITS, dash_random, dash_ref_t
+from dfly._core.store.dash cimport DASH_CURSOR_BITS, dash_ref_t
+from dfly._core.store.dash_scan cimport dash_random
 from dfly._core.store.hash_map cimport (HASH_LISTPACK, hash_count, hash_entry_t, hash_next_deadline,
                                         hash_random, hash_read_table_entry, hash_scan, hash_table)
 from dfly._core.store.object cimport object_encoding, object_t

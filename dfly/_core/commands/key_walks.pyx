@@ -16,8 +16,8 @@ from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_shard, transaction_scope
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error, reply_int, reply_raw,
                                     reply_t)
-from dfly._core.store.dash cimport (DASH_CURSOR_BITS, DASH_NO_DEADLINE, dash_deadline, dash_ref_t, dash_scan,
-                                    dash_t)
+from dfly._core.store.dash cimport DASH_CURSOR_BITS, DASH_NO_DEADLINE, dash_deadline, dash_ref_t, dash_t
+from dfly._core.store.dash_scan cimport dash_scan
 from dfly._core.store.glob cimport glob_match
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_COUNT, key_init, key_t, object_type, object_type_t,
                                       object_view, parse_int64, type_name)

@@ -24,7 +24,8 @@ from dfly._core.engine.tracking cimport tracking_flushed
 from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_release,
                                             transaction_scope)
 from dfly._core.resp.reply cimport reply_bulk, reply_error, reply_int, reply_null, reply_ok
-from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_deadline, dash_random, dash_ref_t
+from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_deadline, dash_ref_t
+from dfly._core.store.dash_scan cimport dash_random
 from dfly._core.store.object cimport OBJECT_SCRATCH, key_t, object_dup, object_view, parse_int64
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t

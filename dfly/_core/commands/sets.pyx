@@ -22,7 +22,8 @@ from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, rep
                                     reply_int, reply_null, reply_set, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
 from dfly._core.store.dash cimport (dash_clear, dash_find, dash_init_keys, dash_insert, dash_next_due, dash_ref_t,
-                                    dash_scan, dash_t)
+                                    dash_t)
+from dfly._core.store.dash_scan cimport dash_scan
 from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_item, set_begin, set_contains, set_count,
                                           set_cursor_t, set_limits_t, set_next, set_place_t, set_random, set_remove,
                                           set_remove_at, set_table)

@@ -432,7 +432,8 @@ cdef void sort_elements(job_t *job) noexcept nogil:
         text = kept(&job.arena, &element.weight if job.has_by else &element.text)
         if not read_number(text, &element.number):
             job.is_not_numeric = True
-    qsort(job.elements, job.count, sizeof(element_t), compare)
+    if job.count > 1:
+        qsort(job.elements, job.count, sizeof(element_t), compare)
 
 
 # ---- Results -----------------------------------------------------------------------------------

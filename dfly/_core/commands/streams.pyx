@@ -298,7 +298,7 @@ cdef void reply_range(reply_t *reply, const stream_t *stream, stream_id_t start,
 
 cdef inline size_t c_size(slice_t text) noexcept nogil:
     """Up to the first NUL."""
-    cdef const void *end = memchr(text.data, 0, text.size)
+    cdef const void *end = memchr(text.data, 0, text.size) if text.size > 0 else NULL
     return text.size if end == NULL else <size_t>(<const char *>end - text.data)
 
 

@@ -924,7 +924,7 @@ cdef size_t process_window(executor_t *self, connection_t *connection, const cha
             connection.output.resp = connection.resp
             if unlikely(connection.flags & CONNECTION_REPLY_SKIP_NEXT != 0):
                 connection.flags = (connection.flags & ~<uint32_t>CONNECTION_REPLY_SKIP_NEXT) | CONNECTION_REPLY_SKIP
-            if unlikely(self.server.monitor_count != 0) and connection.flags & REPLY_SILENT == 0:
+            if unlikely(atomic_load_relaxed(&self.server.monitor_count) != 0) and connection.flags & REPLY_SILENT == 0:
                 done = run_monitored(self, connection, self.calls, count)
             elif likely(connection.flags & REPLY_SILENT == 0):
                 done = run_batch(self, connection, self.calls, count)

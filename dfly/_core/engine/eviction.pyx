@@ -12,10 +12,11 @@ from dfly._core.engine.settings cimport (POLICY_ALLKEYS_LRU, POLICY_ALLKEYS_RAND
                                          POLICY_VOLATILE_LFU, POLICY_VOLATILE_LRU, POLICY_VOLATILE_RANDOM,
                                          POLICY_VOLATILE_TTL, settings_t)
 from dfly._core.engine.shard cimport policy_tracks_access, scope_t, shard_t, shard_total_used
-from dfly._core.store.dash cimport dash_enable_access_tracking, dash_ref_t, dash_sample
+from dfly._core.store.dash cimport dash_enable_access_tracking, dash_ref_t
+from dfly._core.store.dash_scan cimport dash_sample
 from dfly._core.store.object cimport OBJECT_SCRATCH, key_init, key_t, object_t, object_view
 from dfly._core.sys.alloc cimport ACCOUNT_DATA, ACCOUNT_NET, mem_total
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_load_relaxed, slice_t, unlikely
 from dfly._core.sys.clock cimport monotonic_us
 from dfly._core.sys.hash cimport random_u64
 
@@ -39,15 +40,19 @@ cdef void eviction_exempt(int64_t bytes_) noexcept nogil:
     atomic_add(<uint64_t *>&net_baseline, <uint64_t>bytes_)
 
 
+cdef inline int64_t baseline() noexcept nogil:
+    return <int64_t>atomic_load_relaxed(<uint64_t *>&net_baseline)
+
+
 cdef int64_t memory_in_use(shard_t *shard) noexcept nogil:
-    cdef int64_t net = mem_total(ACCOUNT_NET) - net_baseline
+    cdef int64_t net = mem_total(ACCOUNT_NET) - baseline()
     # Whole megabytes of buffers: a small one that comes and goes with each tick must not make writes
     # fail and succeed in turn at the limit.
     return shard_total_used(shard) + (net >> 20 << 20 if net > 0 else 0)
 
 
 cdef int64_t memory_used_total() noexcept nogil:
-    cdef int64_t net = mem_total(ACCOUNT_NET) - net_baseline
+    cdef int64_t net = mem_total(ACCOUNT_NET) - baseline()
     return mem_total(ACCOUNT_DATA) + (net >> 20 << 20 if net > 0 else 0)
 
 

@@ -10,8 +10,8 @@ from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latenc
 from dfly._core.engine.member_expiry cimport members_next_deadline
 from dfly._core.engine.shard cimport database_t, reclaim_t, scope_t, shard_t
 from dfly._core.engine.tracking_table cimport tracking_table_free_step
-from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear_step, dash_next_due, dash_ref_t, dash_sample,
-                                    dash_t, dash_visit_due)
+from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_clear_step, dash_next_due, dash_ref_t, dash_t, dash_visit_due
+from dfly._core.store.dash_scan cimport dash_sample
 from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_free_step,
                                       object_is_string, object_t, object_view)
 from dfly._core.sys.alloc cimport mem_free

@@ -5,9 +5,9 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_HASH, NOTIFY_SET, delete_key, forget_members,
                                          update_begin, update_end)
 from dfly._core.engine.shard cimport database_t, scope_t, shard_t
-from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_find, dash_init, dash_insert,
-                                    dash_next_due, dash_ref_t, dash_sample, dash_set_deadline, dash_t,
-                                    dash_visit_due)
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_find, dash_init, dash_insert, dash_next_due,
+                                    dash_ref_t, dash_set_deadline, dash_t, dash_visit_due)
+from dfly._core.store.dash_scan cimport dash_sample
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_HASH, key_init, key_t, object_expire_members,
                                       object_next_member_deadline, object_pointer, object_t, object_type,
                                       object_view)

@@ -18,7 +18,7 @@ from dfly._core.net.connection cimport CONNECTION_MULTI
 from dfly._core.resp.reply cimport reply_array, reply_error, reply_null_array, reply_raw
 from dfly._core.store.object cimport key_init, key_t
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, cycle_ticks, likely, slice_t, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, cycle_ticks, likely, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -143,7 +143,8 @@ cdef void finish_call(transaction_t *tx, call_t *call, uint64_t errors_before) n
     call.reply_size = call.reply.size - call.reply_offset
     account_call(executor, call, errors_before)
     check_slow(executor, tx.connection, call)
-    if likely(executor.server.monitor_count == 0) or call.spec.flags & (COMMAND_SKIP_MONITOR | COMMAND_ADMIN):
+    if (likely(atomic_load_relaxed(&executor.server.monitor_count) == 0)
+            or call.spec.flags & (COMMAND_SKIP_MONITOR | COMMAND_ADMIN)):
         return
     # Arguments of AUTH and HELLO are passwords.
     monitor_feed(executor, tx.connection, call.argv, 1 if call.spec.flags & COMMAND_NO_AUTH else call.argc)

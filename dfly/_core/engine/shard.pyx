@@ -17,7 +17,7 @@ from dfly._core.store.dash cimport dash_clear, dash_init, dash_enable_access_tra
 from dfly._core.store.object cimport object_free
 from dfly._core.sys.alloc cimport mem_free, mem_thread_balance, mem_zalloc, net_free, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, DFLY_DCHECK, atomic_cas, atomic_load_relaxed, atomic_store,
-                                  dfly_on_thread_stack, full_fence, likely, unlikely)
+                                  atomic_store_relaxed, dfly_on_thread_stack, full_fence, likely, unlikely)
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -79,7 +79,9 @@ cdef void shard_open_books(shard_t *self) noexcept nogil:
 
 
 cdef void shard_close_books(shard_t *self) noexcept nogil:
-    self.used_bytes += mem_thread_balance() - self.balance_at_acquire
+    # Others add it up meanwhile.
+    atomic_store_relaxed(<uint64_t *>&self.used_bytes,
+                         <uint64_t>(self.used_bytes + mem_thread_balance() - self.balance_at_acquire))
 
 
 cdef bint shard_try_lock(shard_t *self) noexcept nogil:

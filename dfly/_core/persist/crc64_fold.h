@@ -20,8 +20,8 @@ __attribute__((target("pclmul,sse2")))
 static inline __m128i dfly_crc64_advance(__m128i s, __m128i k)
 { return _mm_xor_si128(_mm_clmulepi64_si128(s, k, 0x00), _mm_clmulepi64_si128(s, k, 0x11)); }
 
-/* Replaces `size` bytes, a multiple of 64 and not 0, and the checksum of what came before them by 16 bytes that have the
- * same checksum, counted from 0. far: x^575, x^511; near: x^191, x^127 (mod P, reversed). */
+/* Replaces `size` bytes, a multiple of 64 and not 0, and the checksum of what came before them by 16 bytes that have
+ * the same checksum, counted from 0. far: x^575, x^511; near: x^191, x^127 (mod P, reversed). */
 __attribute__((target("pclmul,sse2")))
 static void dfly_crc64_fold(uint64_t crc, const uint8_t *p, size_t size, const uint64_t far[2], const uint64_t near[2],
                             uint8_t out[16])

@@ -57,6 +57,8 @@ cdef struct load_batch_t:
     size_t texts_size
     size_t texts_capacity
     bint flush                       # first drop all keys
+    uint64_t expected                # of the database `database`: make room for so many keys first; 0: for none
+    uint32_t database
 
 cdef struct loader_t:
     server_t *server

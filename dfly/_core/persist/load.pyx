@@ -18,13 +18,13 @@ from dfly._core.engine.shard cimport scope_t, shard_acquire, shard_database, sha
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post
 from dfly._core.persist.rdb_file cimport (RDB_NEXT_END, RDB_NEXT_ERROR, RDB_NEXT_FUNCTION,
-                                          RDB_NEXT_MODULE_AUX, RDB_NEXT_MODULE_VALUE, RDB_NEXT_RECORD,
+                                          RDB_NEXT_MODULE_AUX, RDB_NEXT_MODULE_VALUE, RDB_NEXT_RECORD, RDB_NEXT_SIZES,
                                           rdb_block_release, rdb_file_close, rdb_file_fail, rdb_file_next,
                                           rdb_file_offset, rdb_file_open, rdb_file_t, rdb_next_t, rdb_record_t,
                                           sem_destroy, sem_init)
 from dfly._core.persist.rdb_io cimport rdb_left, rdb_reader_init, rdb_reader_t
 from dfly._core.persist.rdb_value cimport RDB_EMPTY, RDB_LOADED, rdb_load_value, rdb_result_t
-from dfly._core.store.dash cimport dash_find, dash_prefetch_bucket, dash_ref_t
+from dfly._core.store.dash cimport dash_find, dash_prefetch_bucket, dash_ref_t, dash_reserve
 from dfly._core.store.object cimport key_init, key_t, object_free, object_is_string, object_t
 from dfly._core.sys.alloc cimport net_free, net_realloc, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_add, atomic_cas, atomic_load, atomic_store, atomic_sub,
@@ -39,6 +39,7 @@ cdef extern from "unistd.h" nogil:
 cdef enum:
     RECORDS_MIN = 512
     TEXTS_MIN = 4096
+    RECORD_BYTES_MIN = 4             # type, key, value
     AHEAD = 16                       # records whose buckets are fetched ahead
     DRAIN_US = 200
     SHOWN = 64                       # bytes of a name in a message
@@ -205,6 +206,8 @@ cdef void run_batch(message_t *message, void *context) noexcept nogil:
     if batch.flush:
         for i in range(batch.shard.settings.databases):
             flush_database(batch.shard, i)
+    if batch.expected != 0:
+        dash_reserve(&shard_database(batch.shard, batch.database).table, batch.expected)
     load_records(batch)
     shard_release(batch.shard)
     free_batch(batch)
@@ -315,10 +318,27 @@ cdef bint skip_module_value(loader_t *self, rdb_file_t *file, const rdb_record_t
     return True
 
 
+cdef void make_room(loader_t *self, const rdb_file_t *file) noexcept nogil:
+    """For the keys of a database that begins here. A number that the rest of the file cannot hold is none."""
+    cdef uint64_t count = file.numbers[0]
+    cdef load_batch_t *batch
+    cdef uint32_t i
+    if count > file.size // RECORD_BYTES_MIN or file.database >= self.server.settings.databases:
+        return
+    send_all(self)
+    for i in range(self.server.thread_count):
+        batch = new_batch(self, self.server.shards[i], NULL, 0)
+        batch.expected = count // self.server.thread_count
+        batch.database = file.database
+        send_batch(self, batch)
+
+
 cdef bint handle(loader_t *self, rdb_file_t *file, rdb_next_t kind, const rdb_record_t *record) noexcept nogil:
     if likely(kind == RDB_NEXT_RECORD):
         return take_record(self, file, record)
-    if kind == RDB_NEXT_FUNCTION:
+    if kind == RDB_NEXT_SIZES:
+        make_room(self, file)
+    elif kind == RDB_NEXT_FUNCTION:
         self.functions += 1
         note(self, "a library of functions is left out, since there are no functions yet: '%.*s'",
              file.second.data, file.second.size)

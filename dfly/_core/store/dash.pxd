@@ -35,29 +35,13 @@ A dash_ref_t is valid until the next insert or erase in the same table. Nothing 
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from dfly._core.store.dash_segment cimport DASH_SLOTS, bucket_t, dash_ref_t, entry_t, segment_t
 from dfly._core.store.object cimport key_t, object_set_sticky, object_t
 from dfly._core.sys.base cimport unlikely
 
 cdef enum:
-    DASH_SLOTS = 14
     DASH_NO_DEADLINE = -1
     DASH_CURSOR_BITS = 45
-
-cdef struct entry_t:
-    object_t key
-    object_t value
-
-cdef struct bucket_t:
-    # Metadata of one bucket, 32 bytes.
-    uint8_t fingerprint[14]
-    uint16_t busy                # bit i: slot i is used
-    uint16_t displaced           # bit i: slot i's home is the previous bucket
-    uint16_t deadline            # bit i: slot i has a deadline
-    uint16_t overflow            # entries of this home bucket that live in the stash
-    uint16_t touched             # seconds stamp of the last access, for OBJECT IDLETIME
-    uint64_t version             # for snapshots: see the pre-update hook
-
-cdef struct segment_t            # private to dash.pyx
 
 cdef struct dash_walk_t              # defined below
 
@@ -79,21 +63,6 @@ cdef struct dash_t:
     uint64_t split_count
     dash_walk_t *walk            # under way, or NULL; its owner's
 
-cdef struct dash_ref_t:
-    entry_t *entry
-    segment_t *segment
-    bucket_t *bucket
-    uint16_t bucket_index
-    uint8_t slot
-
-cdef struct dash_cursor_t:
-    # A place in a table that does not change meanwhile.
-    const dash_t *table
-    segment_t *segment
-    uint64_t word                # of the directory: the segment's first
-    uint32_t bucket
-    uint32_t mask                # slots of the bucket that are still to come
-
 ctypedef bint (*dash_visit_t)(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil
 
 cdef struct dash_walk_t:
@@ -114,6 +83,8 @@ cdef void dash_init(dash_t *self) noexcept nogil
 # The table's struct goes to another place; `self` is empty and invalid then.
 cdef void dash_move(dash_t *self, dash_t *target) noexcept nogil
 cdef void dash_init_keys(dash_t *self) noexcept nogil         # of keys without values
+# Room for so many entries at once; only a table that has never had one takes it.
+cdef void dash_reserve(dash_t *self, uint64_t expected) noexcept nogil
 cdef void dash_clear(dash_t *self) noexcept nogil             # frees keys, values and segments, in one go
 # Frees at most *budget entries (or blocks of containers) of a table that nobody uses any more, and takes
 # them off the budget; True when all is freed.
@@ -153,23 +124,11 @@ cdef int64_t dash_next_due(dash_t *self) noexcept nogil                     # lo
 # the engine's door) and return True, or return False to leave it. Returns the number visited.
 cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit, void *context) noexcept nogil
 
-# All entries in storage order: dash_begin, then dash_next until False.
-cdef void dash_begin(const dash_t *self, dash_cursor_t *out) noexcept nogil
-cdef bint dash_next(dash_cursor_t *self, dash_ref_t *out) noexcept nogil
-
-# Visits all entries whose home is the bucket at `cursor` (45 bits, 0 to start); returns the next
-# cursor, 0 at the end. The visitor may not insert or erase; its result is ignored.
-cdef uint64_t dash_scan(dash_t *self, uint64_t cursor, dash_visit_t visit, void *context) noexcept nogil
-cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept nogil   # uniform enough; False if empty
 # The key is marked, and dash_sample passes it over.
 cdef inline void dash_set_sticky(dash_t *self, dash_ref_t *ref) noexcept nogil:
     object_set_sticky(&ref.entry.key)
     self.has_sticky = True
 
-
-# Fills up to `capacity` refs of randomly chosen entries (only_volatile: that have a deadline), for eviction: none
-# that is sticky. In a large table of hardly anything else it may give up.
-cdef uint32_t dash_sample(dash_t *self, uint64_t random, bint only_volatile, dash_ref_t *out, uint32_t capacity) noexcept nogil
 
 # 24-bit access words (what they mean is the engine's: LRU seconds or LFU counter). Exist once
 # access_tracking is on; dash_access_get falls back to the bucket's stamp when it is off.
@@ -177,5 +136,6 @@ cdef void dash_enable_access_tracking(dash_t *self, uint32_t initial) noexcept n
 cdef uint32_t dash_access_get(const dash_ref_t *ref) noexcept nogil
 cdef void dash_access_set(dash_t *self, dash_ref_t *ref, uint32_t word) noexcept nogil
 
+cdef uint32_t dash_slots_widest(const dash_t *self) noexcept nogil           # of a segment
 cdef size_t dash_bytes(dash_t *self) noexcept nogil           # segments, directory, deadline arrays
 cdef bint dash_check(dash_t *self) noexcept nogil             # full verification, for tests; aborts on a broken invariant

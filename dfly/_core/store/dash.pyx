@@ -1,9 +1,8 @@
 """The dash table: see dash.pxd for the idea and the contract.
 
-A segment is one block: segment_t (64 bytes), bucket_t[total], then total * 14 entries. `regular`
-home buckets come first, then the stash. Size classes are chosen so that a block just fits one of the
-allocator's sizes (four steps a doubling): 64 + 480 * total (entries with values; 256 without) is at most 1, 2, 4,
-8, 16, 20, 24, 28, 32 KB. The last class, twice as large, is for halves of a split that do not fit: such a segment
+A segment is one block (dash_segment.pxd). `regular` home buckets come first, then the stash. Size classes are chosen
+so that a block just fits one of the allocator's sizes (four steps a doubling): 64 + 480 * total (entries with values;
+256 without) is at most 1, 2, 4, 8, 16, 20, 24, 28, 32 KB. The last class, twice as large, is for halves of a split that do not fit: such a segment
 is split again at once.
 
 Invariants
@@ -26,6 +25,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
+from dfly._core.store.dash_segment cimport (KEY_SHIFT, PAIR_SHIFT, SEGMENT_HEADER, cell_index, directory_index,
+                                            entry_at, home_bucket, make_ref, make_word, next_bucket,
+                                            position_of, previous_bucket, segment_buckets, segment_entry,
+                                            word_regular, word_segment, word_total)
 from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_dup, object_dup_key,
                                       object_equals_image, object_equals_key, object_free, object_free_step,
                                       object_is_sticky, object_is_string, object_key_hash, object_t, object_tag)
@@ -36,17 +39,13 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     CLASS_COUNT = 9
-    SAMPLE_TRIES = 64
-    STICKY_SAMPLE_TRIES = 16     # each reads all keys of a segment, if all are sticky
     SPARE_CLASS = 9              # only on the way from one split to the next
     SPLIT_CLASS = 4              # halves of a split are at least this large; smaller: small tables
-    PAIR_SHIFT = 5               # entries of 32 bytes: key and value
-    KEY_SHIFT = 4                # of 16 bytes: a key only
     TOTAL_MAX = 254              # the directory has 8 bits for the number of buckets
-    SEGMENT_HEADER = 64
     DEPTH_MAX = 24
     SLOT_MASK = 0x3FFF
     FILL_PERCENT = 85            # a rebuilt or split segment is at most so full
+    RESERVED_PERCENT = 96        # and one that is made for what is to come
     SHRINK_PERCENT = 50          # below this a segment is rebuilt smaller, or merged with its sibling
     SHRUNK_PERCENT = 75          # and then is at most so full
     PAGE = 4096
@@ -55,25 +54,7 @@ cdef enum:
     WIDE = 8                     # bytes of an absolute deadline
     DAY_MS = 86400000
     ACCESS_BYTES = 3
-    SCAN_BITS = 24
     NO_SLOT = 0xFFFF
-
-cdef struct segment_t:
-    uint16_t regular
-    uint16_t total               # regular + stash
-    uint8_t local_depth
-    uint8_t size_class
-    uint8_t deadline_width
-    uint8_t entry_shift
-    uint32_t count
-    uint32_t shrink_below
-    uint32_t due_position        # 1-based place in the due heap, 0: not in it
-    uint32_t prefix              # its local_depth bits of the hash
-    int64_t earliest
-    uint8_t *deadlines           # total * 14 cells: a block of their own, or inside this one; or NULL
-    uint8_t *access              # total * 14 cells, or NULL
-    int64_t deadline_base        # narrow deadlines count from here
-    uint64_t unused3
 
 cdef struct saved_t:
     # What a transfer changes in its source: which slots are in use. Entries stay where they lie.
@@ -100,69 +81,6 @@ KEYS.timed_regular = [2, 6, 14, 29, 48, 60, 73, 85, 97, 194]
 KEYS.timed_total = [3, 7, 15, 31, 52, 65, 78, 91, 104, 208]
 if sizeof(segment_t) != SEGMENT_HEADER or sizeof(bucket_t) != 32 or sizeof(entry_t) != 32:
     raise ImportError("dash table: unexpected struct layout")
-
-
-# ---- Addressing ------------------------------------------------------------------------------
-
-cdef inline segment_t *word_segment(uint64_t word) noexcept nogil:
-    return <segment_t *>(word & 0x0000FFFFFFFFFFFFULL)
-
-
-cdef inline uint32_t word_regular(uint64_t word) noexcept nogil:
-    return <uint32_t>((word >> 48) & 0xFF)
-
-
-cdef inline uint32_t word_total(uint64_t word) noexcept nogil:
-    return <uint32_t>(word >> 56)
-
-
-cdef inline uint64_t make_word(segment_t *segment) noexcept nogil:
-    return (<uint64_t>segment | (<uint64_t>segment.regular << 48) | (<uint64_t>segment.total << 56))
-
-
-cdef inline uint64_t directory_index(uint64_t hash, uint32_t depth) noexcept nogil:
-    # Two shifts, since a shift by 64 (depth 0) is undefined.
-    return (hash >> 1) >> (63 - depth)
-
-
-cdef inline uint32_t position_of(uint64_t hash) noexcept nogil:
-    return <uint32_t>((hash >> 8) & 0xFFFF)
-
-
-cdef inline uint32_t home_bucket(uint64_t hash, uint32_t regular) noexcept nogil:
-    return (position_of(hash) * regular) >> 16
-
-
-cdef inline bucket_t *segment_buckets(segment_t *segment) noexcept nogil:
-    return <bucket_t *>(<char *>segment + SEGMENT_HEADER)
-
-
-cdef inline entry_t *entry_at(segment_t *segment, uint32_t total, size_t cell, uint32_t shift) noexcept nogil:
-    return <entry_t *>(<char *>segment + SEGMENT_HEADER + total * sizeof(bucket_t) + (cell << shift))
-
-
-cdef inline entry_t *segment_entry(segment_t *segment, size_t cell) noexcept nogil:
-    return entry_at(segment, segment.total, cell, segment.entry_shift)
-
-
-cdef inline size_t cell_index(uint32_t bucket, uint32_t slot) noexcept nogil:
-    return <size_t>bucket * DASH_SLOTS + slot
-
-
-cdef inline uint32_t next_bucket(uint32_t bucket, uint32_t regular) noexcept nogil:
-    return bucket + 1 if bucket + 1 < regular else 0
-
-
-cdef inline uint32_t previous_bucket(uint32_t bucket, uint32_t regular) noexcept nogil:
-    return bucket - 1 if bucket > 0 else regular - 1
-
-
-cdef inline void make_ref(dash_ref_t *out, segment_t *segment, uint32_t bucket, uint32_t slot) noexcept nogil:
-    out.segment = segment
-    out.bucket = &segment_buckets(segment)[bucket]
-    out.entry = segment_entry(segment, cell_index(bucket, slot))
-    out.bucket_index = <uint16_t>bucket
-    out.slot = <uint8_t>slot
 
 
 # ---- Side arrays: deadlines and access words ---------------------------------------------------
@@ -848,6 +766,28 @@ cdef void init(dash_t *self, uint8_t entry_shift) noexcept nogil:
     self.directory[0] = make_word(segment)
 
 
+cdef void dash_reserve(dash_t *self, uint64_t expected) noexcept nogil:
+    cdef uint32_t most = layout_of(self).total[CLASS_COUNT - 1] * DASH_SLOTS * RESERVED_PERCENT // 100
+    cdef uint32_t depth = 0
+    cdef segment_t *segment
+    cdef int size_class
+    cdef uint64_t i
+    if self.count != 0 or self.depth != 0 or self.walk != NULL:
+        return
+    while expected >> depth > most and depth < DEPTH_MAX:
+        depth += 1
+    if depth == 0:
+        return
+    segment_release(self, word_segment(self.directory[0]))
+    size_class = class_for(self, <uint32_t>(expected >> depth), RESERVED_PERCENT, SPLIT_CLASS, False)
+    self.directory = <uint64_t *>mem_realloc(self.directory, sizeof(uint64_t) << depth)
+    self.depth = depth
+    for i in range(<uint64_t>1 << depth):
+        segment = segment_new(self, size_class, depth, False)
+        segment.prefix = <uint32_t>i
+        self.directory[i] = make_word(segment)
+
+
 cdef void dash_move(dash_t *self, dash_t *target) noexcept nogil:
     target[0] = self[0]
     if target.walk != NULL:
@@ -1212,178 +1152,6 @@ cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash
     return budget - left
 
 
-# ---- Scan, random, sample ----------------------------------------------------------------------
-
-cdef void dash_begin(const dash_t *self, dash_cursor_t *out) noexcept nogil:
-    out.table = self
-    out.word = 0
-    out.segment = word_segment(self.directory[0])
-    out.bucket = 0
-    out.mask = segment_buckets(out.segment).busy
-
-
-cdef bint next_filled(dash_cursor_t *self) noexcept nogil:
-    """To the next bucket that has entries; False at the end of the table."""
-    while self.mask == 0:
-        self.bucket += 1
-        if self.bucket == self.segment.total:
-            self.word += <uint64_t>1 << (self.table.depth - self.segment.local_depth)
-            if self.word >> self.table.depth:
-                self.bucket -= 1
-                return False
-            self.segment = word_segment(self.table.directory[self.word])
-            self.bucket = 0
-        self.mask = segment_buckets(self.segment)[self.bucket].busy
-    return True
-
-
-cdef bint dash_next(dash_cursor_t *self, dash_ref_t *out) noexcept nogil:
-    if unlikely(self.mask == 0) and not next_filled(self):
-        return False
-    make_ref(out, self.segment, self.bucket, <uint32_t>ctz(self.mask))
-    self.mask &= self.mask - 1
-    return True
-
-
-cdef void visit_home(dash_t *self, segment_t *segment, uint32_t b, uint32_t mask, uint32_t home,
-                     uint64_t prefix, uint32_t prefix_depth, dash_visit_t visit, void *context) noexcept nogil:
-    """Visits the slots in mask of bucket b whose entries are at home in `home` and begin with prefix."""
-    cdef dash_ref_t ref
-    cdef uint64_t hash
-    cdef uint32_t slot
-    while mask != 0:
-        slot = <uint32_t>ctz(mask)
-        mask &= mask - 1
-        make_ref(&ref, segment, b, slot)
-        if b >= segment.regular or prefix_depth > segment.local_depth:
-            hash = object_key_hash(&ref.entry.key)
-            if home_bucket(hash, segment.regular) != home:
-                continue
-            if directory_index(hash, prefix_depth) != prefix:
-                continue
-        visit(self, &ref, context)
-
-
-cdef uint64_t dash_scan(dash_t *self, uint64_t cursor, dash_visit_t visit, void *context) noexcept nogil:
-    cdef uint32_t position = <uint32_t>(cursor & 0xFFFF)
-    cdef uint64_t bits = (cursor >> 16) & 0xFFFFFF
-    cdef uint32_t depth = <uint32_t>((cursor >> 40) & 31)
-    cdef segment_t *segment = word_segment(self.directory[bits >> (SCAN_BITS - self.depth)])
-    cdef bucket_t *buckets = segment_buckets(segment)
-    cdef uint32_t regular = segment.regular
-    cdef uint32_t home = (position * regular) >> 16
-    cdef uint32_t following = next_bucket(home, regular)
-    cdef uint64_t prefix
-    cdef uint32_t b
-    if depth > SCAN_BITS:
-        return 0
-    # A segment that is deeper than the cursor's subrange covers its beginning; one that is shallower
-    # (siblings were merged) is visited only as far as the subrange goes.
-    if depth < segment.local_depth:
-        depth = segment.local_depth
-    prefix = bits >> (SCAN_BITS - depth)
-    visit_home(self, segment, home, buckets[home].busy & ~<uint32_t>buckets[home].displaced, home, prefix, depth,
-               visit, context)
-    if following != home:
-        visit_home(self, segment, following, buckets[following].displaced, home, prefix, depth, visit, context)
-    if buckets[home].overflow != 0:
-        for b in range(regular, segment.total):
-            visit_home(self, segment, b, buckets[b].busy, home, prefix, depth, visit, context)
-    if home + 1 < regular:
-        position = ((home + 1) * 65536 + regular - 1) // regular
-        return (<uint64_t>depth << 40) | (bits << 16) | position
-    bits = (prefix + 1) << (SCAN_BITS - depth)
-    if bits >> SCAN_BITS:
-        return 0
-    # Behind the end of a whole segment the next cursor starts afresh with the next segment's depth.
-    if bits & ((<uint64_t>1 << (SCAN_BITS - segment.local_depth)) - 1) == 0:
-        depth = word_segment(self.directory[bits >> (SCAN_BITS - self.depth)]).local_depth
-    return (<uint64_t>depth << 40) | (bits << 16)
-
-
-cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
-    """xorshift64* (Vigna 2014); the seed is the caller's random number."""
-    state[0] ^= state[0] >> 12
-    state[0] ^= state[0] << 25
-    state[0] ^= state[0] >> 27
-    return state[0] * 2685821657736338717ULL
-
-
-cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept nogil:
-    """Uniform by rejection: a random directory word, then a random slot of the largest size class.
-
-    A shallow segment has several directory words, so it is accepted with the inverse probability.
-    """
-    cdef uint64_t state = random | 1
-    cdef uint32_t slots
-    cdef uint32_t widest = layout_of(self).total[CLASS_COUNT - 1] * DASH_SLOTS
-    cdef uint32_t spread
-    cdef uint32_t cell
-    cdef uint32_t _tries
-    cdef segment_t *segment
-    if self.count == 0:
-        return False
-    for _tries in range(4096):
-        segment = word_segment(self.directory[next_random(&state) >> 1 >> (63 - self.depth)])
-        spread = self.depth - segment.local_depth
-        if spread > 0 and (next_random(&state) >> 32) & ((<uint64_t>1 << spread) - 1):
-            continue
-        slots = segment.total * DASH_SLOTS
-        cell = <uint32_t>(((next_random(&state) >> 32) * (slots if self.depth == 0 else widest)) >> 32)
-        if cell >= slots:
-            continue
-        if (segment_buckets(segment)[cell // DASH_SLOTS].busy >> (cell % DASH_SLOTS)) & 1:
-            make_ref(out, segment, cell // DASH_SLOTS, cell % DASH_SLOTS)
-            return True
-    return dash_sample(self, state, False, out, 1) == 1
-
-
-cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volatile, bint may_be_sticky,
-                             dash_ref_t *out, uint32_t capacity) noexcept nogil:
-    """Takes entries bucket by bucket from a random start."""
-    cdef bucket_t *buckets = segment_buckets(segment)
-    cdef uint32_t taken = 0
-    cdef uint32_t mask
-    cdef uint32_t i
-    cdef uint32_t b
-    for i in range(segment.total):
-        b = (start + i) % segment.total
-        mask = buckets[b].deadline if only_volatile else buckets[b].busy
-        while mask != 0 and taken < capacity:
-            make_ref(&out[taken], segment, b, <uint32_t>ctz(mask))
-            mask &= mask - 1
-            taken += not (may_be_sticky and object_is_sticky(&out[taken].entry.key))
-        if taken == capacity:
-            break
-    return taken
-
-
-cdef uint32_t dash_sample(dash_t *self, uint64_t random, bint only_volatile, dash_ref_t *out,
-                          uint32_t capacity) noexcept nogil:
-    cdef uint64_t state = random | 1
-    cdef uint32_t taken = 0
-    cdef uint64_t _tries
-    cdef uint64_t i
-    cdef segment_t *segment
-    if self.count == 0 or (only_volatile and self.due_count == 0):
-        return 0
-    for _tries in range(STICKY_SAMPLE_TRIES if self.has_sticky else SAMPLE_TRIES):
-        if only_volatile:
-            segment = self.due[(next_random(&state) >> 32) % self.due_count]
-        else:
-            segment = word_segment(self.directory[next_random(&state) >> 1 >> (63 - self.depth)])
-        taken = sample_segment(segment, <uint32_t>(next_random(&state) >> 32), only_volatile, self.has_sticky,
-                               out, capacity)
-        if taken > 0:
-            return taken
-    # Nearly empty table: look everywhere.
-    for i in range(0 if self.has_sticky and self.segment_count > SAMPLE_TRIES else <uint64_t>1 << self.depth):
-        taken = sample_segment(word_segment(self.directory[i]), 0, only_volatile, self.has_sticky, out, capacity)
-        if taken > 0:
-            return taken
-    return 0
-
-
 # ---- Access words ------------------------------------------------------------------------------
 
 cdef void dash_enable_access_tracking(dash_t *self, uint32_t initial) noexcept nogil:
@@ -1415,6 +1183,10 @@ cdef void dash_access_set(dash_t *self, dash_ref_t *ref, uint32_t word) noexcept
 
 
 # ---- Sizes and verification ----------------------------------------------------------------------
+
+cdef uint32_t dash_slots_widest(const dash_t *self) noexcept nogil:
+    return layout_of(self).total[CLASS_COUNT - 1] * DASH_SLOTS
+
 
 cdef size_t dash_bytes(dash_t *self) noexcept nogil:
     cdef size_t total

@@ -18,7 +18,8 @@ Copying a compact set's bytes (DUMP): set_block, with object_encoding; back: set
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.block_list cimport list_item_t
-from dfly._core.store.dash cimport dash_cursor_t, dash_ref_t, dash_t
+from dfly._core.store.dash cimport dash_ref_t, dash_t
+from dfly._core.store.dash_scan cimport dash_cursor_t
 from dfly._core.store.object cimport object_encoding, object_pointer, object_t
 
 cdef enum:

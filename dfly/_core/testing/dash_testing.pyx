@@ -5,12 +5,12 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_before_change, dash_bytes, dash_check,
-                                    dash_clear, dash_walk_begin, dash_walk_step, dash_walk_t,
-                                    dash_clear_step, dash_deadline, dash_dup, dash_enable_access_tracking,
-                                    dash_erase, dash_find, dash_init, dash_init_keys, dash_insert, dash_next_due,
-                                    dash_prefetch_bucket,
-                                    dash_prefetch_entry, dash_prefetch_value, dash_random, dash_ref_t, dash_sample,
-                                    dash_scan, dash_set_deadline, dash_set_sticky, dash_t, dash_visit_due)
+                                    dash_clear, dash_walk_begin, dash_walk_step, dash_walk_t, dash_clear_step,
+                                    dash_deadline, dash_dup, dash_enable_access_tracking, dash_erase, dash_find,
+                                    dash_init, dash_init_keys, dash_insert, dash_next_due, dash_prefetch_bucket, dash_reserve,
+                                    dash_prefetch_entry, dash_prefetch_value, dash_ref_t, dash_set_deadline,
+                                    dash_set_sticky, dash_t, dash_visit_due)
+from dfly._core.store.dash_scan cimport dash_random, dash_sample, dash_scan
 from dfly._core.store.glob cimport glob_match
 from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name,
                                       object_equals_key,
@@ -221,6 +221,9 @@ cdef class DashTable:
                 self.set(key, other.get(key))
             if cursor == 0:
                 return
+
+    def reserve(self, uint64_t expected):
+        dash_reserve(&self.table, expected)
 
     def check(self):
         return dash_check(&self.table)

@@ -37,6 +37,13 @@ class DashMachine(RuleBasedStateMachine):
         self.walked = None
         self.now = 10**12
 
+    @rule(expected=st.sampled_from([0, 1, 800, 900, 5000, 100000]))
+    def reserve(self, expected):
+        segments = self.table.info()["segments"]
+        self.table.reserve(expected)
+        if self.model:
+            assert self.table.info()["segments"] == segments
+
     @rule(start=st.integers(0, 3000), count=st.integers(1, 400))
     def insert_range(self, start, count):
         for i in range(start, start + count):
@@ -373,3 +380,16 @@ def test_a_large_table_of_sticky_keys_is_sampled_in_bounded_time():
         assert table.erase(name(i))
         table.set(name(i), b"")
     assert all(len(table.sample(5)) == 5 for _ in range(50)), "one in fifty is found"
+
+
+@pytest.mark.parametrize("keys_only", [False, True])
+def test_room_that_was_made_is_enough(keys_only):
+    grown, reserved = DashTable(keys_only), DashTable(keys_only)
+    reserved.reserve(100000)
+    slots = reserved.info()["slots"]
+    for number in range(100000):
+        grown.set(name(number), b"")
+        reserved.set(name(number), b"")
+    assert reserved.check() and len(reserved) == len(grown) == 100000
+    assert reserved.info()["splits"] == 0 and slots <= reserved.info()["slots"] <= 1.1 * slots
+    assert reserved.info()["bytes"] < 1.35 * grown.info()["bytes"]

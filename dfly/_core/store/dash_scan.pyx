@@ -1,0 +1,186 @@
+"""Implementation of walks through a dash table: see dash_scan.pxd."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from dfly._core.store.dash cimport dash_slots_widest
+from dfly._core.store.dash_segment cimport (DASH_SLOTS, bucket_t, directory_index, home_bucket, make_ref, next_bucket,
+                                            segment_buckets, word_segment)
+from dfly._core.store.object cimport object_is_sticky, object_key_hash
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, ctz, unlikely
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    SAMPLE_TRIES = 64
+    STICKY_SAMPLE_TRIES = 16     # each reads all keys of a segment, if all are sticky
+    SCAN_BITS = 24
+
+
+cdef void dash_begin(const dash_t *self, dash_cursor_t *out) noexcept nogil:
+    out.table = self
+    out.word = 0
+    out.segment = word_segment(self.directory[0])
+    out.bucket = 0
+    out.mask = segment_buckets(out.segment).busy
+
+
+cdef bint next_filled(dash_cursor_t *self) noexcept nogil:
+    """To the next bucket that has entries; False at the end of the table."""
+    while self.mask == 0:
+        self.bucket += 1
+        if self.bucket == self.segment.total:
+            self.word += <uint64_t>1 << (self.table.depth - self.segment.local_depth)
+            if self.word >> self.table.depth:
+                self.bucket -= 1
+                return False
+            self.segment = word_segment(self.table.directory[self.word])
+            self.bucket = 0
+        self.mask = segment_buckets(self.segment)[self.bucket].busy
+    return True
+
+
+cdef bint dash_next(dash_cursor_t *self, dash_ref_t *out) noexcept nogil:
+    if unlikely(self.mask == 0) and not next_filled(self):
+        return False
+    make_ref(out, self.segment, self.bucket, <uint32_t>ctz(self.mask))
+    self.mask &= self.mask - 1
+    return True
+
+
+cdef void visit_home(dash_t *self, segment_t *segment, uint32_t b, uint32_t mask, uint32_t home,
+                     uint64_t prefix, uint32_t prefix_depth, dash_visit_t visit, void *context) noexcept nogil:
+    """Visits the slots in mask of bucket b whose entries are at home in `home` and begin with prefix."""
+    cdef dash_ref_t ref
+    cdef uint64_t hash
+    cdef uint32_t slot
+    while mask != 0:
+        slot = <uint32_t>ctz(mask)
+        mask &= mask - 1
+        make_ref(&ref, segment, b, slot)
+        if b >= segment.regular or prefix_depth > segment.local_depth:
+            hash = object_key_hash(&ref.entry.key)
+            if home_bucket(hash, segment.regular) != home:
+                continue
+            if directory_index(hash, prefix_depth) != prefix:
+                continue
+        visit(self, &ref, context)
+
+
+cdef uint64_t dash_scan(dash_t *self, uint64_t cursor, dash_visit_t visit, void *context) noexcept nogil:
+    cdef uint32_t position = <uint32_t>(cursor & 0xFFFF)
+    cdef uint64_t bits = (cursor >> 16) & 0xFFFFFF
+    cdef uint32_t depth = <uint32_t>((cursor >> 40) & 31)
+    cdef segment_t *segment = word_segment(self.directory[bits >> (SCAN_BITS - self.depth)])
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef uint32_t regular = segment.regular
+    cdef uint32_t home = (position * regular) >> 16
+    cdef uint32_t following = next_bucket(home, regular)
+    cdef uint64_t prefix
+    cdef uint32_t b
+    if depth > SCAN_BITS:
+        return 0
+    # A segment that is deeper than the cursor's subrange covers its beginning; one that is shallower
+    # (siblings were merged) is visited only as far as the subrange goes.
+    if depth < segment.local_depth:
+        depth = segment.local_depth
+    prefix = bits >> (SCAN_BITS - depth)
+    visit_home(self, segment, home, buckets[home].busy & ~<uint32_t>buckets[home].displaced, home, prefix, depth,
+               visit, context)
+    if following != home:
+        visit_home(self, segment, following, buckets[following].displaced, home, prefix, depth, visit, context)
+    if buckets[home].overflow != 0:
+        for b in range(regular, segment.total):
+            visit_home(self, segment, b, buckets[b].busy, home, prefix, depth, visit, context)
+    if home + 1 < regular:
+        position = ((home + 1) * 65536 + regular - 1) // regular
+        return (<uint64_t>depth << 40) | (bits << 16) | position
+    bits = (prefix + 1) << (SCAN_BITS - depth)
+    if bits >> SCAN_BITS:
+        return 0
+    # Behind the end of a whole segment the next cursor starts afresh with the next segment's depth.
+    if bits & ((<uint64_t>1 << (SCAN_BITS - segment.local_depth)) - 1) == 0:
+        depth = word_segment(self.directory[bits >> (SCAN_BITS - self.depth)]).local_depth
+    return (<uint64_t>depth << 40) | (bits << 16)
+
+
+cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
+    """xorshift64* (Vigna 2014); the seed is the caller's random number."""
+    state[0] ^= state[0] >> 12
+    state[0] ^= state[0] << 25
+    state[0] ^= state[0] >> 27
+    return state[0] * 2685821657736338717ULL
+
+
+cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept nogil:
+    """Uniform by rejection: a random directory word, then a random slot of the largest size class.
+
+    A shallow segment has several directory words, so it is accepted with the inverse probability.
+    """
+    cdef uint64_t state = random | 1
+    cdef uint32_t slots
+    cdef uint32_t widest = dash_slots_widest(self)
+    cdef uint32_t spread
+    cdef uint32_t cell
+    cdef uint32_t _tries
+    cdef segment_t *segment
+    if self.count == 0:
+        return False
+    for _tries in range(4096):
+        segment = word_segment(self.directory[next_random(&state) >> 1 >> (63 - self.depth)])
+        spread = self.depth - segment.local_depth
+        if spread > 0 and (next_random(&state) >> 32) & ((<uint64_t>1 << spread) - 1):
+            continue
+        slots = segment.total * DASH_SLOTS
+        cell = <uint32_t>(((next_random(&state) >> 32) * (slots if self.depth == 0 else widest)) >> 32)
+        if cell >= slots:
+            continue
+        if (segment_buckets(segment)[cell // DASH_SLOTS].busy >> (cell % DASH_SLOTS)) & 1:
+            make_ref(out, segment, cell // DASH_SLOTS, cell % DASH_SLOTS)
+            return True
+    return dash_sample(self, state, False, out, 1) == 1
+
+
+cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volatile, bint may_be_sticky,
+                             dash_ref_t *out, uint32_t capacity) noexcept nogil:
+    """Takes entries bucket by bucket from a random start."""
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef uint32_t taken = 0
+    cdef uint32_t mask
+    cdef uint32_t i
+    cdef uint32_t b
+    for i in range(segment.total):
+        b = (start + i) % segment.total
+        mask = buckets[b].deadline if only_volatile else buckets[b].busy
+        while mask != 0 and taken < capacity:
+            make_ref(&out[taken], segment, b, <uint32_t>ctz(mask))
+            mask &= mask - 1
+            taken += not (may_be_sticky and object_is_sticky(&out[taken].entry.key))
+        if taken == capacity:
+            break
+    return taken
+
+
+cdef uint32_t dash_sample(dash_t *self, uint64_t random, bint only_volatile, dash_ref_t *out,
+                          uint32_t capacity) noexcept nogil:
+    cdef uint64_t state = random | 1
+    cdef uint32_t taken = 0
+    cdef uint64_t _tries
+    cdef uint64_t i
+    cdef segment_t *segment
+    if self.count == 0 or (only_volatile and self.due_count == 0):
+        return 0
+    for _tries in range(STICKY_SAMPLE_TRIES if self.has_sticky else SAMPLE_TRIES):
+        if only_volatile:
+            segment = self.due[(next_random(&state) >> 32) % self.due_count]
+        else:
+            segment = word_segment(self.directory[next_random(&state) >> 1 >> (63 - self.depth)])
+        taken = sample_segment(segment, <uint32_t>(next_random(&state) >> 32), only_volatile, self.has_sticky,
+                               out, capacity)
+        if taken > 0:
+            return taken
+    # Nearly empty table: look everywhere.
+    for i in range(0 if self.has_sticky and self.segment_count > SAMPLE_TRIES else <uint64_t>1 << self.depth):
+        taken = sample_segment(word_segment(self.directory[i]), 0, only_volatile, self.has_sticky, out, capacity)
+        if taken > 0:
+            return taken
+    return 0
