@@ -99,7 +99,8 @@ def commands(client):
 
 
 def is_saving(client):
-    return client.info("persistence").get("rdb_bgsave_in_progress", client.info("persistence").get("saving")) == "1"
+    fields = client.info("persistence")
+    return fields.get("rdb_bgsave_in_progress", fields.get("saving")) == "1"
 
 
 def wait_for_save(client):

@@ -20,5 +20,7 @@ cdef executor_t *balance_place(server_t *server) noexcept nogil
 # On its own thread: once, and then ten times a second (engine/cron).
 cdef void balance(executor_t *self) noexcept nogil
 cdef void balance_start(executor_t *self) noexcept nogil
+# How many threads have connections, the first ones.
+cdef uint32_t balance_threads(const server_t *server) noexcept nogil
 # How many threads should have connections, from what they have published. Of the first thread, once a period.
 cdef uint32_t wanted_threads(server_t *server, int64_t now_ms) noexcept nogil

@@ -33,6 +33,10 @@ cdef inline uint32_t threads_in_use(const server_t *server) noexcept nogil:
     return used if used > 0 else 1
 
 
+cdef uint32_t balance_threads(const server_t *server) noexcept nogil:
+    return threads_in_use(server)
+
+
 cdef executor_t *balance_place(server_t *server) noexcept nogil:
     return server.executors[(atomic_add(&server.listener_next, 1) - 1) % threads_in_use(server)]
 

@@ -61,7 +61,7 @@ cdef struct stream_t:
 cdef struct shard_save_t:
     save_t *save
     shard_t *shard
-    executor_t *executor         # whose thread walks
+    executor_t *executor         # whose thread walks, now or next
     # What the walk visits in its own time, and what changes bring forward: they may come in the middle of the walk's.
     stream_t walked
     stream_t forced
@@ -69,11 +69,14 @@ cdef struct shard_save_t:
     uint32_t row_count
     uint32_t row                 # the walk is in this one
     message_t start_message
+    int64_t next_us              # when it walks on; set before start_message goes to another thread
     timer_t timer
     bint is_walking              # not a change's visit
     const entry_t *large         # the entry that is written in steps, NULL: none
     rdb_saving_t saving
-    uint64_t activity_seen
+    uint64_t uses_seen           # of the shard, by the last slice ...
+    uint64_t commands_seen       # ... and of the thread
+    executor_t *seen_by          # that ran it
     uint64_t *entries            # the saver's
     uint64_t forced_buckets      # visited because of a change
 

@@ -14,6 +14,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset, strerror, strlen, strncmp, strrchr
 
 from dfly._core.engine.access cimport ACCESS_MASK, access_frequency, policy_is_lfu
+from dfly._core.engine.balance cimport balance_threads
 from dfly._core.engine.command cimport transaction_t
 from dfly._core.engine.cron cimport expiry_soon, release_paused_soon
 from dfly._core.engine.database cimport release_kept
@@ -69,11 +70,11 @@ cdef enum:
     VERSION_MEMBER_DEADLINES = 12
     ENTRY_ROOM = 4096            # a chunk with less room is full: most entries stay whole
     WALK_BUCKETS = 2             # between looks at the clock
-    SLICE_BUSY_US = 80
+    SLICE_BUSY_US = 40
     SLICE_IDLE_US = 400
     PAUSE_IDLE_US = 10
     # Of the slice, while commands are executed. At first changes bring most buckets anyway.
-    PAUSE_FACTOR_FIRST = 24
+    PAUSE_FACTOR_FIRST = 60
     PAUSE_FACTOR = 8
     FIRST_US = 10000000
     RETRY_US = 500               # the token is taken, or too much is not written yet
@@ -329,19 +330,45 @@ cdef void on_written(save_file_t *file) noexcept nogil:
 
 # ---- The walk ----------------------------------------------------------------------------------
 
-cdef uint64_t activity_of(const shard_save_t *self) noexcept nogil:
-    """Differs when somebody has used the shard, from whatever thread, or this thread has executed commands."""
+cdef bint is_in_use(shard_save_t *self) noexcept nogil:
+    """Since it was last asked: has anybody used the shard, from whatever thread, or has this thread executed commands?"""
     cdef const shard_t *shard = self.shard
-    return shard.version + shard.stats.hits + shard.stats.misses + self.executor.stats.commands
+    cdef uint64_t uses = shard.version + shard.stats.hits + shard.stats.misses
+    cdef uint64_t commands = self.executor.stats.commands
+    cdef bint result = uses != self.uses_seen or (self.seen_by == self.executor and commands != self.commands_seen)
+    self.uses_seen = uses
+    self.seen_by = self.executor
+    self.commands_seen = commands
+    return result
 
 
 cdef void on_start_part(message_t *message, void *context) noexcept nogil:
-    """On the shard's own thread."""
+    """On the thread that is to walk."""
     cdef shard_save_t *self = <shard_save_t *>(<char *>message - <size_t>&(<shard_save_t *>NULL).start_message)
     self.timer.fire = on_walk_timer
     self.timer.context = self
-    self.activity_seen = 0
-    timer_start(&self.executor.proactor.timers, &self.timer, self.executor.proactor.now_us)
+    timer_start(&self.executor.proactor.timers, &self.timer, max(self.next_us, self.executor.proactor.now_us))
+
+
+cdef void walk_at(shard_save_t *self, int64_t at_us, bint is_busy) noexcept nogil:
+    """By its own thread, or, of a shard that is in use, by one that has connections: two threads would take the token
+    from each other, and who is put off the processor while he has it stops the other."""
+    cdef server_t *server = self.save.saver.server
+    cdef executor_t *next_one = server.executors[self.shard.index]
+    if is_busy:
+        next_one = server.executors[self.shard.index % balance_threads(server)]
+    if next_one == self.executor:
+        timer_start(&next_one.proactor.timers, &self.timer, at_us)
+        return
+    self.executor = next_one
+    self.next_us = at_us
+    proactor_post(&next_one.proactor, &self.start_message)
+
+
+cdef void on_walk_over(message_t *message, void *context) noexcept nogil:
+    """What a flush had dropped can be freed now, by the shard's own thread."""
+    expiry_soon(<executor_t *>(<net_thread_t *>(<proactor_t *>context).context).context)
+    net_free(message)
 
 
 cdef bint walk_slice(shard_save_t *self, int64_t until_us) noexcept nogil:
@@ -392,10 +419,10 @@ cdef int64_t pause_after(shard_save_t *self, int64_t now_us, int64_t spent, bint
 cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef shard_save_t *self = <shard_save_t *>timer.context
     cdef executor_t *executor = self.executor
-    cdef uint64_t activity
     cdef bint is_busy
     cdef chunk_t *last
     cdef chunk_t *last_forced
+    cdef message_t *message
     cdef int64_t started
     cdef int64_t spent
     cdef bint is_done
@@ -404,9 +431,7 @@ cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         timer_start(&executor.proactor.timers, timer, now_us + RETRY_US)
         return
     started = monotonic_us()
-    activity = activity_of(self)
-    is_busy = activity != self.activity_seen
-    self.activity_seen = activity
+    is_busy = is_in_use(self)
     if has_failed(self):
         abandon(self)
     is_done = walk_slice(self, started + (SLICE_BUSY_US if is_busy else SLICE_IDLE_US))
@@ -416,15 +441,16 @@ cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         release_kept(self.shard)
         net_free(self.rows)
         shard_release(self.shard)
-        # What a flush had dropped can be freed now.
-        expiry_soon(executor)
+        message = <message_t *>net_zalloc(sizeof(message_t))
+        message.run = on_walk_over
+        proactor_post(self.save.saver.server.proactors[self.shard.index], message)
         # With the last one goes all that is ours.
         chunk_send(last_forced)
         chunk_send(last)
         return
     shard_release(self.shard)
     spent = monotonic_us() - started
-    timer_start(&executor.proactor.timers, timer, started + spent + pause_after(self, started, spent, is_busy))
+    walk_at(self, started + spent + pause_after(self, started, spent, is_busy), is_busy)
 
 
 # ---- The head of a file ------------------------------------------------------------------------

@@ -48,6 +48,8 @@ cdef enum:
     RESERVED_PERCENT = 96        # and one that is made for what is to come
     SHRINK_PERCENT = 50          # below this a segment is rebuilt smaller, or merged with its sibling
     SHRUNK_PERCENT = 75          # and then is at most so full
+    CACHE_LINE = 64
+    PREFETCHED_BYTES = 256
     PAGE = 4096
     RETURN_MIN = 16384           # freed blocks from this size on give their pages back at once
     NARROW = 4                   # bytes of a deadline relative to the segment's base: 49 days
@@ -240,15 +242,25 @@ cdef void due_update(dash_t *self, segment_t *segment) noexcept nogil:
 # ---- The walk ------------------------------------------------------------------------------------
 
 cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
+    """All values of a bucket, strings up to PREFETCHED_BYTES."""
     cdef uint32_t mask = segment_buckets(segment)[b].busy
     cdef object_t *value
+    cdef char *data
+    cdef uint32_t size
+    cdef uint32_t at
     if segment.entry_shift != PAIR_SHIFT:
         return
     while mask != 0:
         value = &segment_entry(segment, cell_index(b, <uint32_t>ctz(mask))).value
         mask &= mask - 1
         if object_tag(value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
-            prefetch(<const void *>(value.lo & ~<uint64_t>7))
+            data = <char *>(value.lo & ~<uint64_t>7)
+            prefetch(data)
+            size = min(<uint32_t>value.hi, <uint32_t>PREFETCHED_BYTES) if object_is_string(value) else 0
+            at = CACHE_LINE
+            while at < size:
+                prefetch(data + at)
+                at += CACHE_LINE
 
 
 cdef bint visit_bucket(dash_t *self, segment_t *segment, uint32_t b, bint must_finish) noexcept nogil:
