@@ -191,7 +191,7 @@ cdef void track_access(shard_t *shard) noexcept nogil:
     cdef uint32_t i
     for i in range(shard.settings.databases):
         if shard.databases[i] != NULL and not shard.databases[i].table.access_tracking:
-            dash_enable_access_tracking(&shard.databases[i].table, shard.access_clock)
+            dash_enable_access_tracking(&shard.databases[i].table, <uint32_t>atomic_load_relaxed(&shard.access_clock))
 
 
 cdef void note_peak(server_t *server) noexcept nogil:
@@ -204,7 +204,7 @@ cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef executor_t *self = <executor_t *>timer.context
     self.cron_runs += 1
     self.net.tcp_keepalive_s = self.server.settings.tcp_keepalive_s
-    self.shard.access_clock = <uint32_t>((self.proactor.now_ms // 1000) & 0xFFFFFF)
+    atomic_store_relaxed(&self.shard.access_clock, <uint64_t>((self.proactor.now_ms // 1000) & 0xFFFFFF))
     note_peak(self.server)
     if self.cron_runs % 10 == 0:
         check_clients(self)

@@ -22,7 +22,7 @@ from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_change, dash_d
 from dfly._core.store.object cimport (key_t, object_block_count, object_free, object_is_sticky, object_is_string,
                                       object_t)
 from dfly._core.sys.alloc cimport mem_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, likely, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -247,7 +247,7 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
         shard.reclaim = dropped
     dash_init(&database.table)
     if policy_tracks_access(shard.settings.maxmemory_policy):
-        dash_enable_access_tracking(&database.table, shard.access_clock)
+        dash_enable_access_tracking(&database.table, <uint32_t>atomic_load_relaxed(&shard.access_clock))
     shard.version += 1
 
 

@@ -83,7 +83,7 @@ cdef struct shard_t:
     uint64_t reclaim_pending     # keys in both
     latency_monitor_t *latency   # events of this shard; NULL before the first one
     int64_t over_limit_since_us  # 0: memory is within the limit, as far as writes have seen
-    uint32_t access_clock        # seconds & 0xFFFFFF, refreshed by the owner's timer
+    uint64_t access_clock        # seconds & 0xFFFFFF, refreshed by the owner's timer, read by all
     uint32_t eviction_cursor
     listener_table_t watched     # WATCH
     listener_table_t blocked     # commands that wait for a key: see engine/waiter.pxd

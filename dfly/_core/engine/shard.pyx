@@ -198,7 +198,7 @@ cdef database_t *shard_database(shard_t *self, uint32_t index) noexcept nogil:
         dash_init(&database.table)
         database.index = index
         if policy_tracks_access(self.settings.maxmemory_policy):
-            dash_enable_access_tracking(&database.table, self.access_clock)
+            dash_enable_access_tracking(&database.table, <uint32_t>atomic_load_relaxed(&self.access_clock))
         self.databases[index] = database
     return database
 

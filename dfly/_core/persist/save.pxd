@@ -1,7 +1,8 @@
 """Snapshots without fork: what all shards held at one moment, written while they go on changing.
 
 The cut. Under the tokens of all shards a walk (store/dash) begins on every table, at the version that the shard has
-then. From then on each shard's owner visits its tables in slices, and what is about to change before it was visited
+then. From then on a shard's tables are visited in slices, by its own thread or, while it is in use, by one that has
+connections (walk_at), and what is about to change before it was visited
 is visited first, by whoever holds the token; dash_walk_t and the door see to that. A visit encodes an entry into
 the shard's chunk. Full chunks go to the file (save_file), which one thread writes. What a flush drops stays until
 its walk is over.
@@ -19,7 +20,7 @@ Format. One Redis RDB file fed by all shards; or, as Dragonfly has it, a file a 
 written by the shard's own thread, and a summary that is renamed into place last and names them.
 
 Ownership: the saver is the server's, for ever. A save lives from the cut to its end, which comes on the first
-thread. Of a shard_save_t the token guards writer, rows and feeder; the timer is the owner thread's.
+thread. Of a shard_save_t the token guards writer, rows and feeder; the timer is that of the thread that walks.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
