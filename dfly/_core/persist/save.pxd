@@ -2,10 +2,9 @@
 
 The cut. Under the tokens of all shards a walk (store/dash) begins on every table, at the version that the shard has
 then. From then on a shard's tables are visited in slices, by its own thread or, while it is in use, by one that has
-connections (walk_at), and what is about to change before it was visited
-is visited first, by whoever holds the token; dash_walk_t and the door see to that. A visit encodes an entry into
-the shard's chunk. Full chunks go to the file (save_file), which one thread writes. What a flush drops stays until
-its walk is over.
+connections (walk_at), and what is about to change before it was visited is visited first, by whoever holds the token;
+dash_walk_t and the door see to that. A visit encodes an entry into the shard's chunk. Full chunks go to the file
+(save_file), which one thread writes. What a flush drops stays until its walk is over.
 
 Large values are written in steps (rdb_save_step), with the token given back in between. A change of one that is
 written in part or not at all waits until it is encoded as a whole.

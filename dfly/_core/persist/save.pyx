@@ -331,7 +331,7 @@ cdef void on_written(save_file_t *file) noexcept nogil:
 # ---- The walk ----------------------------------------------------------------------------------
 
 cdef bint is_in_use(shard_save_t *self) noexcept nogil:
-    """Has anybody used the shard since it was last asked, from whatever thread, or has this thread executed commands?"""
+    """Has anybody used the shard since the last slice, or has this thread executed commands?"""
     cdef const shard_t *shard = self.shard
     cdef uint64_t uses = shard.version + shard.stats.hits + shard.stats.misses
     cdef uint64_t commands = self.executor.stats.commands
