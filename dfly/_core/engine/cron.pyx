@@ -76,7 +76,7 @@ cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         timer_start(&self.proactor.timers, timer, now_us + RETRY_US)
         return
     slice_end = monotonic_us() + SLICE_US
-    if (self.server.settings.active_expire_enabled and self.server.pause_mode == PAUSE_OFF
+    if (self.server.settings.active_expire_enabled and atomic_load_relaxed(&self.server.pause_mode) == PAUSE_OFF
             and atomic_load_relaxed(&self.server.save_pressure) == 0):
         started = cycle_ticks()
         expired = (expire_slice(self, slice_end)
@@ -210,7 +210,7 @@ cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         check_clients(self)
     look_after_shard(self.shard, self.proactor.now_ms)
     balance(self)
-    if self.paused != NULL and <int64_t>self.server.pause_until_ms <= self.proactor.now_ms:
+    if self.paused != NULL and <int64_t>atomic_load_relaxed(&self.server.pause_until_ms) <= self.proactor.now_ms:
         release_paused(self)
     timer_start(&self.proactor.timers, timer, now_us + CRON_PERIOD_US)
 

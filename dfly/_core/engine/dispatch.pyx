@@ -703,9 +703,10 @@ cdef bint must_pause(executor_t *self, const call_t *call) noexcept nogil:
         and (<multi_t *>call.connection.multi).flags & COMMAND_WRITE != 0)
     if atomic_load_relaxed(&server.save_pressure) != 0 and writes:
         return True
-    if server.pause_mode == PAUSE_OFF or <int64_t>server.pause_until_ms <= self.proactor.now_ms:
+    if (atomic_load_relaxed(&server.pause_mode) == PAUSE_OFF
+            or <int64_t>atomic_load_relaxed(&server.pause_until_ms) <= self.proactor.now_ms):
         return False
-    return server.pause_mode == PAUSE_ALL or writes
+    return atomic_load_relaxed(&server.pause_mode) == PAUSE_ALL or writes
 
 
 cdef void pause_connection(executor_t *self, connection_t *connection) noexcept nogil:
@@ -810,7 +811,8 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
         if unlikely(atomic_load_relaxed(&self.server.deny_writes) != 0) and refuse_unsaved(self, connection, call):
             i += 1
             continue
-        if (unlikely((self.server.pause_mode | atomic_load_relaxed(&self.server.save_pressure)) != 0)
+        if (unlikely((atomic_load_relaxed(&self.server.pause_mode)
+                       | atomic_load_relaxed(&self.server.save_pressure)) != 0)
                 and must_pause(self, call)):
             pause_connection(self, connection)
             return i
@@ -819,7 +821,7 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
             continue
         end = i + 1
         if likely(call.refusal == REFUSAL_NONE and call.kind == KIND_KEY):
-            if likely((self.server.pause_mode | atomic_load_relaxed(&self.server.save_pressure)
+            if likely((atomic_load_relaxed(&self.server.pause_mode) | atomic_load_relaxed(&self.server.save_pressure)
                        | atomic_load_relaxed(&self.server.deny_writes)) == 0
                       and connection.flags & REPLY_SILENT == 0
                       and not tracking_is_caching(connection)):

@@ -75,7 +75,7 @@ cdef struct tracking_table_t:
     tracked_key_t **old_chains   # while it grows: half as many, those from `moved` on still hold keys
     uint32_t moved
     uint32_t cursor              # the chain from which keys go next, by eviction or in slices
-    uint64_t count               # keys
+    uint64_t count               # keys; other threads read it
     uint64_t items               # clients in the keys' entries
     uint32_t prefix_count        # different ones, over all threads
     wanting_thread_t *wanting    # threads with clients in broadcasting mode

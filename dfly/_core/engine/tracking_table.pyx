@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy
 from dfly._core.loop.proactor cimport proactor_post
 from dfly._core.store.object cimport key_t
 from dfly._core.sys.alloc cimport net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_sub
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_store_relaxed, atomic_sub
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -139,7 +139,7 @@ cdef bint tracking_table_add(tracking_table_t *self, const key_t *key, tracker_t
         found.capacity = 1
         found.next = chain[0]
         chain[0] = found
-        self.count += 1
+        atomic_store_relaxed(&self.count, self.count + 1)
     if not add_to_set(found, tracker):
         return False
     tracker_retain(tracker)
@@ -151,7 +151,7 @@ cdef void forget(tracking_table_t *self, tracked_key_t **link) noexcept nogil:
     """Takes the entry off its chain and frees it; its references are gone, or have been passed on."""
     cdef tracked_key_t *key = link[0]
     link[0] = key.next
-    self.count -= 1
+    atomic_store_relaxed(&self.count, self.count - 1)
     self.items -= key.count
     net_free(key.slots)
     net_free(key)
@@ -188,7 +188,7 @@ cdef void tracking_table_drop(tracking_table_t *self, tracking_table_t *dropped)
     self.chain_count = 0
     self.old_chains = NULL
     self.cursor = 0
-    self.count = 0
+    atomic_store_relaxed(&self.count, 0)
     self.items = 0
 
 
