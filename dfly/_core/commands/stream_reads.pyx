@@ -370,7 +370,7 @@ cdef bint has_claimable(const stream_t *stream, const stream_group_t *group, int
         return False
     # Who has nothing pending now may have some later.
     due_ms[0] = min(due_ms[0], max(now_ms + DUE_LEAST_MS, now_ms + min_idle_ms) if pending == NULL
-                    else pending.delivered_ms + min_idle_ms)
+                    else min(pending.delivered_ms, now_ms) + min_idle_ms)
     return False
 
 

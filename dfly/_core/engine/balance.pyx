@@ -28,17 +28,13 @@ cdef enum:
     MOVED_MAX = 512
 
 
-cdef inline uint32_t threads_in_use(const server_t *server) noexcept nogil:
+cdef uint32_t balance_threads(const server_t *server) noexcept nogil:
     cdef uint32_t used = <uint32_t>atomic_load_relaxed(&server.connection_threads)
     return used if used > 0 else 1
 
 
-cdef uint32_t balance_threads(const server_t *server) noexcept nogil:
-    return threads_in_use(server)
-
-
 cdef executor_t *balance_place(server_t *server) noexcept nogil:
-    return server.executors[(atomic_add(&server.listener_next, 1) - 1) % threads_in_use(server)]
+    return server.executors[(atomic_add(&server.listener_next, 1) - 1) % balance_threads(server)]
 
 
 cdef void measure(executor_t *self) noexcept nogil:
@@ -102,7 +98,7 @@ cdef uint32_t go_on_with_trial(server_t *server, uint64_t done, uint64_t busy, u
 
 
 cdef uint32_t wanted_threads(server_t *server, int64_t now_ms) noexcept nogil:
-    cdef uint32_t used = threads_in_use(server)
+    cdef uint32_t used = balance_threads(server)
     cdef uint64_t before = server.commands_done
     cdef int64_t fixed = <int64_t>atomic_load_relaxed(<const uint64_t *>&server.settings.conn_io_threads)
     cdef uint64_t total = 0
@@ -138,7 +134,7 @@ cdef uint32_t wanted_threads(server_t *server, int64_t now_ms) noexcept nogil:
 cdef executor_t *emptiest(server_t *server) noexcept nogil:
     cdef executor_t *best = server.executors[0]
     cdef uint32_t i
-    for i in range(1, threads_in_use(server)):
+    for i in range(1, balance_threads(server)):
         if atomic_load_relaxed(&server.executors[i].client_count) < atomic_load_relaxed(&best.client_count):
             best = server.executors[i]
     return best
@@ -147,7 +143,7 @@ cdef executor_t *emptiest(server_t *server) noexcept nogil:
 cdef uint64_t excess(const executor_t *self) noexcept nogil:
     """How many connections it has too many."""
     cdef const server_t *server = self.server
-    cdef uint32_t used = threads_in_use(server)
+    cdef uint32_t used = balance_threads(server)
     cdef uint64_t own = self.net.connection_count
     cdef uint64_t total = 0
     cdef uint64_t share

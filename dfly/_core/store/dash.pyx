@@ -29,8 +29,8 @@ from dfly._core.store.dash_segment cimport (KEY_SHIFT, PAIR_SHIFT, SEGMENT_HEADE
                                             entry_at, home_bucket, make_ref, make_word, next_bucket,
                                             position_of, previous_bucket, segment_buckets, segment_entry,
                                             word_regular, word_segment, word_total)
-from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_dup, object_dup_key,
-                                      object_equals_image, object_equals_key, object_free, object_free_step,
+from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_dup, object_equals_image,
+                                      object_equals_key, object_free, object_free_step,
                                       object_is_sticky, object_is_string, object_key_hash, object_t, object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely
@@ -906,7 +906,7 @@ cdef segment_t *segment_dup(dash_t *table, const segment_t *source) noexcept nog
             entry = segment_entry(copy, cell_index(b, <uint32_t>ctz(mask)))
             mask &= mask - 1
             key = entry.key
-            object_dup_key(&key, &entry.key)
+            object_dup(&key, &entry.key)
             if copy.entry_shift == PAIR_SHIFT:
                 key = entry.value
                 object_dup(&key, &entry.value)

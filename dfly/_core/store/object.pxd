@@ -98,8 +98,6 @@ cdef bint object_get_int(const object_t *self, int64_t *out) noexcept nogil   # 
 # raw, with spare room when growing; returns its bytes.
 cdef char *object_resize(object_t *self, size_t new_size) noexcept nogil
 cdef void object_dup(const object_t *self, object_t *out) noexcept nogil
-# Of what key_to_object has made, in a block of the same size.
-cdef void object_dup_key(const object_t *self, object_t *out) noexcept nogil
 cdef void object_free(object_t *self) noexcept nogil
 # Frees what it holds and becomes this string (may choose int); data must not lie in itself.
 cdef void object_replace_string(object_t *self, const char *data, size_t size) noexcept nogil

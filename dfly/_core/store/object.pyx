@@ -128,7 +128,7 @@ cdef void key_to_object(const key_t *key, object_t *out) noexcept nogil:
     if key.is_short:
         out[0] = key.image
         return
-    block = <char *>mem_alloc(key.size)
+    block = <char *>mem_alloc(block_size(key.size))
     memcpy(block, key.data, key.size)
     set_heap(out, block, key.size, 0)
 
@@ -257,17 +257,6 @@ cdef void object_dup(const object_t *self, object_t *out) noexcept nogil:
     if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:
         size = <uint32_t>self.hi
         block = <char *>mem_alloc(block_size(size if size > 0 else 1))
-        memcpy(block, <const void *>self.lo, size)
-        out.lo = <uint64_t>block
-
-
-cdef void object_dup_key(const object_t *self, object_t *out) noexcept nogil:
-    cdef uint32_t size
-    cdef char *block
-    out[0] = self[0]
-    if object_tag(self) & OBJECT_TAG_MASK == OBJECT_HEAP:
-        size = <uint32_t>self.hi
-        block = <char *>mem_alloc(size)
         memcpy(block, <const void *>self.lo, size)
         out.lo = <uint64_t>block
 

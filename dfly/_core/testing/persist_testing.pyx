@@ -1,6 +1,6 @@
 """Test door to the RDB codec: bytes in, bytes out."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
 from dfly._core.engine.settings cimport settings_init_encoding_limits, settings_t
@@ -16,7 +16,6 @@ from dfly._core.persist.rdb_value cimport (RDB_BROKEN, RDB_EMPTY, rdb_load_value
 from dfly._core.store.object cimport object_encoding_name, object_free, object_t
 from dfly._core.sys.alloc cimport mem_thread_balance, net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
-from dfly._core.sys.clock cimport monotonic_us
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -27,19 +26,6 @@ def checksum(bytes data, uint64_t crc=0):
 
 def checksum_by_tables(bytes data, uint64_t crc=0):
     return crc64_by_tables(crc, <const char *>data, len(data))
-
-
-def time_checksum(size_t size, bint by_tables):
-    """Bytes per second."""
-    cdef char *data = <char *>net_alloc(size)
-    cdef int64_t began
-    memset(data, 7, size)
-    began = monotonic_us()
-    for _ in range(10):
-        crc64_by_tables(0, data, size) if by_tables else crc64(0, data, size)
-    began = monotonic_us() - began
-    net_free(data)
-    return 1e7 * size / began
 
 
 def compress(bytes data, size_t room):
