@@ -11,7 +11,8 @@ that blocks are read backwards too. Deleted entries are flagged; a block whose l
 Format: RDB_TYPE_STREAM_LISTPACKS of Redis.
 
 Blocks are indexed by master ID (id_index.pxd): 24 bytes for each hundred entries. Only the last block grows, with
-room for its next entries; when it is full it moves to an allocation of its size.
+room for its next entries; when it is full it moves to an allocation of its size, or in a long stream soon after to
+one that it shares with its neighbours (joined_packs.pxd).
 
 Ownership: a stream owns its blocks and groups (mem_alloc). Cursors, and items read through them, borrow: valid until
 the stream changes. Nothing here suspends.
@@ -43,7 +44,7 @@ cdef struct stream_t:
     stream_id_t max_deleted_id   # the largest that was deleted by its ID
     name_table_t groups
     uint32_t tail_room           # bytes of the last block's allocation; 0: unknown
-    uint32_t reserved
+    uint32_t loose               # of the finished blocks at the end at most so many are to be joined yet
 
 cdef struct stream_cursor_t:
     # Walks entries. What was read last: id, pair_count. Then stream_read_pair, so many times.

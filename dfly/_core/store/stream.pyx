@@ -5,15 +5,17 @@ block's master ID; `length` is the sum of the blocks' counts.
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from dfly._core.store.block_list cimport list_item_equals, list_item_t, list_needle
 from dfly._core.store.id_index cimport (id_ceiling, id_check, id_compare, id_equal, id_first, id_floor, id_heap_bytes,
-                                        id_insert, id_is_zero, id_last_slot, id_less, id_next,
+                                        id_insert, id_is_zero, id_last, id_last_slot, id_less, id_next,
                                         id_place_t, id_pop_last, id_previous, id_remove_at, id_slot,
                                         id_slot_t, stream_id, stream_id_t, id_increment)
+from dfly._core.store.joined_packs cimport (JOINED_ALIGNMENT, joined_of, joined_room, joined_t, pack_free,
+                                            pack_is_joined, pack_separate, packs_join)
 from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_bytes,
-                                        listpack_is_valid,
+                                        listpack_dup, listpack_is_valid,
                                         listpack_new, listpack_next, listpack_previous, listpack_put,
                                         listpack_put_int, listpack_read, listpack_replace_int,
                                         listpack_room, listpack_seal)
@@ -22,7 +24,7 @@ from dfly._core.store.object cimport (TYPE_STREAM, container_ops_t, object_point
 from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, group_at, groups_block_count, groups_check,
                                              groups_dup, groups_free_step, groups_heap_bytes, pending_find,
                                              pending_remove)
-from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, mem_realloc, mem_usable, mem_zalloc
+from dfly._core.sys.alloc cimport mem_free, mem_good_size, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, prefetch, unlikely
 
 __abi__ = DFLY_ABI_STAMP
@@ -33,6 +35,11 @@ cdef enum:
     ENTRY_ELEMENTS = 4           # flags, ms delta, seq delta, size
     ID_BYTES = 16
     TRIM_AHEAD = 8               # blocks whose header is fetched early
+    JOIN_LEAST = 4               # so many blocks at least, and at most, share an allocation
+    JOIN_MOST = 16
+    JOIN_SHARE = 8               # no more than one in so many blocks is kept, or has room, for its neighbours' sake
+    JOIN_BYTES_MAX = 8192        # larger blocks waste little: they stay for themselves
+    JOINED_LEAST_SHARE = 4       # joined ones of which only one in so many is left are separated
 
 cdef struct head_t:
     # The master entry.
@@ -123,7 +130,7 @@ cdef bint stream_free_step(stream_t **self, uint64_t *budget) noexcept nogil:
         if budget[0] == 0:
             return False
         budget[0] -= 1
-        mem_free(id_pop_last(&stream.blocks))
+        pack_free(<uint8_t *>id_pop_last(&stream.blocks))
     if not groups_free_step(&stream.groups, budget):
         return False
     mem_free(stream)
@@ -134,13 +141,6 @@ cdef bint stream_free_step(stream_t **self, uint64_t *budget) noexcept nogil:
 cdef void stream_free(stream_t **self) noexcept nogil:
     cdef uint64_t budget = <uint64_t>-1
     stream_free_step(self, &budget)
-
-
-cdef uint8_t *copy_pack(const uint8_t *pack) noexcept nogil:
-    cdef size_t size = listpack_bytes(pack)
-    cdef uint8_t *copy = <uint8_t *>mem_alloc(size)
-    memcpy(copy, pack, size)
-    return copy
 
 
 cdef stream_t *stream_dup(const stream_t *self) noexcept nogil:
@@ -157,7 +157,9 @@ cdef stream_t *stream_dup(const stream_t *self) noexcept nogil:
     copy.max_deleted_id = self.max_deleted_id
     more = id_first(&self.blocks, &place)
     while more:
-        id_insert(&copy.blocks, id_slot(&self.blocks, place).id, copy_pack(pack_at(self, place)))
+        if copy.blocks.count > 0:
+            finish_last(copy)
+        id_insert(&copy.blocks, id_slot(&self.blocks, place).id, listpack_dup(pack_at(self, place)))
         more = id_next(&self.blocks, &place)
     groups_dup(&self.groups, &copy.groups)
     return copy
@@ -168,6 +170,8 @@ cdef uint64_t stream_block_count(const stream_t *self) noexcept nogil:
 
 
 cdef size_t stream_heap_bytes(const stream_t *self) noexcept nogil:
+    cdef const joined_t *joined = NULL
+    cdef const uint8_t *pack
     cdef id_place_t place
     cdef size_t total
     cdef bint more
@@ -176,7 +180,13 @@ cdef size_t stream_heap_bytes(const stream_t *self) noexcept nogil:
     total = mem_usable(self) + id_heap_bytes(&self.blocks) + groups_heap_bytes(&self.groups)
     more = id_first(&self.blocks, &place)
     while more:
-        total += mem_usable(pack_at(self, place))
+        pack = pack_at(self, place)
+        if not pack_is_joined(pack):
+            total += mem_usable(pack)
+        elif joined != joined_of(pack):
+            # Those that share one follow one another.
+            joined = joined_of(pack)
+            total += mem_usable(joined)
         more = id_next(&self.blocks, &place)
     return total
 
@@ -189,6 +199,124 @@ cdef size_t stream_data_bytes(const stream_t *self) noexcept nogil:
         total += listpack_bytes(pack_at(self, place))
         more = id_next(&self.blocks, &place)
     return total
+
+
+# ---- Allocations of blocks ---------------------------------------------------------------------
+
+cdef void shrink(id_slot_t *slot) noexcept nogil:
+    """The block stays by itself and will not grow any more."""
+    cdef uint8_t *pack = <uint8_t *>slot.value
+    # Copied: an allocator shrinks in place what fills half of its block.
+    if not pack_is_joined(pack) and mem_good_size(listpack_bytes(pack)) < mem_usable(pack):
+        slot.value = listpack_dup(pack)
+        mem_free(pack)
+
+
+cdef inline bint lies_in(const stream_t *self, id_place_t place, const joined_t *joined,
+                         size_t size) noexcept nogil:
+    """By the address alone: the block itself is not touched."""
+    return 0 < <size_t>pack_at(self, place) - <size_t>joined < size
+
+
+cdef void separate_few(stream_t *self, id_place_t place) noexcept nogil:
+    """If the block is one of the last few in its allocation: so that they don't keep all of it."""
+    cdef const uint8_t *pack = pack_at(self, place)
+    cdef id_place_t next_ = place
+    cdef const joined_t *joined
+    cdef id_slot_t *slot
+    cdef uint32_t count = 1
+    cdef size_t size
+    if not pack_is_joined(pack):
+        return
+    joined = joined_of(pack)
+    size = mem_usable(joined)
+    while id_previous(&self.blocks, &next_) and lies_in(self, next_, joined, size):
+        place = next_
+        count += 1
+    next_ = place
+    count = 1
+    while id_next(&self.blocks, &next_) and lies_in(self, next_, joined, size):
+        count += 1
+    if count * JOINED_LEAST_SHARE >= joined.total:
+        return
+    while count > 0:
+        slot = id_slot(&self.blocks, place)
+        slot.value = pack_separate(<uint8_t *>slot.value)
+        id_next(&self.blocks, &place)
+        count -= 1
+
+
+cdef uint32_t choose_joined(const uint8_t *const *packs) noexcept nogil:
+    """How many of the first ones, of JOIN_MOST, fit an allocation best; 0: they need no less than by themselves."""
+    cdef size_t size = sizeof(joined_t)
+    cdef size_t now = 0
+    cdef size_t waste
+    cdef size_t best_waste = 1
+    cdef size_t best_size = 0
+    cdef uint32_t best = 0
+    cdef uint32_t i
+    for i in range(JOIN_MOST):
+        size += joined_room(listpack_bytes(packs[i]))
+        now += mem_good_size(listpack_bytes(packs[i]))
+        if i + 1 < JOIN_LEAST or mem_good_size(size) >= now:
+            continue
+        waste = mem_good_size(size) - size
+        if best == 0 or waste * best_size < best_waste * size:
+            best = i + 1
+            best_waste = waste
+            best_size = size
+    return best
+
+
+cdef void shrink_loose(stream_t *self) noexcept nogil:
+    cdef id_place_t place
+    cdef bint more = id_last(&self.blocks, &place)
+    while more and self.loose > 0:
+        shrink(id_slot(&self.blocks, place))
+        self.loose -= 1
+        more = id_previous(&self.blocks, &place)
+    self.loose = 0
+
+
+cdef void join_loose(stream_t *self) noexcept nogil:
+    """JOIN_MOST blocks are loose, as far as is known."""
+    cdef id_slot_t *slots[JOIN_MOST]
+    cdef uint8_t *packs[JOIN_MOST]
+    cdef uint32_t count = 0
+    cdef uint32_t i
+    cdef id_place_t place
+    cdef bint more = id_last(&self.blocks, &place)
+    while more and count < JOIN_MOST:
+        i = JOIN_MOST - 1 - count
+        slots[i] = id_slot(&self.blocks, place)
+        packs[i] = <uint8_t *>slots[i].value
+        if pack_is_joined(packs[i]) or listpack_bytes(packs[i]) > JOIN_BYTES_MAX:
+            # Of those that were loose some were deleted.
+            self.loose = count
+            return
+        count += 1
+        more = id_previous(&self.blocks, &place)
+    count = choose_joined(<const uint8_t *const *>packs)
+    if count == 0:
+        shrink_loose(self)
+        return
+    packs_join(packs, count)
+    for i in range(count):
+        slots[i].value = packs[i]
+    self.loose = JOIN_MOST - count
+
+
+cdef void finish_last(stream_t *self) noexcept nogil:
+    """Another block will follow the last one. It moves to an allocation of its size, or in a long stream later to one
+    that it shares with others."""
+    cdef id_slot_t *slot = id_last_slot(&self.blocks)
+    self.loose = min(self.loose + 1, <uint32_t>JOIN_MOST)
+    if unlikely(listpack_bytes(<uint8_t *>slot.value) > JOIN_BYTES_MAX):
+        shrink_loose(self)
+    elif self.blocks.count < JOIN_SHARE * JOIN_MOST:
+        shrink(slot)
+    elif unlikely(self.loose == JOIN_MOST):
+        join_loose(self)
 
 
 # ---- Adding ------------------------------------------------------------------------------------
@@ -224,18 +352,6 @@ cdef inline bint block_is_full(const uint8_t *pack, const head_t *head, size_t s
             or (limits.entries != 0 and <uint64_t>(head.count + head.deleted) >= limits.entries))
 
 
-cdef void shrink_tail(stream_t *self) noexcept nogil:
-    """The last block will not grow any more."""
-    cdef id_slot_t *slot = id_last_slot(&self.blocks)
-    cdef size_t size = listpack_bytes(<uint8_t *>slot.value)
-    cdef uint8_t *smaller
-    # Copied: an allocator shrinks in place what fills half of its block.
-    if mem_good_size(size) < mem_usable(slot.value):
-        smaller = copy_pack(<uint8_t *>slot.value)
-        mem_free(slot.value)
-        slot.value = smaller
-
-
 cdef inline uint8_t *tail_with_room(stream_t *self, size_t more) noexcept nogil:
     """The last block, with room for so many bytes behind its end mark."""
     cdef id_slot_t *slot = id_last_slot(&self.blocks)
@@ -243,6 +359,8 @@ cdef inline uint8_t *tail_with_room(stream_t *self, size_t more) noexcept nogil:
     cdef size_t size = listpack_bytes(pack)
     if likely(size + more <= self.tail_room):
         return pack
+    pack = pack_separate(pack)
+    slot.value = pack
     if size + more > mem_usable(pack):
         more += min(size + more, <size_t>TAIL_ROOM_MAX) // 2
         pack = <uint8_t *>mem_realloc(pack, mem_good_size(size + more))
@@ -297,6 +415,7 @@ cdef inline void set_count(stream_t *self, int64_t count) noexcept nogil:
     if likely(count <= 127 and pack[LISTPACK_HEADER] < 128):
         pack[LISTPACK_HEADER] = <uint8_t>count
         return
+    pack = pack_separate(pack)
     listpack_replace_int(&pack, pack + LISTPACK_HEADER, count)
     slot.value = pack
     self.tail_room = 0
@@ -316,7 +435,7 @@ cdef void stream_append(stream_t *self, stream_id_t id, const slice_t *texts, ui
         pack = <uint8_t *>id_last_slot(&self.blocks).value
         read_head(pack, &head)
         if unlikely(block_is_full(pack, &head, size, room, limits)):
-            shrink_tail(self)
+            finish_last(self)
             begin_block(self, id, texts, pair_count, size)
             head.count = 0
             is_same = True
@@ -551,16 +670,29 @@ cdef uint64_t stream_tree_nodes(const stream_t *self) noexcept nogil:
 cdef void set_counts(stream_t *self, id_place_t place, int64_t count, int64_t deleted) noexcept nogil:
     """Of a block; it may move."""
     cdef uint8_t *pack = pack_at(self, place)
-    cdef const uint8_t *p = listpack_replace_int(&pack, pack + LISTPACK_HEADER, count)
+    cdef const uint8_t *p
+    if pack_is_joined(pack):
+        # Numbers of one byte change where they are.
+        if count < 128 and deleted < 128 and pack[LISTPACK_HEADER] < 128 and pack[LISTPACK_HEADER + 2] < 128:
+            pack[LISTPACK_HEADER] = <uint8_t>count
+            pack[LISTPACK_HEADER + 2] = <uint8_t>deleted
+            return
+        pack = pack_separate(pack)
+    p = listpack_replace_int(&pack, pack + LISTPACK_HEADER, count)
     listpack_replace_int(&pack, listpack_next(p), deleted)
     id_slot(&self.blocks, place).value = pack
     self.tail_room = 0
 
 
 cdef void drop_block(stream_t *self, id_place_t place) noexcept nogil:
-    mem_free(pack_at(self, place))
+    cdef stream_id_t master = id_slot(&self.blocks, place).id
+    pack_free(pack_at(self, place))
     id_remove_at(&self.blocks, place)
     self.tail_room = 0
+    if id_floor(&self.blocks, master, &place):
+        separate_few(self, place)
+    if id_ceiling(&self.blocks, master, &place):
+        separate_few(self, place)
 
 
 cdef bint stream_delete(stream_t *self, stream_id_t id) noexcept nogil:
@@ -675,6 +807,8 @@ cdef uint64_t trim(stream_t *self, bint by_id, uint64_t length, stream_id_t firs
             deleted += trim_block(self, place, by_id, length, first_kept, STREAM_KEEP_REFERENCES)
         break
     if deleted > 0:
+        if id_first(&self.blocks, &place):
+            separate_few(self, place)
         stream_refresh_first(self)
     return deleted
 
@@ -798,6 +932,8 @@ cdef bint stream_load_block(stream_t *self, stream_id_t master, uint8_t *pack) n
     if self.blocks.count > 0 and not id_less(id_last_slot(&self.blocks).id, master):
         return False
     self.tail_room = 0
+    if self.blocks.count > 0:
+        finish_last(self)
     return id_insert(&self.blocks, master, pack)
 
 
@@ -879,7 +1015,8 @@ cdef bint stream_check(const stream_t *self) noexcept nogil:
     cdef stream_id_t block_last
     cdef uint64_t total = 0
     cdef uint64_t entries = 0
-    cdef uint8_t *pack
+    cdef joined_t *joined
+    cdef uint8_t *pack = NULL
     cdef bint more
     id_check(&self.blocks)
     more = id_first(&self.blocks, &place)
@@ -888,13 +1025,19 @@ cdef bint stream_check(const stream_t *self) noexcept nogil:
         DFLY_CHECK(not id_less(id_slot(&self.blocks, place).id, last), "IDs rise from block to block")
         DFLY_CHECK(stream_pack_is_valid(pack, listpack_bytes(pack), id_slot(&self.blocks, place).id, &entries,
                                         &block_last), "a block is well formed")
-        DFLY_CHECK(listpack_bytes(pack) <= mem_usable(pack), "a block lies inside its allocation")
+        if pack_is_joined(pack):
+            joined = joined_of(pack)
+            DFLY_CHECK(<size_t>joined % JOINED_ALIGNMENT == 0 and 0 < joined.live <= joined.total
+                       and pack + listpack_bytes(pack) <= <uint8_t *>joined + mem_usable(joined),
+                       "a joined block lies inside its allocation")
+        else:
+            DFLY_CHECK(listpack_bytes(pack) <= mem_usable(pack), "a block lies inside its allocation")
         total += entries
         last = block_last
         more = id_next(&self.blocks, &place)
     DFLY_CHECK(total == self.length, "the stream knows how many entries it has")
     DFLY_CHECK(not id_less(self.last_id, last), "no entry is behind the last ID")
-    DFLY_CHECK(self.tail_room == 0 or self.tail_room <= mem_usable(id_last_slot(&self.blocks).value),
+    DFLY_CHECK(self.tail_room == 0 or (not pack_is_joined(pack) and self.tail_room <= mem_usable(pack)),
                "the last block has its room")
     groups_check(&self.groups)
     return True

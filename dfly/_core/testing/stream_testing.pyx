@@ -1,5 +1,7 @@
 """Test doors to streams and to the index of IDs: IDs are pairs of integers, texts are bytes."""
 
+from collections import Counter
+
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
@@ -8,6 +10,7 @@ from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_it
 from dfly._core.store.id_index cimport (id_ceiling, id_check, id_clear, id_find, id_first, id_floor, id_heap_bytes,
                                         id_index_t, id_insert, id_last, id_next, id_place_t, id_pop_last,
                                         id_previous, id_remove, id_slot, stream_id, stream_id_t)
+from dfly._core.store.joined_packs cimport joined_of, pack_is_joined
 from dfly._core.store.listpack cimport listpack_bytes
 from dfly._core.store.stream cimport (stream_append, stream_block_count, stream_check, stream_cursor_t,
                                       stream_data_bytes, stream_delete, stream_distance, stream_dup, stream_free,
@@ -230,8 +233,24 @@ cdef class Stream:
         return stream_check(self.root)
 
     def info(self):
-        return {"blocks": self.root.blocks.count, "allocations": stream_block_count(self.root),
+        cdef id_place_t place
+        cdef const uint8_t *pack
+        allocations = Counter()
+        more = id_first(&self.root.blocks, &place)
+        while more:
+            pack = <const uint8_t *>id_slot(&self.root.blocks, place).value
+            if pack_is_joined(pack):
+                allocations[<size_t>joined_of(pack)] += 1
+            more = id_next(&self.root.blocks, &place)
+        # Blocks that share an allocation, and those of them that are alone there.
+        return {"blocks": self.root.blocks.count, "joined": sum(allocations.values()),
+                "lone": sum(count == 1 for count in allocations.values()),
+                "allocations": stream_block_count(self.root),
                 "heap": stream_heap_bytes(self.root), "data": stream_data_bytes(self.root)}
+
+    def set_limits(self, uint64_t node_bytes, uint64_t node_entries):
+        self.limits.bytes = node_bytes
+        self.limits.entries = node_entries
 
     def time_append(self, bytes field, bytes value, uint64_t count):
         """CPU nanoseconds of one append."""

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from dfly._core.sys.alloc import total_bytes
 from dfly._core.testing.stream_testing import IdIndex, Stream
 
 MAX = 2**64 - 1
@@ -134,13 +135,21 @@ id_steps = st.tuples(st.sampled_from([0, 0, 1, 1, 200, 70_000, 2**40]), st.sampl
 class StreamMachine(RuleBasedStateMachine):
     """Random operations on a stream with small blocks, all entries read in both directions after each."""
 
-    @initialize(node_bytes=st.sampled_from([0, 4096, 300]), node_entries=st.sampled_from([0, 3, 100, 200]))
-    def begin(self, node_bytes, node_entries):
+    @initialize(node_bytes=st.sampled_from([0, 4096, 300]), node_entries=st.sampled_from([0, 3, 100, 200]),
+                many=st.booleans())
+    def begin(self, node_bytes, node_entries, many):
         self.stream = Stream(node_bytes, node_entries)
         self.model = {}
         self.last = (0, 0)
         self.added = 0
         self.deleted = (0, 0)
+        if many:
+            # Blocks that share allocations; what comes then is put into blocks of the usual size.
+            self.stream.set_limits(0, 2)
+            for number in range(420):
+                self.add((1, 0), [b"f", b"%d" % number * (number % 50)])
+            assert self.stream.info()["joined"] > 50
+            self.stream.set_limits(node_bytes, node_entries)
 
     def add(self, step, entry):
         ms, seq = step
@@ -215,6 +224,15 @@ class StreamMachine(RuleBasedStateMachine):
         ms, seq = sorted(self.model)[min(int(place * len(self.model)), len(self.model) - 1)]
         for start in ((ms, seq), (ms, seq + 1), (ms, seq - 1) if seq else (ms, seq)):
             self.read(start, limit)
+
+    @precondition(lambda self: self.model)
+    @rule(place=st.floats(0, 1), count=st.integers(1, 300), spare=st.sampled_from([7, 20, 1000]))
+    def delete_most(self, place, count, spare):
+        """All of many blocks, and few are left of those that share an allocation."""
+        pairs = sorted(self.model)[int(place * len(self.model)):][:count]
+        for number, pair in enumerate(pairs):
+            if number % spare:
+                self.remove(pair)
 
     @rule()
     def copy(self):
@@ -397,3 +415,102 @@ def test_memory_of_a_million_entries_would_do(value):
     info = stream.info()
     assert info["heap"] < info["data"] * 1.25
     assert info["heap"] / 100_000 < 27
+
+
+# ---- Blocks that share allocations --------------------------------------------------------------
+
+def live_bytes():
+    return total_bytes()[0]
+
+
+def many(value=b"x" * 23, entries=100_000):
+    stream = Stream()
+    stream.time_append(b"field", value, entries)
+    return stream
+
+
+@pytest.mark.parametrize("size", [4, 10, 18, 19, 22, 30, 33, 40, 54])
+def test_whatever_entries_measure_little_is_wasted(size):
+    """Sizes of the allocator are up to a quarter apart."""
+    stream = many(b"x" * size)
+    info = stream.info()
+    stream.check()
+    assert info["heap"] < info["data"] * 1.08
+    assert stream.copy().info()["heap"] < info["data"] * 1.08
+    loaded = Stream()
+    assert loaded.load(stream.packs())
+    assert loaded.info()["heap"] < info["data"] * 1.08
+
+
+def test_what_a_stream_says_it_has_is_what_it_has():
+    before = live_bytes()
+    stream = many()
+    assert stream.info()["joined"] > 800
+    assert live_bytes() - before == stream.info()["heap"]
+    assert stream.trim_length(50_050) == (49_950, 499)
+    assert live_bytes() - before == stream.info()["heap"]
+    for number in range(70_000, 99_000):
+        stream.delete((number, 0))
+    assert live_bytes() - before == stream.info()["heap"]
+    stream.check()
+    stream = None
+    assert live_bytes() == before
+
+
+@pytest.mark.parametrize("kept", [1, 3, 20])
+def test_few_blocks_that_are_left_do_not_keep_their_neighbours_memory(kept):
+    stream = many()
+    for number in range(1, 100_001):
+        if (number // 100) % 100 >= kept:
+            stream.delete((number, 0))
+    stream.check()
+    assert len(stream) == 1000 * kept
+    assert stream.info()["heap"] < 1000 * kept * 46 + 120_000
+
+
+def test_the_front_of_a_queue_is_not_kept():
+    stream = many()
+    for length in range(100_000, 100, -100):
+        stream.trim_length(length, approximate=True)
+        info = stream.info()
+        assert info["lone"] == 0
+        assert info["heap"] < info["data"] * 1.04 + 25_000
+    stream.check()
+
+
+def test_short_streams_share_nothing():
+    assert many(entries=12_000).info()["joined"] == 0
+
+
+def test_large_blocks_share_nothing():
+    stream = Stream(node_bytes=0, node_entries=100)
+    stream.time_append(b"field", b"x" * 90, 50_000)
+    assert stream.info()["joined"] == 0
+
+
+def test_the_last_block_may_share_an_allocation_and_grow_again():
+    stream = many()
+    packs = stream.packs()
+    last = len(packs) - 21
+    for pair in [pair for pair, _texts in stream.read(packs[last + 1][0])]:
+        stream.delete(pair)
+    assert stream.info()["blocks"] == last + 1
+    stream.set_limits(0, 1000)
+    for number in range(200_000, 200_900):
+        stream.append((number, 0), b"field", b"x" * 23)
+        stream.check()
+    assert stream.info()["blocks"] == last + 1
+    assert len(stream) == 100 * (last + 1) + 900
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_counts_that_grow_where_blocks_share_an_allocation(size):
+    """More than 127 are deleted while more than 127 are left: the number takes another byte."""
+    stream = Stream(node_bytes=0, node_entries=300)
+    field = b"f" * size
+    stream.time_append(field, b"text", 60_000)
+    assert stream.info()["joined"] > 50
+    for number in range(1, 60_000, 2):
+        stream.delete((number, 0))
+    stream.check()
+    assert stream.read() == [((number, 0), [field, b"text"]) for number in range(2, 60_001, 2)]
