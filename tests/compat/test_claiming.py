@@ -98,14 +98,54 @@ def test_history_is_read_as_without(filled):
     assert pending(filled)[0] == ("1-0", "x", 3)
 
 
-def test_entries_that_are_gone_are_passed_over_and_stay_pending(filled):
+def test_entries_that_are_gone_are_no_longer_pending_once_they_are_met(filled):
     for number in (1, 2, 3):
         make_idle(filled, number, 10000 - number)
     filled.command("XDEL", "k", "1-0", "2-0", "4-0", "5-0")
+    assert claim(filled, "y", 20000) == {}
+    assert pending(filled) == [("1-0", "x", 1), ("2-0", "x", 1), ("3-0", "x", 1)]
     assert claim(filled, "y", 1000, "COUNT", 1) == {"k": [("3-0", True, 1)]}
+    assert pending(filled) == [("3-0", "y", 2)]
     filled.command("XTRIM", "k", "MAXLEN", 0)
     assert claim(filled, "y", 0) == {}
-    assert pending(filled) == [("1-0", "x", 1), ("2-0", "x", 1), ("3-0", "y", 2)]
+    assert pending(filled) == []
+    assert filled.command("XINFO", "CONSUMERS", "k", "g").raw.count(b"pending\r\n:0\r\n") == 2
+
+
+def test_entries_that_are_gone_between_others(filled):
+    for number in (1, 2, 3):
+        make_idle(filled, number, 10000 - number)
+    filled.command("XDEL", "k", "2-0")
+    # COUNT is reached before it is met.
+    assert claim(filled, "y", 1000, "COUNT", 1) == {"k": [("1-0", True, 1)]}
+    assert pending(filled) == [("1-0", "y", 2), ("2-0", "x", 1), ("3-0", "x", 1)]
+    assert claim(filled, "y", 0, "COUNT", 3) == {"k": [("3-0", True, 1), ("1-0", True, 2), ("4-0", "new", 0)]}
+    assert pending(filled) == [("1-0", "y", 3), ("3-0", "y", 2), ("4-0", "y", 1)]
+
+
+def test_history_still_shows_what_is_gone(filled):
+    filled.command("XDEL", "k", "1-0")
+    shown = filled.command("XREADGROUP", "GROUP", "g", "x", "CLAIM", 0, "STREAMS", "k", "0").raw
+    assert b"1-0\r\n*-1\r\n" in shown or b"1-0\r\n_\r\n" in shown
+    assert len(pending(filled)) == 3
+
+
+@pytest.mark.parametrize("count", [499, 500, 501, 2600])
+def test_many_that_are_gone(filled, count):
+    """More than one hop forgets."""
+    fill(filled, "many", count + 2, count + 1)
+    filled.command("XTRIM", "many", "MAXLEN", 2)
+    filled.command("COPY", "many", "copy")
+    assert claim(filled, "y", 100000, keys=["many"]) == {"many": [(f"{count + 2}-0", "new", 0)]}
+    assert filled.command("XPENDING", "many", "g").value[0] == count + 2
+    last = [(f"{count + 1}-0", True, 1), (f"{count + 2}-0", "new", 0)]
+    assert claim(filled, "y", 0, keys=["copy", "k"]) == {
+        "copy": last, "k": [*((f"{number}-0", True, 1) for number in (1, 2, 3)), ("4-0", "new", 0), ("5-0", "new", 0)]}
+    assert filled.command("XPENDING", "copy", "g").value[0] == 2
+    # Nobody gets anything, and yet they are forgotten.
+    filled.command("XTRIM", "many", "MAXLEN", 0)
+    assert claim(filled, "y", 0, keys=["many"]) == {}
+    assert filled.command("XPENDING", "many", "g").value[0] == 0
 
 
 def test_what_a_group_that_was_set_back_reads_again_is_new(filled):
@@ -142,6 +182,15 @@ def test_several_streams(filled):
     expected = {"k": [("1-0", True, 1), ("4-0", "new", 0), ("5-0", "new", 0)],
                 "j": [("1-0", True, 1), ("2-0", "new", 0)]}
     assert claim(filled, "y", 1000, keys=("k", "empty", "j")) == expected
+
+
+def test_many_that_are_gone_in_a_transaction(filled):
+    fill(filled, "many", 1300, 1299)
+    filled.command("XTRIM", "many", "MAXLEN", 1)
+    line = ("XREADGROUP", "GROUP", "g", "y", "CLAIM", 0, "STREAMS", "many", ">")
+    reply = filled.pipeline([("MULTI",), line, ("XPENDING", "many", "g"), ("EXEC",)])[-1].value
+    assert told(reply[0], 0) == {"many": [("1300-0", "new", 0)]}
+    assert reply[1][:3] == [1, b"1300-0", b"1300-0"]
 
 
 @pytest.mark.parametrize("text", ["test", "5.5", "5,5", "10e", "+10", "*10", "10/2", "-0", "-5.5", "(-10)", "", "COUNT",
@@ -196,6 +245,15 @@ def test_of_several_streams_the_one_that_is_idle_first(waiting):
     make_idle(waiting.control, 1, 100, key="j")
     waiting.clients["a"].send(encode(*blocked("y", 400, "k", "j")))
     assert told(waiting.clients["a"].read().value, 400) == {"j": [("1-0", True, 1)]}
+
+
+def test_what_is_gone_and_becomes_idle_while_somebody_waits(waiting):
+    waiting.control.pipeline([("XADD", "k", "2-0", "f", "v"), ("XREADGROUP", "GROUP", "g", "x", "STREAMS", "k", ">"),
+                              ("XDEL", "k", "1-0")])
+    make_idle(waiting.control, 2, 0)
+    waiting.clients["a"].send(encode(*blocked("y", 300, "k")))
+    assert told(waiting.clients["a"].read().value, 300) == {"k": [("2-0", True, 1)]}
+    assert pending(waiting.control) == [("2-0", "y", 2)]
 
 
 def test_a_new_entry_ends_the_wait_before(waiting):

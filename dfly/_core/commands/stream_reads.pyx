@@ -5,8 +5,8 @@ remembered as what it means now), then keys are served: XREAD in place, XREADGRO
 it changes the group. A waiter brings its IDs and its group along, so that who adds an entry can see at once whom
 it concerns (engine/waiter.pxd); those behind a group wait for what is new to the group, whatever they have seen.
 With CLAIM a group's reader first gets what has been pending for so long, and while it waits it tries again when the
-next entry will be. Order of checks and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4
-(redis.io/docs/latest/commands/xreadgroup).
+next entry will be. What it meets there that is gone from the stream is no longer pending, as with XAUTOCLAIM. Order
+of checks and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4 (redis.io/docs/latest/commands/xreadgroup).
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
@@ -36,9 +36,10 @@ from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_po
 from dfly._core.store.stream cimport (stream_advance_group, stream_cursor_t, stream_last_entry, stream_read_next,
                                       stream_seek, stream_t)
 from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, pending_assign, pending_date,
-                                             pending_deliver, pending_t, stream_consumer_t, stream_group_t)
+                                             pending_deliver, pending_remove, pending_t, stream_consumer_t,
+                                             stream_group_t)
 from dfly._core.sys.alloc cimport net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 from dfly._core.sys.clock cimport wall_ms
 
 __abi__ = DFLY_ABI_STAMP
@@ -49,9 +50,11 @@ cdef enum:
     SERVED = 1                   # keys in the reply
     MARK = 2                     # of its header
     DUE = 3                      # when the next entry can be claimed, ms; DUE_NEVER
+    AGAIN = 4                    # the key was not served yet, it wants another hop
     BLOCKED_COUNT = 1000         # entries for a client that has waited and gave no COUNT, as in Redis
 
     DUE_LEAST_MS = 20            # what is not pending yet is looked for no sooner
+    FORGET_AT_ONCE = 500         # pending entries that are gone, in one hop
 
 cdef int64_t DUE_NEVER = INT64_MAX
 cdef int64_t NO_CLAIM = -1
@@ -351,6 +354,8 @@ cdef void reply_history(reply_t *reply, const stream_t *stream, stream_group_t *
 
 cdef bint read_pending(const stream_t *stream, const pending_t *pending, stream_cursor_t *out) noexcept nogil:
     """False: the entry is no longer in the stream."""
+    if stream.length == 0 or id_less(pending.id, stream.first_id):
+        return False
     stream_seek(stream, pending.id, out)
     return stream_read_next(out) and id_equal(out.id, pending.id)
 
@@ -362,16 +367,34 @@ cdef bint has_claimable(const stream_t *stream, const stream_group_t *group, int
     cdef stream_cursor_t cursor
     if min_idle_ms == NO_CLAIM:
         return False
-    while pending != NULL and not read_pending(stream, pending, &cursor):
+    # Those in front that are gone were forgotten when the reader came (forget_gone).
+    while pending != NULL and now_ms - pending.delivered_ms >= min_idle_ms:
+        if read_pending(stream, pending, &cursor):
+            return True
         pending = pending.newer
-    if pending != NULL and now_ms - pending.delivered_ms >= min_idle_ms:
-        return True
     if min_idle_ms > INT64_MAX - now_ms:
         return False
     # Who has nothing pending now may have some later.
     due_ms[0] = min(due_ms[0], max(now_ms + DUE_LEAST_MS, now_ms + min_idle_ms) if pending == NULL
                     else min(pending.delivered_ms, now_ms) + min_idle_ms)
     return False
+
+
+cdef bint has_gone(const stream_t *stream, const stream_group_t *group, int64_t min_idle_ms,
+                   int64_t now_ms) noexcept nogil:
+    """The entry that would be claimed first is no longer in the stream."""
+    cdef stream_cursor_t cursor
+    return (min_idle_ms != NO_CLAIM and group.oldest != NULL and now_ms - group.oldest.delivered_ms >= min_idle_ms
+            and not read_pending(stream, group.oldest, &cursor))
+
+
+cdef void forget_gone(const stream_t *stream, stream_group_t *group, int64_t min_idle_ms,
+                      int64_t now_ms) noexcept nogil:
+    """Some of those that come first: else each reader would walk over all of them."""
+    cdef int left = FORGET_AT_ONCE
+    while left > 0 and has_gone(stream, group, min_idle_ms, now_ms):
+        pending_remove(group, group.oldest.id)
+        left -= 1
 
 
 cdef int64_t claim_idle(reply_t *reply, const stream_t *stream, stream_group_t *group, stream_consumer_t *consumer,
@@ -392,6 +415,8 @@ cdef int64_t claim_idle(reply_t *reply, const stream_t *stream, stream_group_t *
             pending.deliveries += 1
             pending_assign(pending, pending.id, consumer)
             written += 1
+        else:
+            pending_remove(group, pending.id)
         pending = newer
     return written
 
@@ -453,6 +478,12 @@ cdef void serve_group_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     stream_lookup(&scope, &tx.keys[i], &ref)
     stream = stream_of(&ref)
     group = group_find(&stream.groups, wanted.group)
+    tx.numbers[AGAIN] = is_new(id) and has_gone(stream, group, wanted.min_idle_ms, scope.now_ms)
+    if unlikely(tx.numbers[AGAIN]):
+        update_begin(&scope, &ref)
+        forget_gone(stream, group, wanted.min_idle_ms, scope.now_ms)
+        update_end_unseen(&scope, &tx.keys[i], NOTIFY_STREAM, NULL)
+        return
     has_new = is_new(id) and (has_behind(stream, group.last_id)
                               or has_claimable(stream, group, wanted.min_idle_ms, scope.now_ms, &tx.numbers[DUE]))
     if is_new(id) and not has_new:
@@ -613,7 +644,8 @@ cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
         return hop_on_shard(tx, tx.key_shards[0], serve_group_hop)
     if tx.stage == STEP_MISSED:
         return serve_readers(tx, wanted)
-    tx.numbers[NEXT] += 1
+    if likely(not tx.numbers[AGAIN]):
+        tx.numbers[NEXT] += 1
     if tx.numbers[NEXT] < wanted.key_count:
         return hop_on_shard(tx, tx.key_shards[tx.numbers[NEXT]], serve_group_hop)
     return finish(tx, wanted)
