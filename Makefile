@@ -63,9 +63,9 @@ $(STAMPS)/venv-test: $(STAMPS)/venv
 	@touch $@
 
 $(STAMPS)/build: $(STAMPS)/venv $(SOURCES)
-	@echo "==> building the extension modules ($(JOBS) jobs)"
+	@echo "==> building the extension modules ($(JOBS) jobs, a minute or two; its messages: $(STAMPS)/build.log)"
 	@export CC="$${CC:-$$(command -v ccache >/dev/null && echo 'ccache gcc' || echo gcc)}"; \
-	$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS)
+	$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS) >$(STAMPS)/build.log 2>&1 || { cat $(STAMPS)/build.log; exit 1; }
 	@touch $@
 
 build: $(STAMPS)/build

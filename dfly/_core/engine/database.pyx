@@ -116,8 +116,7 @@ cdef void load_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept n
 
 
 cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil:
-    dash_before_change(&scope.database.table, ref)
-    ref.bucket.version = scope.shard.version
+    dash_before_change(&scope.database.table, ref, scope.shard.version)
 
 
 cdef void update_end(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
