@@ -558,14 +558,15 @@ cdef const char *encoding_of_hash(const object_t *self) noexcept nogil:
     return "hashtable"
 
 
-cdef bint prefetch_field(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
-    if object_encoding(self) != HASH_TABLE or hash_table(self).count < PREFETCHED_MIN:
-        return False
+cdef bint is_worth_prefetching(const object_t *self) noexcept nogil:
+    return object_encoding(self) == HASH_TABLE and hash_table(self).count >= PREFETCHED_MIN
+
+
+cdef void prefetch_field(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
     if is_second:
         dash_prefetch_entry(hash_table(self), hash)
     else:
         dash_prefetch_bucket(hash_table(self), hash)
-    return True
 
 
 cdef container_ops_t OPS
@@ -577,5 +578,6 @@ OPS.data_bytes = data_of_hash
 OPS.encoding_name = encoding_of_hash
 OPS.expire_members = hash_expire
 OPS.next_member_deadline = hash_next_deadline
+OPS.is_worth_prefetching = is_worth_prefetching
 OPS.prefetch_member = prefetch_field
 object_register_container(TYPE_HASH, &OPS)

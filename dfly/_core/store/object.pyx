@@ -299,10 +299,13 @@ cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil:
     return ops_of(self).next_member_deadline(self)
 
 
-cdef bint object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
-    """Of a container."""
-    cdef object_prefetch_t step = ops_of(self).prefetch_member
-    return step != NULL and step(self, hash, is_second)
+cdef bint object_is_worth_prefetching(const object_t *self) noexcept nogil:
+    cdef object_test_t test = ops_of(self).is_worth_prefetching
+    return test != NULL and test(self)
+
+
+cdef void object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
+    ops_of(self).prefetch_member(self, hash, is_second)
 
 
 cdef object_type_t object_type(const object_t *self) noexcept nogil:
