@@ -200,6 +200,22 @@ cdef void note_peak(server_t *server) noexcept nogil:
         atomic_store_relaxed(&server.peak_used, used)
 
 
+cdef void return_pages_when_quiet(executor_t *self) noexcept nogil:
+    """Once, when nothing has changed since the last look: the allocator itself sees to free pages only while it is
+    used. With ten million keys that takes 0.1 ms."""
+    cdef server_t *server = self.server
+    cdef uint64_t version = 0
+    cdef uint32_t i
+    for i in range(server.thread_count):
+        version += atomic_load_relaxed(&server.shards[i].version)
+    if version != self.version_seen:
+        self.version_seen = version
+        self.has_free_pages = True
+    elif self.has_free_pages:
+        self.has_free_pages = False
+        mem_return_to_system()
+
+
 cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef executor_t *self = <executor_t *>timer.context
     self.cron_runs += 1
@@ -208,6 +224,7 @@ cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     note_peak(self.server)
     if self.cron_runs % 10 == 0:
         check_clients(self)
+    return_pages_when_quiet(self)
     look_after_shard(self.shard, self.proactor.now_ms)
     balance(self)
     if self.paused != NULL and <int64_t>atomic_load_relaxed(&self.server.pause_until_ms) <= self.proactor.now_ms:
