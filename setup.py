@@ -74,8 +74,8 @@ LIBRARIES = {  # a header of each, and the packages that have it
 
 def missing_libraries():
     """What to say of those that are not there."""
-    return [text for header, text in LIBRARIES.items()
-            if not any(os.path.exists(os.path.join(folder, header)) for folder in ("/usr/include", "/usr/local/include"))]
+    folders = [Path("/usr/include"), Path("/usr/local/include")]
+    return [text for header, text in LIBRARIES.items() if not any((folder / header).exists() for folder in folders)]
 
 
 def flags():

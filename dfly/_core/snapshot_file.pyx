@@ -19,9 +19,9 @@ from dfly._core.persist.rdb_file cimport (RDB_NEXT_AUX, RDB_NEXT_END, RDB_NEXT_E
                                           RDB_NEXT_MODULE_AUX, RDB_NEXT_MODULE_VALUE, RDB_NEXT_RECORD, RDB_NEXT_SIZES,
                                           rdb_file_close, rdb_file_done, rdb_file_fail, rdb_file_next,
                                           rdb_file_offset, rdb_file_open, rdb_file_t, rdb_next_t, rdb_record_t)
-from dfly._core.persist.rdb_io cimport (RDB_STRING, rdb_flush, rdb_get_string, rdb_left, rdb_put, rdb_put_byte, rdb_put_length, rdb_put_ms,
-                                        rdb_put_string, rdb_reader_init, rdb_reader_t, rdb_text_free, rdb_text_t,
-                                        rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
+from dfly._core.persist.rdb_io cimport (RDB_STRING, rdb_flush, rdb_get_string, rdb_left, rdb_put, rdb_put_byte,
+                                        rdb_put_length, rdb_put_ms, rdb_put_string, rdb_reader_init, rdb_reader_t,
+                                        rdb_text_free, rdb_text_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
 from dfly._core.persist.rdb_value cimport RDB_EMPTY, RDB_LOADED, rdb_load_value, rdb_result_t
 from dfly._core.store.object cimport key_init, key_t, object_free, object_t
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc

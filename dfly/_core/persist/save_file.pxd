@@ -6,10 +6,10 @@ written under a temporary name, with one request in flight (loop/file: no thread
 fsync, rename, fsync of the directory. A fault at any step removes the temporary file; the chunks that still come
 are thrown away.
 
-With is_framed a chunk is compressed first, one frame (persist/frames) at a time: each takes about 30 us, less than a
-slice of the walk, and between two of them the thread's clients are served, as between slices. Not in the walk: that holds
-the shard's token, which other threads may wait for. Not on a helper thread: with a shard thread on every core it would
-take the processor from one of them for milliseconds, or, with little priority, never get it.
+With is_framed a chunk is compressed first, one frame (persist/frames) at a time: each takes about 30 us, less than
+a slice of the walk, and between two of them the thread's clients are served, as between slices. Not in the walk:
+that holds the shard's token, which other threads may wait for. Not on a helper thread: with a shard thread on every
+core it would take the processor from one of them for milliseconds, or, with little priority, never get it.
 
 It is a continuation and no fiber: nothing of it needs the GIL.
 
@@ -109,7 +109,8 @@ cdef struct save_file_t:
     save_file_hook_t on_done     # on its thread
     void *context
 
-# All fields zero but paths, feeders, head, hooks, is_framed. `head` becomes its own. With an error it only waits for its feeders.
+# All fields zero but paths, feeders, head, hooks, is_framed. `head` becomes its own. With an error it only waits for
+# its feeders.
 cdef void save_file_start(save_file_t *self, proactor_t *proactor) noexcept nogil     # any thread
 cdef void save_file_deinit(save_file_t *self) noexcept nogil                          # after on_done
 cdef void feeder_init(feeder_t *self, save_file_t *file, uint64_t *outstanding) noexcept nogil

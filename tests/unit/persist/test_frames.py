@@ -193,8 +193,8 @@ def test_corruption_is_refused_where_it_is(mixed, changes):
 ANY_SIZE = st.one_of(st.integers(0, 2**32 - 1), st.integers(0, 300), st.sampled_from([262143, 262144, 262145, 2**31]))
 
 
-@given(kind=st.sampled_from([0, 1, 2, 3, 4, 255, 256, 2**31]), raw=ANY_SIZE, stored=ANY_SIZE, block=st.binary(max_size=300),
-       exact=st.booleans(), header=st.sampled_from([HEADER, PLAIN]))
+@given(kind=st.sampled_from([0, 1, 2, 3, 4, 255, 256, 2**31]), raw=ANY_SIZE, stored=ANY_SIZE,
+       block=st.binary(max_size=300), exact=st.booleans(), header=st.sampled_from([HEADER, PLAIN]))
 def test_hostile_frames(kind, raw, stored, block, exact, header):
     """Whatever a frame says of itself, with a right checksum."""
     blocks = [*cut(SMALL[:200], 50), (kind, raw, block), *cut(SMALL[200:], 50)]
@@ -241,7 +241,8 @@ def test_hostile_blocks(block, raw):
     (framed(cut(framed(cut(SMALL, 100)), 100)), 0,
      "not a snapshot: it begins with neither REDIS nor VALKEY (counted in what the blocks hold)"),
     (framed(cut(SMALL[:-20], 100)), len(SMALL) - 30, "unexpected end of the file (counted in what the blocks hold)"),
-    (framed(cut(SMALL + b"x", 100)), len(SMALL), "bytes behind the end of the snapshot (counted in what the blocks hold)"),
+    (framed(cut(SMALL + b"x", 100)), len(SMALL),
+     "bytes behind the end of the snapshot (counted in what the blocks hold)"),
 ])
 def test_faults(path, data, offset, reason):
     assert fault(path, data) == (offset, reason)
