@@ -92,7 +92,7 @@ cdef bint frames_begin_so(const char *data, size_t size) noexcept nogil:
 cdef frame_reader_t *frames_open(int fd, uint64_t size, const char *data, bint with_checksum) noexcept nogil:
     cdef frame_reader_t *self = <frame_reader_t *>net_zalloc(sizeof(frame_reader_t))
     cdef const char *head
-    cdef size_t i
+    cdef int i
     self.fd = fd
     self.size = size
     self.with_checksum = with_checksum
@@ -111,7 +111,7 @@ cdef frame_reader_t *frames_open(int fd, uint64_t size, const char *data, bint w
         return self
     for i in range(FLAGS, FRAMES_HEADER):
         if head[i] != 0 and (i != FLAGS or head[i] != WITH_CHECKSUM):
-            fail(self, i, "an unknown flag")
+            fail(self, <uint64_t>i, "an unknown flag")
             return self
     self.has_checksum = head[FLAGS] == WITH_CHECKSUM
     self.crc = crc64(0, head, FRAMES_HEADER)

@@ -243,7 +243,7 @@ def test_hostile_blocks(block, raw):
     (framed(cut(SMALL[:-20], 100)), len(SMALL) - 30, "unexpected end of the file (counted in what the blocks hold)"),
     (framed(cut(SMALL + b"x", 100)), len(SMALL),
      "bytes behind the end of the snapshot (counted in what the blocks hold)"),
-])
+], ids=lambda value: value if isinstance(value, str) else "")
 def test_faults(path, data, offset, reason):
     assert fault(path, data) == (offset, reason)
 
