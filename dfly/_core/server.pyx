@@ -278,6 +278,8 @@ cdef class Server:
             saver_of(self.server).file_name = self._kept_text(value)
         elif name == "df_snapshot_format":
             saver_of(self.server).by_shard = bool(value)
+        elif name == "compression_mode":
+            saver_of(self.server).compression_mode = value
         elif name == "rdbchecksum":
             saver_of(self.server).with_checksum = bool(value)
         elif name == "admin_nopass":
