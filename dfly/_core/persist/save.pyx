@@ -73,8 +73,8 @@ cdef enum:
     SLICE_BUSY_US = 40
     SLICE_IDLE_US = 400
     PAUSE_IDLE_US = 10
-    # Of the slice, while commands are executed. At first changes bring most buckets anyway.
-    PAUSE_FACTOR_FIRST = 60
+    # Of the slice, while commands are executed. At first changes bring many entries anyway.
+    PAUSE_FACTOR_FIRST = 25
     PAUSE_FACTOR = 8
     FIRST_US = 10000000
     RETRY_US = 500               # the token is taken, or too much is not written yet
