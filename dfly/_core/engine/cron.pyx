@@ -63,6 +63,12 @@ cdef bint reclaim_slice(executor_t *self, int64_t deadline_us) noexcept nogil:
     return is_done
 
 
+cdef inline bint is_paused(const executor_t *self) noexcept nogil:
+    """CLIENT PAUSE ends by its time: nobody takes its mode back then."""
+    return (atomic_load_relaxed(&self.server.pause_mode) != PAUSE_OFF
+            and <int64_t>atomic_load_relaxed(&self.server.pause_until_ms) > self.proactor.now_ms)
+
+
 cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef executor_t *self = <executor_t *>timer.context
     cdef shard_t *shard = self.shard
@@ -76,7 +82,7 @@ cdef void on_expire_timer(timer_t *timer, int64_t now_us) noexcept nogil:
         timer_start(&self.proactor.timers, timer, now_us + RETRY_US)
         return
     slice_end = monotonic_us() + SLICE_US
-    if (self.server.settings.active_expire_enabled and atomic_load_relaxed(&self.server.pause_mode) == PAUSE_OFF
+    if (self.server.settings.active_expire_enabled and not is_paused(self)
             and atomic_load_relaxed(&self.server.save_pressure) == 0):
         started = cycle_ticks()
         expired = (expire_slice(self, slice_end)
