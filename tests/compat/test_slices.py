@@ -149,3 +149,21 @@ def test_within_a_transaction(sliced, kind):
         connection.pipeline([("MULTI",), command_of(kind)])
         assert connection.command("EXEC").value == [MEMBERS + MEMBERS // 2]
         assert other.command("EXEC").value is None
+
+
+def test_what_is_cut_out_of_a_sorted_set_is_gone_at_once(sliced):
+    with sliced.connect() as connection:
+        for first, last in ((0, 999), (500, 1500), (1000, -1)):
+            fill(connection, "zset")
+            removed = connection.command("ZREMRANGEBYRANK", "a", first, last).value
+            assert connection.command("ZCARD", "a").value == MEMBERS - removed
+            seen, cursor = [], b"0"
+            while True:
+                cursor, part = connection.command("ZSCAN", "a", cursor, "COUNT", 100).value
+                seen += part[::2]
+                if cursor == b"0":
+                    break
+            assert sorted(seen) == sorted(connection.command("ZRANGE", "a", 0, -1).value)
+            connection.pipeline([("COPY", "a", "copy"), ("RENAME", "a", "moved"), ("SAVE",)])
+            for key in ("copy", "moved"):
+                assert sorted(connection.command("ZRANGE", key, 0, -1).value) == sorted(seen)
