@@ -66,6 +66,8 @@ cdef struct container_ops_t:
     object_number_t heap_bytes       # real bytes of all it owns
     object_number_t data_bytes       # of its elements as they are stored ("serializedlength")
     object_name_t encoding_name
+    # Frees what members have left that are gone already, as free_step; NULL: they never leave anything.
+    object_free_step_t purge_step
     # Of types whose members may have deadlines; NULL: they have none.
     object_expire_t expire_members       # removes at most so many that are due; the root is NULL if none is left
     object_deadline_t next_member_deadline   # the earliest or something before it, -1: no member has one
@@ -107,6 +109,8 @@ cdef void object_replace_string(object_t *self, const char *data, size_t size) n
 # string. object_block_count is what that costs in all.
 cdef bint object_free_step(object_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t object_block_count(const object_t *self) noexcept nogil
+# Frees at most *budget blocks of what a container holds for members that are gone; True when there is nothing of it.
+cdef bint object_purge_step(object_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t object_expire_members(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil
 cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil
 cdef bint object_is_worth_prefetching(const object_t *self) noexcept nogil          # of a container

@@ -289,6 +289,11 @@ cdef uint64_t object_block_count(const object_t *self) noexcept nogil:
     return 1 if object_is_string(self) else ops_of(self).block_count(self)
 
 
+cdef bint object_purge_step(object_t *self, uint64_t *budget) noexcept nogil:
+    cdef object_free_step_t step = NULL if object_is_string(self) else ops_of(self).purge_step
+    return step == NULL or step(self, budget)
+
+
 cdef uint64_t object_expire_members(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil:
     return ops_of(self).expire_members(self, now_ms, budget)
 
