@@ -14,7 +14,7 @@ from dfly._core.snapshot_file import SnapshotFile, SnapshotWriter
 
 from frame_bytes import (HEADER, LZ4, PLAIN, STORED, cut, framed, frames_of, lz4_literals, lz4_run, lz4_unpacked,
                          unframed)
-from snapshot_bytes import SMALL, file, length, record, select, string
+from snapshot_bytes import SMALL, file, length, read, record, select, string
 
 NOISE = random.Random(1).randbytes(40000)
 # Compressed, stored, and a value that lies over several frames.
@@ -25,14 +25,6 @@ MIXED = file(select(0), *(record(0, b"text:%d" % n, string(b"some text %d " % n 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "dump-0000.dfs"
-
-
-def read(path, data, **options):
-    path.write_bytes(data)
-    source = SnapshotFile(path, **options)
-    while source.step():
-        pass
-    return source
 
 
 def written(data, folder, **options):
