@@ -37,7 +37,7 @@ endef
 
 system-build:
 	@[ -n "$(PYTHON)" ] || { echo "dfly needs Python 3.11 or newer: apt-get install python3.11 python3.11-venv python3.11-dev"; exit 1; }
-	$(call install,to compile the extension modules,gcc libc6-dev liburing-dev)
+	$(call install,to compile the extension modules,gcc libc6-dev liburing-dev liblz4-dev)
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { v=$$($(PYTHON) -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
 		echo "==> installing by apt, for virtual environments: $$v-venv"; s=""; [ "$$(id -u)" = 0 ] || s=sudo; \
 		$$s apt-get update -q >/dev/null; DEBIAN_FRONTEND=noninteractive $$s apt-get install -y -q $$v-venv >/dev/null; }
@@ -63,9 +63,9 @@ $(STAMPS)/venv-test: $(STAMPS)/venv
 	@touch $@
 
 $(STAMPS)/build: $(STAMPS)/venv $(SOURCES)
-	@echo "==> building the extension modules ($(JOBS) jobs)"
+	@echo "==> building the extension modules ($(JOBS) jobs, a minute or two; its messages: $(STAMPS)/build.log)"
 	@export CC="$${CC:-$$(command -v ccache >/dev/null && echo 'ccache gcc' || echo gcc)}"; \
-	$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS)
+	$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS) >$(STAMPS)/build.log 2>&1 || { cat $(STAMPS)/build.log; exit 1; }
 	@touch $@
 
 build: $(STAMPS)/build

@@ -66,11 +66,16 @@ def find_mimalloc():
     return None
 
 
-def find_liburing():
-    for folder in ("/usr/include", "/usr/local/include"):
-        if os.path.exists(os.path.join(folder, "liburing.h")):
-            return True
-    return False
+LIBRARIES = {  # a header of each, and the packages that have it
+    "liburing.h": "liburing's headers are missing: install liburing-dev (Debian, Ubuntu) or liburing-devel (Fedora)",
+    "lz4.h": "LZ4's headers are missing: install liblz4-dev (Debian, Ubuntu) or lz4-devel (Fedora)",
+}
+
+
+def missing_libraries():
+    """What to say of those that are not there."""
+    folders = [Path("/usr/include"), Path("/usr/local/include")]
+    return [text for header, text in LIBRARIES.items() if not any((folder / header).exists() for folder in folders)]
 
 
 def flags():
@@ -105,6 +110,8 @@ def extensions():
             module_flags += ["-DDFLY_USE_MIMALLOC=1", f'-DDFLY_MIMALLOC_VERSION="{mimalloc[2]}"']
         if name == "dfly._core.loop.uring":
             objects.append("-l:liburing.a")
+        if name == "dfly._core.persist.frames":
+            libraries.append("lz4")
         if name == "dfly._core.loop.fiber":
             import greenlet
             include.append(os.path.dirname(greenlet.__file__))
@@ -115,9 +122,9 @@ def extensions():
 
 
 def modules():
-    if not find_liburing():
-        sys.exit("dfly: liburing's headers are missing: install liburing-dev (Debian, Ubuntu) or liburing-devel"
-                 " (Fedora)")
+    missing = missing_libraries()
+    if missing:
+        sys.exit("\n".join(f"dfly: {text}" for text in missing))
     from Cython.Build import cythonize
     return cythonize(
         list(extensions()),

@@ -42,7 +42,7 @@ SNAPSHOT_COUNTERS = {
     "snapshots_total": ("saves", "snapshots that were completed"),
     "snapshot_bytes_total": ("total_bytes", "bytes of snapshots written"),
     "snapshot_entries_total": ("total_entries", "keys written to snapshots"),
-    "snapshot_hook_hits_total": ("total_forced", "buckets that a change has brought forward"),
+    "snapshot_hook_hits_total": ("total_forced", "visits of entries or buckets that a change has brought forward"),
     "snapshot_writers_held_back_total": ("pressure", "times that clients waited for the disk"),
 }
 SNAPSHOT_GAUGES = {

@@ -174,9 +174,9 @@ class Info:
         fields.update({
             # dfly's own
             "snapshot_last_bytes": save["bytes"], "snapshot_last_keys": save["entries"],
-            "snapshot_last_msec": save["last_ms"], "snapshot_last_buckets_forced": save["forced"],
+            "snapshot_last_msec": save["last_ms"], "snapshot_last_forced_visits": save["forced"],
             "snapshot_total_bytes": save["total_bytes"], "snapshot_total_keys": save["total_entries"],
-            "snapshot_total_msec": save["total_ms"], "snapshot_total_buckets_forced": save["total_forced"],
+            "snapshot_total_msec": save["total_ms"], "snapshot_total_forced_visits": save["total_forced"],
             "snapshot_writers_held_back": save["pressure"]})
         return fields
 

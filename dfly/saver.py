@@ -88,7 +88,7 @@ class Saver:
         if stats["error"]:
             log.warning("Snapshot failed: %s", stats["reason"])
             return
-        log.info("Snapshot '%s' saved: %d keys, %.1f MB in %.2f s, %d buckets ahead of a change", stats["path"],
+        log.info("Snapshot '%s' saved: %d keys, %.1f MB in %.2f s, %d visits ahead of a change", stats["path"],
                  stats["entries"], stats["bytes"] / 1e6, stats["last_ms"] / 1e3, stats["forced"])
         if self.settings["df_snapshot_format"]:
             self.remove_old_parts(stats["path"])

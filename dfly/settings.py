@@ -125,6 +125,18 @@ def parse_file_name(text):
     return text
 
 
+COMPRESSION_MODES = "0 (none), 1 (strings by LZF) or 3 (blocks by LZ4; strings by LZF in a single file)"
+
+
+def parse_compression(text):
+    """Dragonfly's --compression_mode."""
+    if text == "2":
+        raise ConfigError(f"compression_mode 2 (zstd) is not supported; it can be {COMPRESSION_MODES}")
+    if text not in ("0", "1", "3"):
+        raise ConfigError(f"compression_mode can be {COMPRESSION_MODES}")
+    return int(text)
+
+
 SHUTDOWN_WORDS = ("default", "save", "nosave", "now", "force")
 
 
@@ -162,7 +174,8 @@ def show_output_limits(limits):
 
 
 QUOTED_KINDS = ("text", "notify", "rules", "cron", "file-name")
-PARSERS = {"rules": parse_rules, "cron": parse_cron, "file-name": parse_file_name, "shutdown": parse_shutdown}
+PARSERS = {"rules": parse_rules, "cron": parse_cron, "file-name": parse_file_name, "shutdown": parse_shutdown,
+           "compression": parse_compression}
 
 
 @dataclass
@@ -288,6 +301,8 @@ SETTINGS = [
     Setting("shuffle-connections", "bool", False, "for tests: they move to other threads all the time",
             hidden=True, mutable=False),
     Setting("interrupt-transactions", "bool", False, "for tests: breaks them on purpose", hidden=True),
+    number("slice-elements", 5000, "for tests: commands over more elements go in slices", low=1, high=2**62,
+           hidden=True),
     # Diagnostics
     number("slowlog-log-slower-than", 10000, "microseconds; -1 is off", low=-1, high=2**63 - 1),
     number("slowlog-max-len", 128, "entries kept", high=2**63 - 1),
@@ -309,6 +324,9 @@ SETTINGS = [
     Setting("shutdown-on-sigterm", "shutdown", ("default",), "default, or some of save, nosave, now, force"),
     Setting("shutdown-on-sigint", "shutdown", ("default",), "the same for SIGINT"),
     Setting("df_snapshot_format", "bool", False, "snapshots as a file a shard, written in parallel, and a summary"),
+    Setting("compression_mode", "compression", 3, "of snapshots: 0 none, 1 strings by LZF, 3 with df_snapshot_format"
+            " blocks by LZ4; rdbcompression no is 0"),
+    number("compression_level", 2, "kept for compatibility: LZ4 is always its fast compressor", high=2),
     Setting("load_partial", "bool", False, "start with what can be read of a snapshot that is broken", mutable=False),
     Setting("load_module_values", "enum", "skip", "values of Redis modules in a snapshot: skip them, or refuse it",
             choices=("skip", "refuse")),

@@ -88,7 +88,9 @@ def describe(path, parts, files, spent):
     yield f"{path}: valid, {human(size)} in {len(parts)} file{'' if len(parts) == 1 else 's'}"
     kind = "Valkey" if first.version == 80 else "Redis"
     sums = sum(file.has_checksum for file in files)
-    yield f"  format {first.version} ({kind}), checksum {'right' if sums == len(files) else 'absent'}"
+    unpacked = [file.unpacked for file in files if file.unpacked is not None]
+    blocks = f", in LZ4 blocks ({human(sum(unpacked))} without)" if unpacked else ""
+    yield f"  format {first.version} ({kind}), checksum {'right' if sums == len(files) else 'absent'}{blocks}"
     for name, value in first.aux:
         shown = text_of(value)[:AUX_SHOWN]
         if name == b"ctime" and value.isdigit():
@@ -148,7 +150,7 @@ def write_summary(path, names, version, aux):
 
 
 def convert(arguments):
-    """Copies a snapshot into the other layout; values stay as they are."""
+    """Copies a snapshot into the other layout; values keep their form."""
     from dfly._core.snapshot_file import SnapshotFile, SnapshotWriter
     parts, total = open_parts(arguments.source)
     try:
@@ -168,7 +170,11 @@ def convert(arguments):
     try:
         with contextlib.ExitStack() as stack:
             streams = [stack.enter_context(open(path, "wb")) for path in temporary[:len(names)]]
-            writer = SnapshotWriter([stream.fileno() for stream in streams], version, aux)
+            # A file in blocks has its strings as they are: in a single file each is compressed by itself.
+            writer = SnapshotWriter([stream.fileno() for stream in streams], version, aux,
+                                    in_blocks=by_shard and arguments.compression_mode == 3,
+                                    compress=arguments.compression_mode != 0 and not by_shard
+                                    and any(head.unpacked is not None for head in heads))
             read_parts(parts, total, writer.copy_some)
             writer.finish()
             for stream in streams:
@@ -201,6 +207,9 @@ def parse(arguments):
     converting.add_argument("target", help=f"an RDB file, or NAME{SUMMARY} for a file a shard")
     converting.add_argument("--shards", type=int, default=len(os.sched_getaffinity(0)),
                             help="files of the layout by shards (default: %(default)s)")
+    converting.add_argument("--compression_mode", type=int, choices=(0, 3), default=3,
+                            help="3: files of the layout by shards consist of LZ4 blocks (default); 0: nothing is"
+                                 " compressed anew")
     words = parser.parse_args(arguments)
     if words.command == "convert" and not 1 <= words.shards <= SHARDS_MAX:
         parser.error(f"--shards is 1 to {SHARDS_MAX}")

@@ -188,6 +188,7 @@ cdef class Server:
         self.server.settings.slowlog_log_slower_than_us = 10000
         self.server.settings.slowlog_max_len = 128
         self.server.settings.latency_tracking = 1
+        self.server.settings.slice_elements = 5000
         self.server.settings.tracking_table_max_keys = 1000000
         self.server.settings.active_expire_enabled = 1
         settings_init_encoding_limits(&self.server.settings)
@@ -245,6 +246,8 @@ cdef class Server:
             self.server.settings.shuffle_connections = bool(value)
         elif name == "interrupt-transactions":
             self.server.settings.interrupt_transactions = bool(value)
+        elif name == "slice-elements":
+            self.server.settings.slice_elements = value
         elif name == "list-max-listpack-size":
             self.server.settings.list_max_listpack_size = value
         elif name == "hash-max-listpack-entries":
@@ -278,6 +281,8 @@ cdef class Server:
             saver_of(self.server).file_name = self._kept_text(value)
         elif name == "df_snapshot_format":
             saver_of(self.server).by_shard = bool(value)
+        elif name == "compression_mode":
+            saver_of(self.server).compression_mode = value
         elif name == "rdbchecksum":
             saver_of(self.server).with_checksum = bool(value)
         elif name == "admin_nopass":

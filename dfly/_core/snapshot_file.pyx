@@ -13,16 +13,18 @@ from libc.string cimport memcpy, memmove, memset
 from dfly._core.engine.settings cimport settings_init_encoding_limits, settings_t
 from dfly._core.engine.shard cimport shard_of
 from dfly._core.persist.crc64 cimport crc64
+from dfly._core.persist.frames cimport (FRAME_BYTES, FRAME_OVERHEAD, FRAMES_HEADER, FRAMES_TAIL_MAX, frame_put,
+                                        frame_writer_t, frames_begin, frames_end)
 from dfly._core.persist.rdb_file cimport (RDB_NEXT_AUX, RDB_NEXT_END, RDB_NEXT_ERROR, RDB_NEXT_FUNCTION,
                                           RDB_NEXT_MODULE_AUX, RDB_NEXT_MODULE_VALUE, RDB_NEXT_RECORD, RDB_NEXT_SIZES,
-                                          rdb_file_close, rdb_file_fail, rdb_file_next, rdb_file_offset,
-                                          rdb_file_open, rdb_file_t, rdb_next_t, rdb_record_t)
-from dfly._core.persist.rdb_io cimport (rdb_flush, rdb_left, rdb_put, rdb_put_byte, rdb_put_length, rdb_put_ms,
-                                        rdb_put_string, rdb_reader_init, rdb_reader_t, rdb_writer_deinit,
-                                        rdb_writer_init, rdb_writer_t)
+                                          rdb_file_close, rdb_file_done, rdb_file_fail, rdb_file_next,
+                                          rdb_file_offset, rdb_file_open, rdb_file_t, rdb_next_t, rdb_record_t)
+from dfly._core.persist.rdb_io cimport (RDB_STRING, rdb_flush, rdb_get_string, rdb_left, rdb_put, rdb_put_byte,
+                                        rdb_put_length, rdb_put_ms, rdb_put_string, rdb_reader_init, rdb_reader_t,
+                                        rdb_text_free, rdb_text_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
 from dfly._core.persist.rdb_value cimport RDB_EMPTY, RDB_LOADED, rdb_load_value, rdb_result_t
 from dfly._core.store.object cimport key_init, key_t, object_free, object_t
-from dfly._core.sys.alloc cimport net_free, net_zalloc
+from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 from dfly._core.sys.clock cimport wall_ms
 
@@ -35,13 +37,14 @@ cdef enum:
     PIECE = 20000                    # records between two looks at Python
     BIGGEST = 10
     NAME_MAX = 128
-    TYPES = 32
+    TYPES = 97                       # the largest is ours: RDB_SET_DEADLINES
     WRITE_BYTES = 1048576
     OP_IDLE = 248
     OP_FREQUENCY = 249
     OP_EXPIRE_MS = 252
     OP_SELECT = 254
     OP_END = 255
+    OTHER_ENCODING = 0xC0            # of a string: a number, or compressed
 
 # By RDB's type byte: what it is to Redis' users, and the form it is written in.
 FORMS = {
@@ -64,8 +67,8 @@ cdef struct big_t:
 
 cdef struct tally_t:
     # Of the current database.
-    uint64_t keys[32]
-    uint64_t bytes[32]
+    uint64_t keys[97]                # TYPES
+    uint64_t bytes[97]
     uint64_t with_deadline
     uint64_t due
     # Of the file.
@@ -120,7 +123,13 @@ cdef class SnapshotFile:
 
     @property
     def position(self):
-        return rdb_file_offset(self.file)
+        """Bytes of the file that are read."""
+        return rdb_file_done(self.file)
+
+    @property
+    def unpacked(self):
+        """Of a file in compressed blocks: how much of what they hold is read. None: it is not one."""
+        return rdb_file_offset(self.file) if self.file.frames != NULL else None
 
     @property
     def version(self):
@@ -276,6 +285,8 @@ cdef struct output_t:
     uint64_t crc
     uint32_t database
     bint has_database
+    bint in_blocks                   # compressed ones: frames
+    frame_writer_t frames
     rdb_writer_t writer
 
 
@@ -292,9 +303,37 @@ cdef void write_all(output_t *self, const char *data, size_t size) noexcept nogi
 
 cdef void on_full(rdb_writer_t *writer) noexcept nogil:
     cdef output_t *self = <output_t *>writer.context
-    self.crc = crc64(self.crc, writer.data, writer.size)
-    write_all(self, writer.data, writer.size)
+    if self.in_blocks:
+        write_blocks(self, writer.data, writer.size)
+    else:
+        self.crc = crc64(self.crc, writer.data, writer.size)
+        write_all(self, writer.data, writer.size)
     writer.size = 0
+
+
+cdef void write_blocks(output_t *self, const char *data, size_t size) noexcept nogil:
+    cdef char *frame = <char *>net_alloc(FRAME_BYTES + FRAME_OVERHEAD)
+    cdef size_t piece
+    while size > 0:
+        piece = size if size < FRAME_BYTES else FRAME_BYTES
+        write_all(self, frame, frame_put(&self.frames, data, piece, frame))
+        data += piece
+        size -= piece
+    net_free(frame)
+
+
+cdef bint put_plain_string(rdb_writer_t *out, const rdb_record_t *record) noexcept nogil:
+    """Compresses a string that is not, since it came from a file in compressed blocks. False: it is none."""
+    cdef rdb_reader_t reader
+    cdef rdb_text_t text
+    if not out.compress or record.type != RDB_STRING or <unsigned char>record.value[0] >= OTHER_ENCODING:
+        return False
+    rdb_reader_init(&reader, record.value, record.value_size, out.version)
+    if not rdb_get_string(&reader, &text):
+        return False
+    rdb_put_string(out, text.data, text.size)
+    rdb_text_free(&text)
+    return True
 
 
 cdef void put_record(output_t *self, const rdb_record_t *record) noexcept nogil:
@@ -315,18 +354,23 @@ cdef void put_record(output_t *self, const rdb_record_t *record) noexcept nogil:
         rdb_put_byte(out, <unsigned char>record.frequency)
     rdb_put_byte(out, <unsigned char>record.type)
     rdb_put_string(out, record.key, record.key_size)
-    rdb_put(out, record.value, record.value_size)
+    if not put_plain_string(out, record):
+        rdb_put(out, record.value, record.value_size)
 
 
 cdef class SnapshotWriter:
-    """Writes RDB files with what other files hold: one file, or one a shard. `descriptors` stay the caller's."""
+    """Writes RDB files with what other files hold: one file, or one a shard. `descriptors` stay the caller's.
+
+    in_blocks: as frames (persist/frames). compress: strings that the source has as they are.
+    """
 
     cdef output_t *outputs
     cdef uint32_t count
     cdef uint32_t version
     cdef readonly uint64_t keys
 
-    def __cinit__(self, list descriptors, uint32_t version, list aux):
+    def __cinit__(self, list descriptors, uint32_t version, list aux, bint in_blocks=False, bint compress=False):
+        cdef char header[FRAMES_HEADER]
         cdef uint32_t i
         cdef bytes head
         cdef bytes name
@@ -338,11 +382,15 @@ cdef class SnapshotWriter:
         for i in range(self.count):
             self.outputs[i].fd = descriptors[i]
             rdb_writer_init(&self.outputs[i].writer, version, False, on_full, &self.outputs[i], WRITE_BYTES)
+            self.outputs[i].in_blocks = in_blocks
+            if in_blocks:
+                write_all(&self.outputs[i], header, frames_begin(&self.outputs[i].frames, True, header))
             rdb_put(&self.outputs[i].writer, <const char *>head, len(head))
             for name, value in aux:
                 rdb_put_byte(&self.outputs[i].writer, 250)
                 rdb_put_string(&self.outputs[i].writer, name, len(name))
                 rdb_put_string(&self.outputs[i].writer, value, len(value))
+            self.outputs[i].writer.compress = compress
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -380,8 +428,13 @@ cdef class SnapshotWriter:
 
     def finish(self):
         """End mark and checksum. OSError if anything could not be written."""
+        cdef char tail[FRAMES_TAIL_MAX]
         cdef uint32_t i
         for i in range(self.count):
+            if self.outputs[i].in_blocks:
+                rdb_flush(&self.outputs[i].writer)
+                write_all(&self.outputs[i], tail, frames_end(&self.outputs[i].frames, tail))
+                continue
             rdb_put_byte(&self.outputs[i].writer, OP_END)
             rdb_flush(&self.outputs[i].writer)
             write_all(&self.outputs[i], <const char *>&self.outputs[i].crc, 8)

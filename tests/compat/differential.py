@@ -199,8 +199,9 @@ class Duel:
             )
             if expected == actual:
                 return
-            # Closing with unread input resets the connection, and a reset may overtake the reply.
-            if not (reset_by_oracle or reset_by_subject):
+            # Closing with unread input resets the connection, and a reset may overtake the reply. And a slow oracle
+            # forgets what it has not sent when the end of the input reaches it.
+            if not (reset_by_oracle or reset_by_subject or actual.startswith(expected)):
                 break
         self.mismatch(protocol, "bytes", [[data]], 0, expected, actual)
 

@@ -90,7 +90,7 @@ class Server:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+                    env=self.environment(),
                 )
             if self.wait_until_ready():
                 return
@@ -98,6 +98,12 @@ class Server:
                 break
         self.kill()
         raise ServerLost(f"{self.kind} did not start: {' '.join(self.process.args)}\n{self.log_tail()}")
+
+    def environment(self):
+        values = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        if self.kind != "dfly":
+            values.pop("LD_PRELOAD", None)  # a sanitizer's is not meant for it
+        return values
 
     @property
     def log_path(self):

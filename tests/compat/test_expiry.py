@@ -85,6 +85,16 @@ def test_nothing_sees_a_key_that_is_due(start, active):
                 ), line
 
 
+def test_keys_expire_again_when_a_pause_is_over(start):
+    """It ends by its time; nobody has to say so."""
+    with start().connect() as connection:
+        connection.pipeline([("SET", "due", 1, "PX", 1), ("CLIENT", "PAUSE", 50, "WRITE")])
+        deadline = time.monotonic() + 20
+        while connection.command("DBSIZE").value:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_old_ttl_does_not_survive_a_new_value(flushed):
     with flushed.connect() as connection:
         for line in [

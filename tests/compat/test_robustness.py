@@ -297,3 +297,15 @@ def test_timeouts_do_not_hide(healthy):
     with healthy.connect(timeout=0.1) as connection:
         with pytest.raises(ReplyTimeout):
             connection.read()
+
+
+def test_free_pages_go_back_to_the_system_when_nothing_happens(start):
+    """The allocator itself sees to them only while it is used."""
+    server = start(proactor_threads=1)
+    with server.connect() as connection:
+        connection.pipeline([("SET", f"key:{index}", "x" * 1000) for index in range(50_000)])
+        time.sleep(0.5)
+        full = server.resident_memory()
+        connection.pipeline([("DEL", f"key:{index}") for index in range(50_000)])
+        time.sleep(0.5)
+        assert server.resident_memory() < full - (45 << 20)

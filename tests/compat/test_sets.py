@@ -78,7 +78,8 @@ COMMANDS = [*ADD, *ADD, *REMOVE, *READ, *MOVE]
 
 
 def pair_of(threads, **settings):
-    flags = {"proactor_threads": threads} if SUBJECT == "dfly" else {}
+    # In slices of one element: what is in the way of long commands meets short ones.
+    flags = {"proactor_threads": threads, "slice_elements": 1} if SUBJECT == "dfly" else {}
     return Server(SUBJECT, **settings, **flags), Server("redis", **redis_settings(settings))
 
 

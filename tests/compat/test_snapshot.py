@@ -230,7 +230,7 @@ def test_what_changes_after_the_cut_is_saved_as_it_was(shared, tmp_path, name):
         ask(client, [("FLUSHALL",), ("DEBUG", "POPULATE", KEYS, "key", 60)])
     _, digest, fields = save_while(server, *CHANGES[name])
     if not name.startswith(("flushed", "swapped")):
-        assert int(fields["snapshot_last_buckets_forced"]) > 0
+        assert int(fields["snapshot_last_forced_visits"]) > 0
     assert_saved(server, tmp_path, digest)
 
 

@@ -72,7 +72,7 @@ def compile_module(extension):
     line = [CLANG, "-shared", "-fPIC", "-g1", "-O1", "-fno-omit-frame-pointer", "-DDFLY_DEBUG=1", "-w",
             *SANITIZERS,
             "-I", sysconfig.get_path("include"), "-I", "dfly/_core/sys", str(source), "-o",
-            str(source.with_suffix(suffix))]
+            str(source.with_suffix(suffix)), *(["-llz4"] if source.stem == "frames" else [])]
     subprocess.run(line, check=True)
 
 

@@ -42,8 +42,9 @@ def write_dictionary(words):
 
 
 def write_loader_corpus():
-    """Files of redis-server and Valkey (seeds/), and one for each form that values have ever had."""
+    """Files of redis-server, Valkey and dfly (seeds/), one for each form that values have ever had, some in frames."""
     sys.path.insert(0, str(HERE.parent / "unit" / "persist"))
+    import frame_bytes
     import snapshot_bytes
 
     _, seeds = folders("loader")
@@ -52,9 +53,16 @@ def write_loader_corpus():
     for kind, body, _ in snapshot_bytes.FORMS:
         files[f"{kind}-{len(files)}"] = snapshot_bytes.file(
             snapshot_bytes.select(0), snapshot_bytes.record(kind, b"key", body))
+    run = frame_bytes.lz4_run(b"r", 300)
+    head = snapshot_bytes.file(snapshot_bytes.select(0))[:-9] + b"\0\1k" + snapshot_bytes.length(300)
+    files["frames-stored"] = frame_bytes.framed(frame_bytes.cut(snapshot_bytes.SMALL, 100))
+    files["frames-plain"] = frame_bytes.framed(frame_bytes.cut(snapshot_bytes.SMALL, 60), frame_bytes.PLAIN)
+    files["frames-lz4"] = frame_bytes.framed(
+        [*frame_bytes.cut(head, 100), (frame_bytes.LZ4, 300, run), *frame_bytes.cut(b"\xff" + bytes(8), 100)])
     for name, data in files.items():
         (seeds / name).write_bytes(b"\x20" + data)
-    write_dictionary([b"REDIS0011", b"VALKEY080", b"\xfe\x00", b"\xff", b"\xc3", b"\x81", b"\x80", b"\xfa",
+    write_dictionary([b"REDIS0011", b"VALKEY080", b"DFLYS0001", b"\xfe\x00",
+                      b"\xff", b"\xc3", b"\x81", b"\x80", b"\xfa",
                       b"\xc0", b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4"])
 
 

@@ -14,7 +14,7 @@ from dfly._core.engine.command cimport (ACL_KEYSPACE, COMMAND_FAST, COMMAND_LOAD
                                         slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_untouched, find_write,
                                          get_deadline, insert_key, is_sticky, make_sticky, notify, set_deadline,
-                                         take_value, update_begin, update_end)
+                                         purge_later, take_value, update_begin, update_end)
 from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.engine.shard cimport scope_t, shard_database
 from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_null,
@@ -279,6 +279,7 @@ cdef void move_command(call_t *call) noexcept nogil:
     if sticky:
         make_sticky(&target, &moved)
     members_track(&target, &call.key, &moved.entry.value)
+    purge_later(&target, &call.key, &moved.entry.value)
     notify(&call.scope, &call.key, NOTIFY_GENERIC, "move_from")
     update_end(&target, &call.key, NOTIFY_GENERIC, "move_to")
     reply_int(call.reply, 1)

@@ -12,8 +12,8 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAS
                                         KEY_RO, KEY_RW, KEY_UPDATE, TRANSACTION_DONE, TRANSACTION_YIELD,
                                         call_t, command_spec_t, hop_t, register_commands, reply_not_integer,
                                         reply_syntax_error, slice_equals, transaction_row, transaction_t)
-from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_read, find_write,
-                                         flush_database, get_deadline, insert_key, is_sticky, make_sticky, notify,
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_read, find_write, flush_database,
+                                         get_deadline, insert_key, is_sticky, make_sticky, notify, purge_later,
                                          set_deadline, swap_databases, take_value, update_begin, update_end,
                                          update_end_unseen)
 from dfly._core.engine.expiry cimport reclaim_step
@@ -209,6 +209,7 @@ cdef void put_value(transaction_t *tx, shard_t *shard, const char *event,
     if tx.numbers[STICKY]:
         make_sticky(&scope, &ref)
     members_track(&scope, &tx.keys[1], &ref.entry.value)
+    purge_later(&scope, &tx.keys[1], &ref.entry.value)
     if source_event != NULL:
         # Redis' order of events: the new key, where it came from, where it went.
         transaction_scope(tx, tx.shards[tx.key_shards[0]], &source)

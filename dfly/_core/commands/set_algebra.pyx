@@ -2,16 +2,16 @@
 
 The tokens of all shards concerned are held from the first step to the last. So one hop over the shards looks the
 sources up (and removes members that are due), and then their sets are read in place, wherever they lie: nothing
-can change them. Only a result that is stored is built by a hop on the shard that keeps it. It is complete before
-the destination changes, which may be one of the sources.
+can change them. The result is built by a hop on the shard that keeps it. It is complete before the destination
+changes, which may be one of the sources. Where there are many members all that goes in slices (engine/slices).
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp
 
-from dfly._core.commands.sets cimport (SET_ABSENT, SET_FOUND, SET_WRONG_TYPE, reply_member, reply_set_members,
-                                       set_finish_removal, set_limits_of, set_lookup_read, set_lookup_write,
+from dfly._core.commands.sets cimport (SET_ABSENT, SET_FOUND, SET_WRONG_TYPE, reply_member, set_finish_removal,
+                                       set_limits_of, set_lookup_read, set_lookup_write,
                                        smembers_command)
 from dfly._core.commands.strings cimport overwrite_key
 from dfly._core.engine.command cimport (ACL_SET, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_MOVABLE_KEYS,
@@ -22,9 +22,11 @@ from dfly._core.engine.command cimport (ACL_SET, COMMAND_DENYOOM, COMMAND_FAST, 
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_SET, delete_key, drop_value, find_write, insert_key,
                                          update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.slices cimport (slices_begin, slices_end, slices_pause, slices_resume, slices_t, slices_wanted,
+                                       slices_work, work_goes_on, work_t)
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
-from dfly._core.resp.reply cimport (reply_defer_array, reply_error, reply_int, reply_set_deferred,
-                                    reply_t)
+from dfly._core.resp.reply cimport (reply_defer_array, reply_error, reply_int, reply_reset, reply_set,
+                                    reply_set_deferred, reply_t)
 from dfly._core.store.block_list cimport list_item_t
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.member_set cimport (set_add, set_add_item, set_begin, set_contains, set_contains_item,
@@ -32,7 +34,7 @@ from dfly._core.store.member_set cimport (set_add, set_add_item, set_begin, set_
                                           set_remove_item)
 from dfly._core.store.object cimport TYPE_SET, object_set_container, object_t, parse_int64
 from dfly._core.sys.alloc cimport net_alloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -41,6 +43,7 @@ cdef enum:
     FIRST_SOURCE = 0             # 1 behind a destination
     OPERATION = 1
     LIMIT = 2                    # of SINTERCARD, 0: none
+    RESULT = 3
 
 cdef enum operation_t:
     INTERSECTION = 0
@@ -50,25 +53,41 @@ cdef enum operation_t:
 cdef enum step_t:
     STEP_START = 0
     STEP_LOOKED = 1
-    STEP_STORED = 2
-    STEP_REPLIED = 2
+    STEP_WORKED = 2
+    STEP_PAUSED = 3
+    STEP_DROPPED = 4
     STEP_REMOVED = 2             # of SMOVE
     STEP_ADDED = 3
+
+cdef enum result_t:
+    # What becomes of the members.
+    RESULT_REPLIED = 0
+    RESULT_STORED = 1            # under the first key
+    RESULT_COUNTED = 2
 
 cdef struct source_t:
     const object_t *value        # NULL: no such key
     uint64_t count
 
-cdef struct sources_t:
-    source_t *items              # in the order of the keys until an operation sorts them
-    uint32_t count
-
-cdef struct output_t:
-    # Where members of a result go: into a reply, into a set, or nowhere but into the count.
-    reply_t *reply
-    object_t *value
+cdef struct job_t:
+    # A command under way, in tx.state: what it asks for, and how far it is. Its sources lie behind it.
+    slices_t slices
+    work_t work
+    operation_t operation
+    result_t result
+    uint64_t limit               # of SINTERCARD, 0: none
+    source_t *sources            # in the order of the keys until an operation sorts them
+    uint32_t source_count
+    uint32_t at                  # the source that comes next
+    bint is_walking
+    set_cursor_t cursor
+    bint uses_set                # members go into `built`, else into the reply, or nowhere
+    object_t built
     set_limits_t limits
-    uint64_t count
+    uint64_t count               # members of the result
+    size_t mark                  # where the reply's header goes
+    bint is_complete             # the result is
+    bint is_done
 
 
 # ---- Sources -----------------------------------------------------------------------------------
@@ -86,22 +105,38 @@ cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
                 tx.results[i].value = ref.entry.value
 
 
-cdef bint gather(transaction_t *tx, sources_t *out) noexcept nogil:
-    """False after the wrong type's error was replied."""
+cdef bint gather(transaction_t *tx) noexcept nogil:
+    """Begins the job; False after the wrong type's error was replied."""
     cdef uint32_t first = <uint32_t>tx.numbers[FIRST_SOURCE]
+    cdef uint32_t count = tx.key_count - first
+    cdef job_t *job = <job_t *>tx.state
     cdef uint32_t i
-    out.count = tx.key_count - first
-    tx.state = net_alloc(out.count * sizeof(source_t))
-    out.items = <source_t *>tx.state
-    for i in range(out.count):
+    if job == NULL:
+        job = <job_t *>net_alloc(sizeof(job_t) + count * sizeof(source_t))
+        tx.state = job
+        job.slices.listeners = NULL
+        job.slices.attempts = 0
+    job.operation = <operation_t>tx.numbers[OPERATION]
+    job.result = <result_t>tx.numbers[RESULT]
+    job.limit = <uint64_t>tx.numbers[LIMIT]
+    job.sources = <source_t *>(job + 1)
+    job.source_count = count
+    job.at = 0
+    job.is_walking = False
+    job.count = 0
+    job.is_complete = False
+    job.is_done = False
+    object_set_container(&job.built, TYPE_SET, NULL)
+    for i in range(count):
         if tx.results[first + i].number == SET_WRONG_TYPE:
             reply_wrong_type(&tx.reply)
             return False
-        out.items[i].value = NULL
-        out.items[i].count = 0
+        job.sources[i].value = NULL
+        job.sources[i].count = 0
         if tx.results[first + i].number == SET_FOUND:
-            out.items[i].value = &tx.results[first + i].value
-            out.items[i].count = set_count(out.items[i].value)
+            job.sources[i].value = &tx.results[first + i].value
+            job.sources[i].count = set_count(job.sources[i].value)
+    job.uses_set = job.result == RESULT_STORED or (job.result == RESULT_REPLIED and needs_set(job))
     return True
 
 
@@ -115,23 +150,44 @@ cdef int larger_first(const void *a, const void *b) noexcept nogil:
     return smaller_first(b, a)
 
 
+cdef uint64_t elements_of(const job_t *job) noexcept nogil:
+    """How many it looks at, about."""
+    cdef uint64_t total = 0
+    cdef uint64_t least = <uint64_t>-1
+    cdef uint32_t i
+    for i in range(job.source_count):
+        total += job.sources[i].count
+        least = min(least, job.sources[i].count)
+    return least if job.operation == INTERSECTION else total
+
+
 # ---- Operations --------------------------------------------------------------------------------
+# Each goes on where it was when its time was up, and says True when it is complete.
 
-cdef void emit(output_t *out, const list_item_t *item) noexcept nogil:
-    if out.value != NULL:
-        out.count += set_add_item(out.value, item, &out.limits)
+cdef inline void emit(job_t *job, reply_t *reply, const list_item_t *item) noexcept nogil:
+    if job.uses_set:
+        job.count += set_add_item(&job.built, item, &job.limits)
         return
-    if out.reply != NULL:
-        reply_member(out.reply, item)
-    out.count += 1
+    if job.result == RESULT_REPLIED:
+        reply_member(reply, item)
+    job.count += 1
 
 
-cdef void emit_all(output_t *out, const object_t *value) noexcept nogil:
-    cdef set_cursor_t cursor
+cdef inline void walk(job_t *job, uint32_t source) noexcept nogil:
+    if not job.is_walking:
+        job.is_walking = True
+        set_begin(job.sources[source].value, &job.cursor)
+
+
+cdef bint emit_all(job_t *job, reply_t *reply, uint32_t source) noexcept nogil:
     cdef list_item_t item
-    set_begin(value, &cursor)
-    while set_next(&cursor, &item):
-        emit(out, &item)
+    walk(job, source)
+    while work_goes_on(&job.work):
+        if not set_next(&job.cursor, &item):
+            job.is_walking = False
+            return True
+        emit(job, reply, &item)
+    return False
 
 
 cdef inline bint all_contain(const source_t *sources, uint32_t count, const list_item_t *item) noexcept nogil:
@@ -150,201 +206,233 @@ cdef inline bint any_contains(const source_t *sources, uint32_t count, const lis
     return False
 
 
-cdef void intersect(sources_t *sources, uint64_t limit, output_t *out) noexcept nogil:
-    """Walks over the smallest set; limit 0: none."""
-    cdef set_cursor_t cursor
+cdef bint intersect(job_t *job, reply_t *reply) noexcept nogil:
+    """Walks over the smallest set."""
     cdef list_item_t item
-    qsort(sources.items, sources.count, sizeof(source_t), smaller_first)
-    if sources.items[0].value == NULL:
-        return
-    set_begin(sources.items[0].value, &cursor)
-    while set_next(&cursor, &item):
-        if all_contain(sources.items + 1, sources.count - 1, &item):
-            emit(out, &item)
-            if out.count == limit:
-                return
+    if not job.is_walking:
+        qsort(job.sources, job.source_count, sizeof(source_t), smaller_first)
+        if job.sources[0].value == NULL:
+            return True
+    walk(job, 0)
+    while work_goes_on(&job.work):
+        if not set_next(&job.cursor, &item):
+            return True
+        if all_contain(job.sources + 1, job.source_count - 1, &item):
+            emit(job, reply, &item)
+            if job.count == job.limit:
+                return True
+    return False
 
 
-cdef void unite(const sources_t *sources, output_t *out) noexcept nogil:
+cdef bint unite(job_t *job, reply_t *reply) noexcept nogil:
     """Into a set, unless at most one of them exists."""
-    cdef uint32_t i
-    for i in range(sources.count):
-        if sources.items[i].value != NULL:
-            emit_all(out, sources.items[i].value)
+    while job.at < job.source_count:
+        if job.sources[job.at].value != NULL and not emit_all(job, reply, job.at):
+            return False
+        job.at += 1
+    return True
 
 
-cdef void take_away(const sources_t *sources, output_t *out) noexcept nogil:
-    """From a copy of the first set in out.value the members of all others."""
-    cdef set_cursor_t cursor
+cdef bint remove_all(job_t *job, uint32_t source) noexcept nogil:
     cdef list_item_t item
-    cdef uint32_t i
-    emit_all(out, sources.items[0].value)
-    for i in range(1, sources.count):
-        if sources.items[i].value == NULL:
-            continue
-        set_begin(sources.items[i].value, &cursor)
-        while out.count > 0 and set_next(&cursor, &item):
-            out.count -= set_remove_item(out.value, &item)
+    walk(job, source)
+    while work_goes_on(&job.work):
+        if job.count == 0 or not set_next(&job.cursor, &item):
+            job.is_walking = False
+            return True
+        job.count -= set_remove_item(&job.built, &item)
+    return False
 
 
-cdef void pick_missing(sources_t *sources, output_t *out) noexcept nogil:
+cdef bint take_away(job_t *job, reply_t *reply) noexcept nogil:
+    """From a copy of the first set the members of all others."""
+    while job.at < job.source_count:
+        if job.at == 0:
+            if not emit_all(job, reply, 0):
+                return False
+        elif job.sources[job.at].value != NULL and not remove_all(job, job.at):
+            return False
+        job.at += 1
+    return True
+
+
+cdef bint pick_missing(job_t *job, reply_t *reply) noexcept nogil:
     """Members of the first set that no other has; large sets are asked first."""
-    cdef set_cursor_t cursor
     cdef list_item_t item
-    qsort(sources.items + 1, sources.count - 1, sizeof(source_t), larger_first)
-    set_begin(sources.items[0].value, &cursor)
-    while set_next(&cursor, &item):
-        if not any_contains(sources.items + 1, sources.count - 1, &item):
-            emit(out, &item)
+    if not job.is_walking:
+        qsort(job.sources + 1, job.source_count - 1, sizeof(source_t), larger_first)
+    walk(job, 0)
+    while work_goes_on(&job.work):
+        if not set_next(&job.cursor, &item):
+            return True
+        if not any_contains(job.sources + 1, job.source_count - 1, &item):
+            emit(job, reply, &item)
+    return False
 
 
-cdef bint copy_is_cheaper(const sources_t *sources) noexcept nogil:
+cdef bint copy_is_cheaper(const job_t *job) noexcept nogil:
     """Redis' choice: the encoding of a stored difference depends on it."""
     cdef uint64_t asking = 0
     cdef uint64_t copying = 0
     cdef uint32_t i
-    for i in range(sources.count):
-        if sources.items[i].value != NULL:
-            asking += sources.items[0].count
-            copying += sources.items[i].count
+    for i in range(job.source_count):
+        if job.sources[i].value != NULL:
+            asking += job.sources[0].count
+            copying += job.sources[i].count
     return asking // 2 > copying
 
 
-cdef inline bint is_single(const sources_t *sources) noexcept nogil:
+cdef inline bint is_single(const job_t *job) noexcept nogil:
     cdef uint32_t existing = 0
     cdef uint32_t i
-    for i in range(sources.count):
-        existing += sources.items[i].value != NULL
+    for i in range(job.source_count):
+        existing += job.sources[i].value != NULL
     return existing <= 1
 
 
-cdef bint needs_set(int64_t operation, const sources_t *sources) noexcept nogil:
+cdef bint needs_set(const job_t *job) noexcept nogil:
     """Whether the result must be built in a set, even if it is only replied."""
-    if operation == UNION:
-        return not is_single(sources)
-    return operation == DIFFERENCE and sources.items[0].value != NULL and copy_is_cheaper(sources)
+    if job.operation == UNION:
+        return not is_single(job)
+    return job.operation == DIFFERENCE and job.sources[0].value != NULL and copy_is_cheaper(job)
 
 
-cdef void operate(int64_t operation, sources_t *sources, uint64_t limit, output_t *out) noexcept nogil:
-    if operation == INTERSECTION:
-        intersect(sources, limit, out)
-    elif operation == UNION:
-        unite(sources, out)
-    elif sources.items[0].value != NULL:
-        if copy_is_cheaper(sources):
-            take_away(sources, out)
-        else:
-            pick_missing(sources, out)
+cdef bint operate(job_t *job, reply_t *reply) noexcept nogil:
+    if job.operation == INTERSECTION:
+        return intersect(job, reply)
+    if job.operation == UNION:
+        return unite(job, reply)
+    if job.sources[0].value == NULL:
+        return True
+    # No count changes from one slice to the next, and sorting the others changes nothing in their sum.
+    return take_away(job, reply) if copy_is_cheaper(job) else pick_missing(job, reply)
 
 
 # ---- Results -----------------------------------------------------------------------------------
 
-cdef void reply_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    """On any shard of its keys, which books the set that is built."""
-    cdef int64_t operation = tx.numbers[OPERATION]
-    cdef sources_t sources
-    cdef output_t out
-    cdef object_t built
-    cdef scope_t scope
-    cdef size_t mark
-    if not gather(tx, &sources):
-        return
-    out.count = 0
-    out.value = NULL
-    out.reply = &tx.reply
-    if needs_set(operation, &sources):
-        object_set_container(&built, TYPE_SET, NULL)
-        transaction_scope(tx, shard, &scope)
-        out.limits = set_limits_of(&scope)
-        out.value = &built
-        operate(operation, &sources, 0, &out)
-        reply_set_members(&tx.reply, &built)
-        drop_value(&scope, &built)
-        return
-    mark = reply_defer_array(&tx.reply)
-    operate(operation, &sources, 0, &out)
-    reply_set_deferred(&tx.reply, mark, c'~', out.count)
-
-
-cdef const char *store_event(int64_t operation) noexcept nogil:
+cdef const char *store_event(operation_t operation) noexcept nogil:
     if operation == INTERSECTION:
         return "sinterstore"
     return "sunionstore" if operation == UNION else "sdiffstore"
 
 
-cdef void store_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef int64_t operation = tx.numbers[OPERATION]
-    cdef sources_t sources
-    cdef output_t out
-    cdef object_t built
-    cdef scope_t scope
+cdef void store(transaction_t *tx, job_t *job, scope_t *scope) noexcept nogil:
     cdef dash_ref_t ref
-    if not gather(tx, &sources):
-        return
+    if job.count > 0:
+        overwrite_key(scope, &tx.keys[0], &ref)
+        drop_value(scope, &ref.entry.value)
+        ref.entry.value = job.built
+        update_end(scope, &tx.keys[0], NOTIFY_SET, store_event(job.operation))
+    elif find_write(scope, &tx.keys[0], &ref):
+        delete_key(scope, &tx.keys[0], &ref, NOTIFY_GENERIC, "del")
+    reply_int(&tx.reply, <int64_t>job.count)
+
+
+cdef bint reply_built(job_t *job, reply_t *reply) noexcept nogil:
+    """Goes on with the members of the finished set."""
+    cdef list_item_t item
+    while work_goes_on(&job.work):
+        if not set_next(&job.cursor, &item):
+            return True
+        reply_member(reply, &item)
+    return False
+
+
+cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """On the shard that keeps the result, or any of its keys, which books the set that is built."""
+    cdef job_t *job = <job_t *>tx.state
+    cdef scope_t scope
     transaction_scope(tx, shard, &scope)
-    object_set_container(&built, TYPE_SET, NULL)
-    out.count = 0
-    out.reply = NULL
-    out.value = &built
-    out.limits = set_limits_of(&scope)
-    operate(operation, &sources, 0, &out)
-    if out.count > 0:
-        overwrite_key(&scope, &tx.keys[0], &ref)
-        drop_value(&scope, &ref.entry.value)
-        ref.entry.value = built
-        update_end(&scope, &tx.keys[0], NOTIFY_SET, store_event(operation))
-    elif find_write(&scope, &tx.keys[0], &ref):
-        delete_key(&scope, &tx.keys[0], &ref, NOTIFY_GENERIC, "del")
-    reply_int(&tx.reply, <int64_t>out.count)
+    slices_work(&job.slices, tx, &job.work)
+    if job.at == 0 and not job.is_walking and not job.is_complete:
+        job.limits = set_limits_of(&scope)
+        if job.result == RESULT_REPLIED and not job.uses_set:
+            job.mark = reply_defer_array(&tx.reply)
+    if not job.is_complete:
+        if not operate(job, &tx.reply):
+            return
+        job.is_complete = True
+        if job.result == RESULT_REPLIED and job.uses_set:
+            reply_set(&tx.reply, job.count)
+            set_begin(&job.built, &job.cursor)
+    if job.result == RESULT_STORED:
+        store(tx, job, &scope)
+    elif job.result == RESULT_COUNTED:
+        reply_int(&tx.reply, <int64_t>job.count)
+    elif not job.uses_set:
+        reply_set_deferred(&tx.reply, job.mark, c'~', job.count)
+    elif reply_built(job, &tx.reply):
+        drop_value(&scope, &job.built)
+    else:
+        return
+    job.is_done = True
 
 
-cdef int look(transaction_t *tx, uint32_t first, operation_t operation) noexcept nogil:
-    tx.numbers[FIRST_SOURCE] = first
-    tx.numbers[OPERATION] = operation
+cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    drop_value(&scope, &(<job_t *>tx.state).built)
+    reply_reset(&tx.reply)
+
+
+cdef int look(transaction_t *tx) noexcept nogil:
     tx.stage = STEP_LOOKED
     return hop_on_keys(tx, look_hop)
 
 
-cdef int reply_step(transaction_t *tx, operation_t operation) noexcept nogil:
-    if tx.stage == STEP_START:
-        return look(tx, 0, operation)
-    if tx.stage == STEP_LOOKED:
-        tx.stage = STEP_REPLIED
-        return hop_on_shard(tx, tx.key_shards[0], reply_hop)
-    return TRANSACTION_DONE
+cdef int work(transaction_t *tx) noexcept nogil:
+    tx.stage = STEP_WORKED
+    return hop_on_shard(tx, tx.key_shards[0], work_hop)
 
 
-cdef int store_step(transaction_t *tx, operation_t operation) noexcept nogil:
+cdef int algebra_step(transaction_t *tx, operation_t operation, result_t result) noexcept nogil:
+    cdef job_t *job = <job_t *>tx.state
     if tx.stage == STEP_START:
-        return look(tx, 1, operation)
+        tx.numbers[FIRST_SOURCE] = 1 if result == RESULT_STORED else 0
+        tx.numbers[OPERATION] = operation
+        tx.numbers[RESULT] = result
+        return look(tx)
     if tx.stage == STEP_LOOKED:
-        tx.stage = STEP_STORED
-        return hop_on_shard(tx, tx.key_shards[0], store_hop)
-    return TRANSACTION_DONE
+        if not gather(tx):
+            return TRANSACTION_DONE
+        job = <job_t *>tx.state
+        if unlikely(slices_wanted(&job.slices, tx, elements_of(job))):
+            slices_begin(&job.slices, tx, <uint32_t>tx.numbers[FIRST_SOURCE])
+        return work(tx)
+    if tx.stage == STEP_WORKED:
+        if job.is_done:
+            slices_end(&job.slices, tx)
+            return TRANSACTION_DONE
+        tx.stage = STEP_PAUSED
+        return slices_pause(tx)
+    if tx.stage == STEP_PAUSED and not slices_resume(&job.slices, tx):
+        tx.stage = STEP_DROPPED
+        return hop_on_shard(tx, tx.key_shards[0], drop_hop)
+    return work(tx) if tx.stage == STEP_PAUSED else look(tx)
 
 
 cdef int sinter_step(transaction_t *tx) noexcept nogil:
-    return reply_step(tx, INTERSECTION)
+    return algebra_step(tx, INTERSECTION, RESULT_REPLIED)
 
 
 cdef int sunion_step(transaction_t *tx) noexcept nogil:
-    return reply_step(tx, UNION)
+    return algebra_step(tx, UNION, RESULT_REPLIED)
 
 
 cdef int sdiff_step(transaction_t *tx) noexcept nogil:
-    return reply_step(tx, DIFFERENCE)
+    return algebra_step(tx, DIFFERENCE, RESULT_REPLIED)
 
 
 cdef int sinterstore_step(transaction_t *tx) noexcept nogil:
-    return store_step(tx, INTERSECTION)
+    return algebra_step(tx, INTERSECTION, RESULT_STORED)
 
 
 cdef int sunionstore_step(transaction_t *tx) noexcept nogil:
-    return store_step(tx, UNION)
+    return algebra_step(tx, UNION, RESULT_STORED)
 
 
 cdef int sdiffstore_step(transaction_t *tx) noexcept nogil:
-    return store_step(tx, DIFFERENCE)
+    return algebra_step(tx, DIFFERENCE, RESULT_STORED)
 
 
 # ---- SINTERCARD --------------------------------------------------------------------------------
@@ -371,19 +459,9 @@ cdef bint parse_sintercard(transaction_t *tx) noexcept nogil:
 
 
 cdef int sintercard_step(transaction_t *tx) noexcept nogil:
-    cdef sources_t sources
-    cdef output_t out
-    if tx.stage == STEP_START:
-        if not parse_sintercard(tx):
-            return TRANSACTION_DONE
-        return look(tx, 0, INTERSECTION)
-    if gather(tx, &sources):
-        out.count = 0
-        out.value = NULL
-        out.reply = NULL
-        intersect(&sources, <uint64_t>tx.numbers[LIMIT], &out)
-        reply_int(&tx.reply, <int64_t>out.count)
-    return TRANSACTION_DONE
+    if tx.stage == STEP_START and not parse_sintercard(tx):
+        return TRANSACTION_DONE
+    return algebra_step(tx, INTERSECTION, RESULT_COUNTED)
 
 
 cdef int sintercard_keys(const slice_t *argv, uint32_t argc, uint32_t *out) noexcept nogil:

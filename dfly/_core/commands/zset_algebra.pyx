@@ -2,6 +2,7 @@
 
 As in set_algebra: the tokens of all shards concerned are held throughout, so one hop looks the sources up, and then
 their members are read in place. The result is complete before the destination, which may be a source, changes.
+Where there are many members all that goes in slices (engine/slices).
 Order of checks, replies and events as Redis 7.0, where a source of the wrong type comes before wrong options.
 """
 
@@ -19,8 +20,10 @@ from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_
                                         slice_equals, transaction_row, transaction_t)
 from dfly._core.engine.database cimport drop_value
 from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.slices cimport (slices_begin, slices_end, slices_pause, slices_resume, slices_t, slices_wanted,
+                                       slices_work, work_goes_on, work_t)
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
-from dfly._core.resp.reply cimport reply_error, reply_int
+from dfly._core.resp.reply cimport reply_error, reply_int, reply_reset, reply_t
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.member_set cimport set_begin, set_contains, set_count, set_cursor_t, set_next
@@ -30,7 +33,7 @@ from dfly._core.store.sorted_set cimport (is_zset, zset_add, zset_count, zset_cu
                                           zset_limits_t, zset_next, zset_place_t, zset_score, zset_seek,
                                           zset_set_score)
 from dfly._core.sys.alloc cimport net_alloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -53,7 +56,9 @@ cdef enum aggregate_t:
 cdef enum step_t:
     STEP_START = 0
     STEP_LOOKED = 1
-    STEP_FINISHED = 2
+    STEP_WORKED = 2
+    STEP_PAUSED = 3
+    STEP_DROPPED = 4
 
 cdef enum found_t:
     FOUND_NOTHING = 0
@@ -67,19 +72,29 @@ cdef struct source_t:
     uint64_t count
     double weight
 
-cdef struct job_t:
-    # What the command asks for; in tx.state, with its sources behind it.
-    source_t *sources
-    uint32_t count
-    aggregate_t aggregate
-    bint with_scores
-    uint64_t limit               # of ZINTERCARD, 0: none
-
 cdef struct walk_t:
     # Over one source, whatever it is.
     bint is_set
     set_cursor_t members
     zset_cursor_t entries
+
+cdef struct job_t:
+    # What the command asks for, and how far it is; in tx.state, with its sources behind it.
+    slices_t slices
+    work_t work
+    source_t *sources
+    uint32_t count
+    aggregate_t aggregate
+    bint with_scores
+    uint64_t limit               # of ZINTERCARD, 0: none
+    uint32_t at                  # the source that comes next
+    bint is_walking
+    walk_t walk
+    object_t built
+    bint is_complete             # the result is, and its members are replied
+    zset_cursor_t replied
+    bint is_done
+    uint64_t found               # of ZINTERCARD
 
 
 # ---- Sources -----------------------------------------------------------------------------------
@@ -108,6 +123,12 @@ cdef void init_sources(transaction_t *tx, job_t *job) noexcept nogil:
     cdef uint32_t i
     job.count = tx.key_count - first
     job.sources = <source_t *>(job + 1)
+    job.at = 0
+    job.is_walking = False
+    job.is_complete = False
+    job.is_done = False
+    job.found = 0
+    object_set_container(&job.built, TYPE_ZSET, NULL)
     for i in range(job.count):
         source = &job.sources[i]
         source.weight = 1
@@ -184,57 +205,83 @@ cdef bint score_in_all(const job_t *job, slice_t member, double own, double *out
     return True
 
 
-cdef uint64_t intersect(job_t *job, object_t *out, const zset_limits_t *limits) noexcept nogil:
-    """How many there are; out NULL: only that."""
-    cdef char scratch[LIST_ITEM_SCRATCH]
+# Each goes on where it was when its time was up, and says True when it is complete. What is built is large from the
+# start: members are found at once, and -0 stays what it is, as in Redis.
+
+cdef zset_limits_t LARGE
+LARGE.entries = 0
+LARGE.value = 0
+
+
+cdef inline void walk_on(job_t *job, uint32_t source) noexcept nogil:
+    if not job.is_walking:
+        job.is_walking = True
+        walk_begin(&job.walk, &job.sources[source])
+
+
+cdef inline void add_new(job_t *job, slice_t member, double score) noexcept nogil:
     cdef zset_place_t place
+    zset_find(&job.built, member.data, member.size, &place)
+    zset_insert(&job.built, &place, member.data, member.size, score, &LARGE)
+
+
+cdef bint intersect(job_t *job, bint counts_only) noexcept nogil:
+    cdef char scratch[LIST_ITEM_SCRATCH]
     cdef zset_entry_t entry
     cdef slice_t member
-    cdef uint64_t count = 0
     cdef double score
-    cdef walk_t walk
-    sort_by_count(job)
-    if job.sources[0].count == 0:
-        return 0
-    walk_begin(&walk, &job.sources[0])
-    while walk_next(&walk, &entry):
+    if not job.is_walking:
+        sort_by_count(job)
+        if job.sources[0].count == 0:
+            return True
+    walk_on(job, 0)
+    while work_goes_on(&job.work):
+        if not walk_next(&job.walk, &entry):
+            return True
         member = list_item_text(&entry.member, scratch)
         if not score_in_all(job, member, entry.score, &score):
             continue
-        count += 1
-        if out != NULL:
-            zset_find(out, member.data, member.size, &place)
-            zset_insert(out, &place, member.data, member.size, score, limits)
-        elif count == job.limit:
-            break
-    return count
+        job.found += 1
+        if not counts_only:
+            add_new(job, member, score)
+        elif job.found == job.limit:
+            return True
+    return False
 
 
-cdef void unite(job_t *job, object_t *out, const zset_limits_t *limits) noexcept nogil:
-    cdef char scratch[LIST_ITEM_SCRATCH]
+cdef void add_or_aggregate(job_t *job, slice_t member, double score) noexcept nogil:
     cdef zset_place_t place
-    cdef zset_entry_t entry
-    cdef slice_t member
-    cdef double score
     cdef double sum
-    cdef walk_t walk
-    cdef uint32_t i
-    sort_by_count(job)
-    for i in range(job.count):
-        if job.sources[i].value == NULL:
-            continue
-        walk_begin(&walk, &job.sources[i])
-        while walk_next(&walk, &entry):
-            member = list_item_text(&entry.member, scratch)
-            score = weighted(entry.score, job.sources[i].weight)
-            if not zset_find(out, member.data, member.size, &place):
-                zset_insert(out, &place, member.data, member.size, score, limits)
-                continue
-            sum = place.score
-            aggregate(&sum, score, job.aggregate)
-            # -0 and 0 become 0.
-            if sum != place.score or signbit(sum) != signbit(place.score):
-                zset_set_score(out, &place, member.data, member.size, sum)
+    if not zset_find(&job.built, member.data, member.size, &place):
+        zset_insert(&job.built, &place, member.data, member.size, score, &LARGE)
+        return
+    sum = place.score
+    aggregate(&sum, score, job.aggregate)
+    # -0 and 0 become 0.
+    if sum != place.score or signbit(sum) != signbit(place.score):
+        zset_set_score(&job.built, &place, member.data, member.size, sum)
+
+
+cdef bint unite_one(job_t *job, const source_t *source) noexcept nogil:
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef zset_entry_t entry
+    walk_on(job, job.at)
+    while work_goes_on(&job.work):
+        if not walk_next(&job.walk, &entry):
+            job.is_walking = False
+            return True
+        add_or_aggregate(job, list_item_text(&entry.member, scratch), weighted(entry.score, source.weight))
+    return False
+
+
+cdef bint unite(job_t *job) noexcept nogil:
+    if job.at == 0 and not job.is_walking:
+        sort_by_count(job)
+    while job.at < job.count:
+        if job.sources[job.at].value != NULL and not unite_one(job, &job.sources[job.at]):
+            return False
+        job.at += 1
+    return True
 
 
 cdef bint is_in_any(const source_t *sources, uint32_t count, slice_t member) noexcept nogil:
@@ -246,29 +293,39 @@ cdef bint is_in_any(const source_t *sources, uint32_t count, slice_t member) noe
     return False
 
 
-cdef void subtract(job_t *job, object_t *out, const zset_limits_t *limits) noexcept nogil:
+cdef bint subtract(job_t *job) noexcept nogil:
     cdef char scratch[LIST_ITEM_SCRATCH]
-    cdef zset_place_t place
     cdef zset_entry_t entry
     cdef slice_t member
-    cdef walk_t walk
     if job.sources[0].value == NULL:
-        return
-    walk_begin(&walk, &job.sources[0])
-    while walk_next(&walk, &entry):
+        return True
+    walk_on(job, 0)
+    while work_goes_on(&job.work):
+        if not walk_next(&job.walk, &entry):
+            return True
         member = list_item_text(&entry.member, scratch)
         if not is_in_any(job.sources + 1, job.count - 1, member):
-            zset_find(out, member.data, member.size, &place)
-            zset_insert(out, &place, member.data, member.size, entry.score, limits)
+            add_new(job, member, entry.score)
+    return False
 
 
-cdef void operate(int64_t operation, job_t *job, object_t *out, const zset_limits_t *limits) noexcept nogil:
-    if operation == INTERSECTION:
-        intersect(job, out, limits)
-    elif operation == UNION:
-        unite(job, out, limits)
-    else:
-        subtract(job, out, limits)
+cdef bint operate(job_t *job, int64_t operation) noexcept nogil:
+    if operation == UNION:
+        return unite(job)
+    return subtract(job) if operation == DIFFERENCE else intersect(job, operation == CARDINALITY)
+
+
+cdef uint64_t elements_of(const job_t *job, int64_t operation) noexcept nogil:
+    """How many it looks at, about."""
+    cdef uint64_t total = 0
+    cdef uint64_t least = <uint64_t>-1
+    cdef uint32_t i
+    for i in range(job.count):
+        total += job.sources[i].count
+        least = min(least, job.sources[i].count)
+    if operation == DIFFERENCE:
+        return job.sources[0].count
+    return total if operation == UNION else least
 
 
 # ---- Arguments ---------------------------------------------------------------------------------
@@ -356,8 +413,12 @@ cdef job_t *make_job(transaction_t *tx) noexcept nogil:
         if tx.results[i].number == FOUND_OTHER:
             reply_wrong_type(&tx.reply)
             return NULL
-    tx.state = net_alloc(sizeof(job_t) + tx.key_count * sizeof(source_t))
     job = <job_t *>tx.state
+    if job == NULL:
+        job = <job_t *>net_alloc(sizeof(job_t) + tx.key_count * sizeof(source_t))
+        job.slices.listeners = NULL
+        job.slices.attempts = 0
+        tx.state = job
     job.aggregate = AGGREGATE_SUM
     job.with_scores = False
     job.limit = 0
@@ -366,15 +427,6 @@ cdef job_t *make_job(transaction_t *tx) noexcept nogil:
 
 
 # ---- Results -----------------------------------------------------------------------------------
-
-cdef void build(transaction_t *tx, job_t *job, object_t *out) noexcept nogil:
-    """Large from the start: members are found at once, and -0 stays what it is, as in Redis."""
-    cdef zset_limits_t limits
-    limits.entries = 0
-    limits.value = 0
-    object_set_container(out, TYPE_ZSET, NULL)
-    operate(tx.numbers[OPERATION], job, out, &limits)
-
 
 cdef bint fits(const object_t *value, const zset_limits_t *limits) noexcept nogil:
     cdef zset_cursor_t cursor
@@ -401,23 +453,15 @@ cdef void make_compact(object_t *value, const zset_limits_t *limits) noexcept no
     value[0] = compact
 
 
-cdef void reply_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    """On any shard of its keys, which books the set that is built."""
-    cdef job_t *job = <job_t *>tx.state
-    cdef bint nested = job.with_scores and tx.reply.resp == 3
-    cdef zset_cursor_t cursor
+cdef bint reply_built(job_t *job, reply_t *reply) noexcept nogil:
+    """Goes on with the members of the finished result."""
+    cdef bint nested = job.with_scores and reply.resp == 3
     cdef zset_entry_t entry
-    cdef object_t built
-    cdef scope_t scope
-    build(tx, job, &built)
-    reply_zset_header(&tx.reply, zset_count(&built), job.with_scores)
-    if zset_count(&built) == 0:
-        return
-    zset_seek(&built, 0, &cursor)
-    while zset_next(&cursor, &entry):
-        reply_zset_entry(&tx.reply, &entry, job.with_scores, nested)
-    transaction_scope(tx, shard, &scope)
-    drop_value(&scope, &built)
+    while work_goes_on(&job.work):
+        if not zset_next(&job.replied, &entry):
+            return True
+        reply_zset_entry(reply, &entry, job.with_scores, nested)
+    return False
 
 
 cdef const char *store_event(int64_t operation) noexcept nogil:
@@ -426,40 +470,84 @@ cdef const char *store_event(int64_t operation) noexcept nogil:
     return "zunionstore" if operation == UNION else "zdiffstore"
 
 
-cdef void store_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef zset_limits_t limits
-    cdef object_t built
+cdef void store(transaction_t *tx, job_t *job, scope_t *scope) noexcept nogil:
+    cdef zset_limits_t limits = zset_limits_of(scope)
+    if zset_count(&job.built) > 0 and fits(&job.built, &limits):
+        make_compact(&job.built, &limits)
+    reply_int(&tx.reply, <int64_t>zset_count(&job.built))
+    zset_store(scope, &tx.keys[0], &job.built, store_event(tx.numbers[OPERATION]))
+
+
+cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """On the shard that keeps the result, or any of its keys, which books the set that is built."""
+    cdef job_t *job = <job_t *>tx.state
     cdef scope_t scope
     transaction_scope(tx, shard, &scope)
-    limits = zset_limits_of(&scope)
-    build(tx, <job_t *>tx.state, &built)
-    if zset_count(&built) > 0 and fits(&built, &limits):
-        make_compact(&built, &limits)
-    reply_int(&tx.reply, <int64_t>zset_count(&built))
-    zset_store(&scope, &tx.keys[0], &built, store_event(tx.numbers[OPERATION]))
+    slices_work(&job.slices, tx, &job.work)
+    if not job.is_complete:
+        if not operate(job, tx.numbers[OPERATION]):
+            return
+        job.is_complete = True
+        if tx.numbers[HAS_DESTINATION]:
+            store(tx, job, &scope)
+        elif tx.numbers[OPERATION] == CARDINALITY:
+            reply_int(&tx.reply, <int64_t>job.found)
+        else:
+            reply_zset_header(&tx.reply, zset_count(&job.built), job.with_scores)
+            if zset_count(&job.built) > 0:
+                zset_seek(&job.built, 0, &job.replied)
+                if not reply_built(job, &tx.reply):
+                    return
+                drop_value(&scope, &job.built)
+    elif reply_built(job, &tx.reply):
+        drop_value(&scope, &job.built)
+    else:
+        return
+    job.is_done = True
+
+
+cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    drop_value(&scope, &(<job_t *>tx.state).built)
+    reply_reset(&tx.reply)
+
+
+cdef int look(transaction_t *tx) noexcept nogil:
+    tx.stage = STEP_LOOKED
+    return hop_on_keys(tx, look_hop)
+
+
+cdef int work(transaction_t *tx) noexcept nogil:
+    tx.stage = STEP_WORKED
+    return hop_on_shard(tx, tx.key_shards[0], work_hop)
 
 
 cdef int step_generic(transaction_t *tx, operation_t operation, bint has_destination, const char *name) noexcept nogil:
-    cdef job_t *job
+    cdef job_t *job = <job_t *>tx.state
     if tx.stage == STEP_START:
         if not parse_key_count(tx, 2 if has_destination else 1, name):
             return TRANSACTION_DONE
         tx.numbers[OPERATION] = operation
         tx.numbers[HAS_DESTINATION] = has_destination
-        tx.stage = STEP_LOOKED
-        return hop_on_keys(tx, look_hop)
-    if tx.stage == STEP_FINISHED:
-        return TRANSACTION_DONE
-    job = make_job(tx)
-    if job == NULL:
-        return TRANSACTION_DONE
-    tx.stage = STEP_FINISHED
-    if has_destination:
-        return hop_on_shard(tx, tx.key_shards[0], store_hop)
-    if operation != CARDINALITY:
-        return hop_on_shard(tx, tx.key_shards[0], reply_hop)
-    reply_int(&tx.reply, <int64_t>intersect(job, NULL, NULL))
-    return TRANSACTION_DONE
+        return look(tx)
+    if tx.stage == STEP_LOOKED:
+        job = make_job(tx)
+        if job == NULL:
+            return TRANSACTION_DONE
+        if unlikely(slices_wanted(&job.slices, tx, elements_of(job, operation))):
+            slices_begin(&job.slices, tx, <uint32_t>has_destination)
+        return work(tx)
+    if tx.stage == STEP_WORKED:
+        if job.is_done:
+            slices_end(&job.slices, tx)
+            return TRANSACTION_DONE
+        tx.stage = STEP_PAUSED
+        return slices_pause(tx)
+    if tx.stage == STEP_PAUSED and not slices_resume(&job.slices, tx):
+        tx.stage = STEP_DROPPED
+        return hop_on_shard(tx, tx.key_shards[0], drop_hop)
+    return work(tx) if tx.stage == STEP_PAUSED else look(tx)
 
 
 cdef int zunion_step(transaction_t *tx) noexcept nogil:

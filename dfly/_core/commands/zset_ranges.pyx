@@ -14,7 +14,7 @@ from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_
                                         KEY_ACCESS, KEY_DELETE, KEY_OW, KEY_RO, KEY_RW, KEY_UPDATE, TRANSACTION_DONE,
                                         call_t, command_spec_t, key_row, register_commands, reply_syntax_error,
                                         reply_wrong_type, slice_equals, transaction_row, transaction_t)
-from dfly._core.engine.database cimport NOTIFY_GENERIC, NOTIFY_ZSET, delete_key, notify, update_begin
+from dfly._core.engine.database cimport NOTIFY_GENERIC, NOTIFY_ZSET, delete_key, notify, purge_later, update_begin
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport hop_on_shard, transaction_scope
 from dfly._core.resp.reply cimport reply_array, reply_error, reply_int, reply_t
@@ -280,7 +280,8 @@ cdef void remove_generic(call_t *call, range_kind_t kind, const char *event) noe
         delete_key(&call.scope, &call.key, &ref, NOTIFY_GENERIC, "del")
     elif count > 0:
         update_begin(&call.scope, &ref)
-        zset_remove_range(&ref.entry.value, first, count)
+        zset_remove_range(&ref.entry.value, first, count, <uint64_t>call.scope.shard.settings.slice_elements)
+        purge_later(&call.scope, &call.key, &ref.entry.value)
         zset_finish_removal(&call.scope, &call.key, &ref, event)
     reply_int(call.reply, <int64_t>count)
 

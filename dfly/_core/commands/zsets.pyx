@@ -21,7 +21,7 @@ from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_
                                         call_int_argument, call_t, command_spec_t, key_row, register_commands,
                                         reply_not_integer, reply_syntax_error, reply_wrong_type, slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_ZSET, delete_key, drop_value, find_read, find_write,
-                                         insert_key, update_begin, update_end)
+                                         insert_key, purge_later, update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_deinit, reply_double, reply_error, reply_init,
                                     reply_int, reply_null, reply_null_array, reply_t)
@@ -136,7 +136,9 @@ cdef void zset_pop(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t c
         reply_zset_entry(reply, &entry, True, nested)
         left -= 1
     update_begin(scope, ref)
-    zset_remove_range(&ref.entry.value, total - count if from_end else 0, count)
+    zset_remove_range(&ref.entry.value, total - count if from_end else 0, count,
+                      <uint64_t>scope.shard.settings.slice_elements)
+    purge_later(scope, key, &ref.entry.value)
     zset_finish_removal(scope, key, ref, "zpopmax" if from_end else "zpopmin")
 
 

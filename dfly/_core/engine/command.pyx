@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset, strchr, strlen
 
 from dfly._core.resp.reply cimport reply_error, reply_t
 from dfly._core.store.object cimport parse_int64
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, fold_multiply, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, fold_multiply, load32, load64, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -43,7 +43,15 @@ cdef inline bint name_load(const char *text, size_t size, name_t *out) noexcept 
     out.words[0] = 0
     out.words[1] = 0
     out.words[2] = 0
-    memcpy(out.words, text, size)
+    # Loads that overlap: a copy's bytes would have to be stored before they can be loaded as words.
+    if 8 <= size <= 16:
+        out.words[0] = load64(text)
+        if size > 8:
+            out.words[1] = load64(text + size - 8) >> (8 * (16 - size))
+    elif 4 <= size < 8:
+        out.words[0] = load32(text) | <uint64_t>load32(text + size - 4) << (8 * (size - 4))
+    else:
+        memcpy(out.words, text, size)
     for i in range(NAME_WORDS):
         out.words[i] |= fold
     return True

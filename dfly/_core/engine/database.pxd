@@ -55,6 +55,8 @@ cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *
 cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class, const char *event) noexcept nogil
 # Frees a value that a key has lost (its key keeps an empty string). One of many blocks is freed in slices.
 cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil
+# What the key's value still holds of members that are gone, if anything, is freed in slices.
+cdef void purge_later(scope_t *scope, const key_t *key, object_t *value) noexcept nogil
 # Takes the value out without freeing it (RENAME, MOVE): the caller owns it. Then erases the entry.
 cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil
 

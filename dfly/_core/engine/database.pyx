@@ -6,22 +6,22 @@ the token (engine/shard). Nothing here suspends or blocks.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from dfly._core.engine.access cimport access_start, access_touch
 from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latency_stop
 from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, listener_table_t,
                                           listeners_mark_ready, listeners_of, listeners_signal,
                                           listeners_visit)
-from dfly._core.engine.shard cimport (database_t, reclaim_t, scope_t, shard_database, shard_t,
-                                      policy_tracks_access)
+from dfly._core.engine.shard cimport (database_t, purge_t, reclaim_t, scope_t, shard_database,
+                                      shard_t, policy_tracks_access)
 from dfly._core.engine.tracking_table cimport tracking_table_drop, tracking_table_invalidate
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_change, dash_deadline,
                                     dash_enable_access_tracking, dash_erase, dash_find, dash_init, dash_insert,
                                     dash_move, dash_ref_t, dash_set_deadline, dash_set_sticky, dash_t)
 from dfly._core.store.object cimport (key_t, object_block_count, object_free, object_is_sticky, object_is_string,
-                                      object_t)
-from dfly._core.sys.alloc cimport mem_zalloc
+                                      object_purge_step, object_t)
+from dfly._core.sys.alloc cimport mem_zalloc, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, likely, unlikely
 
 __abi__ = DFLY_ABI_STAMP
@@ -116,8 +116,7 @@ cdef void load_key(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept n
 
 
 cdef void update_begin(scope_t *scope, dash_ref_t *ref) noexcept nogil:
-    dash_before_change(&scope.database.table, ref)
-    ref.bucket.version = scope.shard.version
+    dash_before_change(&scope.database.table, ref, scope.shard.version)
 
 
 cdef void update_end(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
@@ -175,6 +174,20 @@ cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil:
     scope.shard.reclaim = dropped
     scope.shard.reclaim_pending += 1
     memset(value, 0, sizeof(object_t))
+
+
+cdef void purge_later(scope_t *scope, const key_t *key, object_t *value) noexcept nogil:
+    cdef uint64_t budget = 0
+    cdef purge_t *purge
+    if likely(object_purge_step(value, &budget)):
+        return
+    purge = <purge_t *>net_zalloc(sizeof(purge_t) + key.size)
+    purge.name = <char *>(purge + 1)
+    purge.size = key.size
+    memcpy(purge.name, key.data, key.size)
+    purge.next = scope.database.purges
+    scope.database.purges = purge
+    scope.shard.purge_count += 1
 
 
 cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil:

@@ -61,8 +61,8 @@ from dfly._core.resp.parser cimport (PARSE_EMPTY, PARSE_ERROR, PARSE_NEED_MORE, 
                                      parser_reset, parser_t, parser_trim)
 from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_simple,
                                     reply_t)
-from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value
-from dfly._core.store.object cimport key_init, key_t, object_prefetch_member
+from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value, dash_t
+from dfly._core.store.object cimport key_init, key_t, object_is_worth_prefetching, object_prefetch_member
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, cycle_ticks, likely, slice_t,
                                   unlikely)
@@ -73,6 +73,7 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     BATCH_MAX = 64               # commands executed together; also bounds how long a token is held
     ARGUMENTS_MIN = 1024
+    CACHED_SLOTS = 2048          # a table of so few is in the processor's cache: 100 KB
     NO_CALL = 0xFFFFFFFF
     SCRATCH_KEEP = 1048576       # the scratch builder gives memory beyond this back
     OUTPUT_STOP = 33554432       # unsent reply bytes of one connection, above which it is not read any more
@@ -271,20 +272,21 @@ cdef void prefetch_members(call_t *calls, uint32_t count, const shard_t *shard) 
     """The same for what a large collection holds: bucket and entry of the member that stands behind the key."""
     cdef slice_t member
     cdef key_t key
-    cdef bint is_worth_it = False
+    cdef bint has_large = False
     cdef uint32_t i
     for i in range(count):
         if calls[i].shard_index != shard.index or calls[i].collection == NULL:
             continue
-        if calls[i].argc > <uint32_t>calls[i].spec.first_key + 1:
+        if (calls[i].argc > <uint32_t>calls[i].spec.first_key + 1
+                and object_is_worth_prefetching(calls[i].collection)):
             member = calls[i].argv[calls[i].spec.first_key + 1]
             key_init(&key, member.data, member.size)
             calls[i].member_hash = key.hash
-            if object_prefetch_member(calls[i].collection, key.hash, False):
-                is_worth_it = True
-                continue
-        calls[i].collection = NULL
-    if not is_worth_it:
+            object_prefetch_member(calls[i].collection, key.hash, False)
+            has_large = True
+        else:
+            calls[i].collection = NULL
+    if not has_large:
         return
     for i in range(count):
         if calls[i].shard_index == shard.index and calls[i].collection != NULL:
@@ -294,18 +296,21 @@ cdef void prefetch_members(call_t *calls, uint32_t count, const shard_t *shard) 
 cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, uint32_t database_index) noexcept nogil:
     """Three passes, so that the cache misses of a run overlap: metadata, entries, values."""
     cdef bint has_collections = False
+    cdef dash_t *table
     cdef uint32_t i
     if count < 4 or shard.databases[database_index] == NULL:
         return
+    table = &shard.databases[database_index].table
+    if table.slot_count > CACHED_SLOTS:
+        for i in range(count):
+            if calls[i].shard_index == shard.index:
+                dash_prefetch_bucket(table, calls[i].key.hash)
+        for i in range(count):
+            if calls[i].shard_index == shard.index:
+                dash_prefetch_entry(table, calls[i].key.hash)
     for i in range(count):
         if calls[i].shard_index == shard.index:
-            dash_prefetch_bucket(&shard.databases[database_index].table, calls[i].key.hash)
-    for i in range(count):
-        if calls[i].shard_index == shard.index:
-            dash_prefetch_entry(&shard.databases[database_index].table, calls[i].key.hash)
-    for i in range(count):
-        if calls[i].shard_index == shard.index:
-            calls[i].collection = dash_prefetch_value(&shard.databases[database_index].table, calls[i].key.hash)
+            calls[i].collection = dash_prefetch_value(table, calls[i].key.hash)
             has_collections = has_collections or calls[i].collection != NULL
     if has_collections:
         prefetch_members(calls, count, shard)

@@ -8,13 +8,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from dfly._core.engine.database cimport NOTIFY_EXPIRED, delete_key, get_deadline
 from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latency_stop
 from dfly._core.engine.member_expiry cimport members_next_deadline
-from dfly._core.engine.shard cimport database_t, reclaim_t, scope_t, shard_t
+from dfly._core.engine.shard cimport database_t, purge_t, reclaim_t, scope_t, shard_t
 from dfly._core.engine.tracking_table cimport tracking_table_free_step
-from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_clear_step, dash_next_due, dash_ref_t, dash_t, dash_visit_due
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear_step, dash_find, dash_next_due, dash_ref_t, dash_t,
+                                    dash_visit_due)
 from dfly._core.store.dash_scan cimport dash_sample
 from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_free_step,
-                                      object_is_string, object_t, object_view)
-from dfly._core.sys.alloc cimport mem_free
+                                      object_is_string, object_purge_step, object_t, object_view)
+from dfly._core.sys.alloc cimport mem_free, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 from dfly._core.sys.hash cimport random_u64
 
@@ -137,3 +138,28 @@ cdef bint reclaim_step(shard_t *shard, uint64_t budget) noexcept nogil:
     shard.reclaim_pending -= freed
     shard.stats.lazyfreed_objects += freed
     return shard.reclaim == NULL
+
+
+cdef bint purge_first(database_t *database, uint64_t *budget) noexcept nogil:
+    """No change that anybody sees: neither bucket version nor a walk of a snapshot has to do with it."""
+    cdef purge_t *purge = database.purges
+    cdef dash_ref_t ref
+    cdef key_t key
+    key_init(&key, purge.name, purge.size)
+    if dash_find(&database.table, &key, &ref) and not object_purge_step(&ref.entry.value, budget):
+        return False
+    database.purges = purge.next
+    net_free(purge)
+    return True
+
+
+cdef bint purge_step(shard_t *shard, uint64_t budget) noexcept nogil:
+    cdef database_t *database
+    cdef uint32_t i
+    for i in range(shard.settings.databases):
+        database = shard.databases[i]
+        while database != NULL and database.purges != NULL:
+            if not purge_first(database, &budget):
+                return False
+            shard.purge_count -= 1
+    return True

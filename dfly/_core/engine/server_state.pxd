@@ -91,6 +91,8 @@ cdef struct executor_t:
     timer_t pause_timer
     int64_t cron_runs
     int64_t clients_checked_ms   # when it last looked after its clients
+    uint64_t version_seen        # of all shards together, then
+    bint has_free_pages          # perhaps: something has changed since the allocator gave pages back
     # engine/balance: what the other threads may know of this one's load.
     timer_t shuffle_timer        # for tests
     int64_t measured_us

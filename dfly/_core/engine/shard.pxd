@@ -28,6 +28,12 @@ from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.store.dash cimport dash_t
 from dfly._core.store.object cimport key_t, object_t
 
+cdef struct purge_t:
+    # A key whose value still holds what members have left that are gone: purged in slices. Owned by the database.
+    purge_t *next
+    uint32_t size
+    char *name                   # in the same block
+
 cdef struct database_t:
     dash_t table
     dash_t members               # keys whose members have deadlines: see engine/member_expiry.pxd; no directory: none yet
@@ -35,6 +41,7 @@ cdef struct database_t:
     uint64_t expired             # keys
     int64_t avg_ttl_ms           # running average of samples, for INFO keyspace
     uint64_t mutations
+    purge_t *purges
 
 cdef struct shard_stats_t:
     uint64_t hits
@@ -81,6 +88,7 @@ cdef struct shard_t:
     reclaim_t *reclaim
     reclaim_t *kept              # flushed tables that a snapshot still walks over
     uint64_t reclaim_pending     # keys in both
+    uint32_t purge_count         # keys to be purged, in all databases
     latency_monitor_t *latency   # events of this shard; NULL before the first one
     int64_t over_limit_since_us  # 0: memory is within the limit, as far as writes have seen
     uint64_t access_clock        # seconds & 0xFFFFFF, refreshed by the owner's timer, read by all

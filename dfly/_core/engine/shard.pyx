@@ -51,6 +51,7 @@ cdef shard_t *shard_new(uint32_t index, uint32_t shard_count, const settings_t *
 cdef void shard_free(shard_t *self) noexcept nogil:
     cdef uint32_t i
     cdef reclaim_t *dropped
+    cdef purge_t *purge
     while self.kept != NULL:
         dropped = self.kept
         self.kept = dropped.next
@@ -60,6 +61,10 @@ cdef void shard_free(shard_t *self) noexcept nogil:
         if self.databases[i] != NULL:
             dash_clear(&self.databases[i].table)
             dash_clear(&self.databases[i].members)
+            while self.databases[i].purges != NULL:
+                purge = self.databases[i].purges
+                self.databases[i].purges = purge.next
+                net_free(purge)
             mem_free(self.databases[i])
     while self.reclaim != NULL:
         dropped = self.reclaim

@@ -52,7 +52,7 @@ cdef void transaction_lock_all(transaction_t *self) noexcept nogil
 cdef void transaction_own_arguments(transaction_t *self) noexcept nogil
 # Back to its first step, with no tokens: to be resumed. Its arguments are its own.
 cdef void transaction_restart(transaction_t *self) noexcept nogil
-# For tests of what tests see: gives the tokens away and takes them again later; the step returns its result.
+# Gives the tokens away and takes them again in a later tick; the step returns its result. What it saw may have changed.
 cdef int transaction_interrupt(transaction_t *self) noexcept nogil
 # Gives the tokens back before the end: what follows is no longer atomic with what was.
 cdef void transaction_release(transaction_t *self) noexcept nogil

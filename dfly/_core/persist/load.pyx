@@ -20,7 +20,8 @@ from dfly._core.loop.proactor cimport proactor_post
 from dfly._core.persist.rdb_file cimport (RDB_NEXT_END, RDB_NEXT_ERROR, RDB_NEXT_FUNCTION,
                                           RDB_NEXT_MODULE_AUX, RDB_NEXT_MODULE_VALUE, RDB_NEXT_RECORD, RDB_NEXT_SIZES,
                                           rdb_block_release, rdb_file_close, rdb_file_fail, rdb_file_next,
-                                          rdb_file_offset, rdb_file_open, rdb_file_t, rdb_next_t, rdb_record_t,
+                                          rdb_file_done, rdb_file_offset, rdb_file_open, rdb_file_t, rdb_next_t,
+                                          rdb_offset_note, rdb_record_t,
                                           sem_destroy, sem_init)
 from dfly._core.persist.rdb_io cimport rdb_left, rdb_reader_init, rdb_reader_t
 from dfly._core.persist.rdb_value cimport RDB_EMPTY, RDB_LOADED, rdb_load_value, rdb_result_t
@@ -101,7 +102,8 @@ cdef void note(loader_t *self, const char *pattern, const char *name, size_t siz
 
 cdef void fail_key(load_batch_t *batch, uint64_t offset, const key_t *key, const char *reason) noexcept nogil:
     cdef char text[256]
-    snprintf(text, sizeof(text), "%s (key '%.*s')", reason, <int>(key.size if key.size < SHOWN else SHOWN), key.data)
+    snprintf(text, sizeof(text), "%s (key '%.*s')%s", reason, <int>(key.size if key.size < SHOWN else SHOWN), key.data,
+             rdb_offset_note(batch.block.is_unpacked))
     fail(batch.loader, offset, text)
 
 
@@ -376,7 +378,7 @@ cdef void read_records(loader_t *self, rdb_file_t *file) noexcept nogil:
             # What was found in the block before.
             send_all(self)
             block = file.block
-            atomic_store(&self.loaded_bytes, before + rdb_file_offset(file))
+            atomic_store(&self.loaded_bytes, before + rdb_file_done(file))
             if kind == RDB_NEXT_END or kind == RDB_NEXT_ERROR:
                 return
             if atomic_load(&self.is_cancelled) != 0:

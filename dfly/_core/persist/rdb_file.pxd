@@ -4,12 +4,16 @@ rdb_file_next cuts the file into records and says what else is in it. It decodes
 their bytes. Everything is checked that can be without decoding: lengths, the order of things, the checksum. The
 first fault ends the file; it is in `reason` and `error_offset`.
 
+A file in compressed blocks (persist/frames) is read as the RDB file inside it. Offsets are those of that file then, but
+for faults of frames; `reason` says so.
+
 Ownership: the file holds its current block; who keeps pointers into a block longer than until the next
 rdb_file_next takes a reference to it. A block may be released by any thread.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
+from dfly._core.persist.frames cimport frame_reader_t
 from dfly._core.persist.rdb_io cimport rdb_text_t
 
 cdef enum:
@@ -39,6 +43,7 @@ cdef struct rdb_block_t:
     uint64_t offset                  # of its first byte in the file
     size_t size
     size_t capacity
+    bint is_unpacked                 # the offset is that of what frames hold
     char data[1]
 
 cdef struct rdb_record_t:
@@ -66,6 +71,7 @@ cdef struct rdb_file_t:
     bint has_checksum                # known at the end
     sem_t *room                      # waited for before each block but the first
     size_t block_bytes
+    frame_reader_t *frames           # NULL: the file is not compressed in blocks
     uint32_t version
     bint is_valkey
     # For the next key.
@@ -86,8 +92,15 @@ cdef bint rdb_file_open_bytes(rdb_file_t *self, const char *data, size_t size, b
 cdef void rdb_file_close(rdb_file_t *self) noexcept nogil
 cdef rdb_next_t rdb_file_next(rdb_file_t *self, rdb_record_t *out) noexcept nogil
 cdef void rdb_file_fail(rdb_file_t *self, uint64_t offset, const char *reason) noexcept nogil    # the first counts
+# Goes behind the reason, where the offset is not that of the file's own bytes.
+cdef const char *rdb_offset_note(bint is_unpacked) noexcept nogil
 cdef void rdb_block_release(rdb_block_t *self) noexcept nogil
 
 
 cdef inline uint64_t rdb_file_offset(const rdb_file_t *self) noexcept nogil:
     return 0 if self.block == NULL else self.block.offset + self.position
+
+
+cdef inline uint64_t rdb_file_done(const rdb_file_t *self) noexcept nogil:
+    """Bytes of the file that are read."""
+    return rdb_file_offset(self) if self.frames == NULL else self.frames.offset

@@ -10,6 +10,8 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, memset, strerror
 
 from dfly._core.persist.crc64 cimport crc64
+from dfly._core.persist.frames cimport (frames_begin_so, frames_close, frames_next, frames_open,
+                                        frames_take)
 from dfly._core.persist.rdb_io cimport (RDB_MODULE, RDB_MODULE_2, RDB_VERSION_VALKEY, rdb_get_string, rdb_reader_init,
                                         rdb_reader_t, rdb_text_free, rdb_text_t, rdb_version_is_known)
 from dfly._core.persist.rdb_scan cimport (module_name, scan_bytes, scan_length, scan_module_fields, scan_string,
@@ -62,6 +64,7 @@ cdef enum:
     OP_END = 255
     OP_FIRST = 243
     NAME_ROOM = 16
+    UNKNOWN = 0x4000000000000000     # bytes: more frames come
 
 cdef enum step_t:
     STEP_GO_ON = 100                 # nothing to report
@@ -84,24 +87,21 @@ cdef rdb_block_t *new_block(rdb_file_t *self, size_t capacity) noexcept nogil:
     block.references = 1
     block.room = self.room
     block.capacity = capacity
+    block.is_unpacked = self.frames != NULL
     return block
 
 
-cdef bint read_more(rdb_file_t *self, uint64_t least) noexcept nogil:
-    """A new block, which begins with what is not read yet and has at least so many bytes more."""
+cdef inline uint64_t beyond_block(const rdb_file_t *self) noexcept nogil:
+    if self.frames == NULL:
+        return self.size - (self.block.offset + self.block.size)
+    return 0 if self.frames.at_end else UNKNOWN
+
+
+cdef rdb_block_t *next_block(rdb_file_t *self, size_t wanted) noexcept nogil:
+    """Room for so many bytes, and in it what is not read yet of the block before."""
     cdef rdb_block_t *old = self.block
     cdef size_t kept = old.size - self.position
-    cdef uint64_t left = self.size - (old.offset + old.size)
-    cdef size_t wanted = self.block_bytes
     cdef rdb_block_t *block
-    cdef ssize_t got
-    if wanted < 2 * kept:
-        wanted = 2 * kept
-    if wanted < kept + least:
-        wanted = kept + least
-    if wanted - kept > left:
-        wanted = kept + left
-    self.crc = crc64(self.crc, old.data + self.crc_position, self.position - self.crc_position)
     if self.room != NULL:
         sem_wait(self.room)
     block = new_block(self, wanted)
@@ -112,6 +112,52 @@ cdef bint read_more(rdb_file_t *self, uint64_t least) noexcept nogil:
     self.position = 0
     self.crc_position = 0
     rdb_block_release(old)
+    return block
+
+
+cdef bint unpack_more(rdb_file_t *self) noexcept nogil:
+    """A new block with at least one frame more. How much it asks for does not follow from what the file says is to
+    come, but from what was there: twice as much."""
+    cdef size_t kept = self.block.size - self.position
+    cdef size_t wanted = self.block_bytes
+    cdef size_t size = frames_next(self.frames)
+    cdef rdb_block_t *block
+    if size == 0:
+        if self.frames.reason != NULL:
+            rdb_file_fail(self, self.frames.error_offset, self.frames.reason)
+        return self.frames.at_end
+    if wanted < 2 * kept:
+        wanted = 2 * kept
+    if wanted < kept + size:
+        wanted = kept + size
+    block = next_block(self, wanted)
+    while size != 0 and block.size + size <= block.capacity:
+        if not frames_take(self.frames, block.data + block.size):
+            # Of what came before it, records are read still.
+            break
+        block.size += size
+        size = frames_next(self.frames)
+    return True
+
+
+cdef bint read_more(rdb_file_t *self, uint64_t least) noexcept nogil:
+    """A new block, which begins with what is not read yet and has at least so many bytes more."""
+    cdef rdb_block_t *old = self.block
+    cdef size_t kept = old.size - self.position
+    cdef uint64_t left = self.size - (old.offset + old.size)
+    cdef size_t wanted = self.block_bytes
+    cdef rdb_block_t *block
+    cdef ssize_t got
+    if self.frames != NULL:
+        return unpack_more(self)
+    if wanted < 2 * kept:
+        wanted = 2 * kept
+    if wanted < kept + least:
+        wanted = kept + least
+    if wanted - kept > left:
+        wanted = kept + left
+    self.crc = crc64(self.crc, old.data + self.crc_position, self.position - self.crc_position)
+    block = next_block(self, wanted)
     while block.size < block.capacity:
         got = pread(self.fd, block.data + block.size, block.capacity - block.size,
                     <long long>(block.offset + block.size))
@@ -128,9 +174,16 @@ cdef bint read_more(rdb_file_t *self, uint64_t least) noexcept nogil:
 # ---- Opening -----------------------------------------------------------------------------------
 
 cdef void rdb_file_fail(rdb_file_t *self, uint64_t offset, const char *reason) noexcept nogil:
+    cdef bint is_inside = self.frames != NULL and reason != self.frames.reason
     if self.reason[0] == 0:
-        snprintf(self.reason, RDB_REASON_MAX, "%s", reason)
+        snprintf(self.reason, RDB_REASON_MAX, "%s%s", reason, rdb_offset_note(is_inside))
         self.error_offset = offset
+
+
+cdef const char *rdb_offset_note(bint is_unpacked) noexcept nogil:
+    if is_unpacked:
+        return " (counted in what the blocks hold)"
+    return ""
 
 
 cdef bint fail_number(rdb_file_t *self, uint64_t offset, const char *pattern, uint64_t number) noexcept nogil:
@@ -150,6 +203,17 @@ cdef void begin(rdb_file_t *self, bint with_checksum) noexcept nogil:
     self.frequency = -1
 
 
+cdef bint open_frames(rdb_file_t *self) noexcept nogil:
+    """From here on the file is what its blocks hold."""
+    self.frames = frames_open(self.fd, self.size, self.block.data if self.fd < 0 else NULL, self.with_checksum)
+    rdb_block_release(self.block)
+    self.block = new_block(self, 0)
+    if self.frames.reason == NULL:
+        return True
+    rdb_file_fail(self, self.frames.error_offset, self.frames.reason)
+    return False
+
+
 cdef bint read_header(rdb_file_t *self) noexcept nogil:
     cdef const char *text
     cdef size_t magic
@@ -157,9 +221,15 @@ cdef bint read_header(rdb_file_t *self) noexcept nogil:
     if self.size < HEADER:
         rdb_file_fail(self, 0, "too short for a snapshot")
         return False
-    if self.block.size < HEADER and not read_more(self, HEADER):
-        return False
+    while self.block.size < HEADER:
+        if beyond_block(self) == 0:
+            rdb_file_fail(self, 0, "too short for a snapshot")
+            return False
+        if not read_more(self, HEADER):
+            return False
     text = self.block.data
+    if self.frames == NULL and frames_begin_so(text, self.block.size):
+        return open_frames(self) and read_header(self)
     if memcmp(text, "REDIS", 5) == 0:
         magic = 5
     elif memcmp(text, "VALKEY", 6) == 0:
@@ -214,6 +284,8 @@ cdef void rdb_file_close(rdb_file_t *self) noexcept nogil:
     if self.block != NULL:
         rdb_block_release(self.block)
         self.block = NULL
+    frames_close(self.frames)
+    self.frames = NULL
     if self.fd >= 0:
         close(self.fd)
         self.fd = -1
@@ -289,21 +361,31 @@ cdef int read_key(rdb_file_t *self, scan_t *scan, int type, rdb_record_t *out) n
     return RDB_NEXT_MODULE_VALUE
 
 
+cdef bint is_checksum_right(rdb_file_t *self, size_t end, uint64_t stored) noexcept nogil:
+    if self.frames != NULL:
+        # Each of them has been checked.
+        self.has_checksum = self.frames.has_checksum
+        return True
+    self.crc = crc64(self.crc, self.block.data + self.crc_position, end - self.crc_position)
+    self.crc_position = end
+    self.has_checksum = stored != 0
+    return not self.has_checksum or not self.with_checksum or stored == self.crc
+
+
 cdef int read_end(rdb_file_t *self, scan_t *scan) noexcept nogil:
     """The end mark and the checksum. A checksum of 0 means that there is none."""
     cdef size_t end = <size_t>(place_of(self, scan) - self.block.offset)
-    cdef uint64_t stored
     if self.version >= VERSION_CHECKSUM:
         if not scan_bytes(scan, FOOTER):
             return RDB_NEXT_ERROR
-        self.crc = crc64(self.crc, self.block.data + self.crc_position, end - self.crc_position)
-        self.crc_position = end
-        stored = load64(scan.p - FOOTER)
-        self.has_checksum = stored != 0
-        if self.has_checksum and self.with_checksum and stored != self.crc:
+        if not is_checksum_right(self, end, load64(scan.p - FOOTER)):
             self.position = end
             scan.error = "the checksum is wrong: some bytes of the file have changed"
             return RDB_NEXT_ERROR
+    if self.frames != NULL and scan.p == scan.end and scan.beyond != 0:
+        # What comes next should be the frames' end mark.
+        scan.missing = 1
+        return RDB_NEXT_ERROR
     if scan.p != scan.end or scan.beyond != 0:
         scan.error = "bytes behind the end of the snapshot"
         return RDB_NEXT_ERROR
@@ -381,7 +463,7 @@ cdef rdb_next_t rdb_file_next(rdb_file_t *self, rdb_record_t *out) noexcept nogi
     while self.reason[0] == 0:
         scan.p = <const uint8_t *>self.block.data + self.position
         scan.end = <const uint8_t *>self.block.data + self.block.size
-        scan.beyond = self.size - (self.block.offset + self.block.size)
+        scan.beyond = beyond_block(self)
         scan.missing = 0
         scan.error = NULL
         result = RDB_NEXT_ERROR

@@ -16,7 +16,8 @@ written.
 Pace. While a shard or its thread is in use a slice is short, and the next one waits for many times its length.
 
 Format. One Redis RDB file fed by all shards; or, as Dragonfly has it, a file a shard, each an RDB file of its own
-written by the shard's own thread, and a summary that is renamed into place last and names them.
+written by the shard's own thread, and a summary that is renamed into place last and names them. The files of shards are
+compressed in blocks (persist/frames), unless settings want strings compressed one by one, as always in the single file.
 
 Ownership: the saver is the server's, for ever. A save lives from the cut to its end, which comes on the first
 thread. Of a shard_save_t the token guards writer, rows and feeder; the timer is that of the thread that walks.
@@ -42,6 +43,12 @@ cdef enum:
 cdef enum save_state_t:
     SAVE_IDLE = 0
     SAVE_RUNNING = 1
+
+cdef enum compression_t:
+    # --compression_mode: Dragonfly's numbers.
+    COMPRESSION_NONE = 0
+    COMPRESSION_STRINGS = 1      # each by LZF
+    COMPRESSION_BLOCKS = 3       # LZ4; in a single file: strings
 
 cdef struct walk_row_t:
     dash_walk_t walk
@@ -90,6 +97,8 @@ cdef struct save_t:
     uint32_t file_count
     feeder_t *feeders            # two a shard
     bint by_shard
+    bint in_blocks               # the files of shards: frames
+    bint compress                # strings, by LZF
     uint64_t files_left          # by_shard: of shards
     transaction_t *waiting       # SAVE; NULL: nobody waits
     int64_t cut_ms
@@ -110,6 +119,7 @@ cdef struct saver_t:
     const char *file_name
     const char *redis_version
     uint64_t by_shard
+    uint64_t compression_mode    # compression_t
     uint64_t with_checksum
     # Asked for by Python: tokens are taken one after the other on the first thread.
     message_t ask_message

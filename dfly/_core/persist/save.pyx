@@ -73,8 +73,8 @@ cdef enum:
     SLICE_BUSY_US = 40
     SLICE_IDLE_US = 400
     PAUSE_IDLE_US = 10
-    # Of the slice, while commands are executed. At first changes bring most buckets anyway.
-    PAUSE_FACTOR_FIRST = 60
+    # Of the slice, while commands are executed. At first changes bring many entries anyway.
+    PAUSE_FACTOR_FIRST = 25
     PAUSE_FACTOR = 8
     FIRST_US = 10000000
     RETRY_US = 500               # the token is taken, or too much is not written yet
@@ -91,6 +91,7 @@ cdef void saver_init(server_t *server) noexcept nogil:
     self.file_name = "dump.rdb"
     self.redis_version = "7.0.0"
     self.with_checksum = 1
+    self.compression_mode = COMPRESSION_BLOCKS
     self.entries = <uint64_t *>net_zalloc(server.thread_count * ENTRIES_STRIDE * sizeof(uint64_t))
     self.last_save_s = wall_ms() // 1000
     server.saver = self
@@ -128,6 +129,7 @@ cdef save_t *save_new(saver_t *self) noexcept nogil:
     save = <save_t *>net_zalloc(sizeof(save_t))
     save.saver = self
     save.by_shard = self.by_shard != 0
+    choose_compression(save)
     save.cut_ms = wall_ms()
     save.started_us = monotonic_us()
     save.version = <uint32_t>self.server.settings.rdb_version
@@ -149,6 +151,14 @@ cdef save_t *save_new(saver_t *self) noexcept nogil:
     self.last_try_s = self.started_s
     self.current = save
     return save
+
+
+cdef void choose_compression(save_t *self) noexcept nogil:
+    cdef uint64_t mode = self.saver.compression_mode
+    if self.saver.server.settings.rdb_compression == 0:
+        mode = COMPRESSION_NONE
+    self.in_blocks = self.by_shard and mode == COMPRESSION_BLOCKS
+    self.compress = mode != COMPRESSION_NONE and not self.in_blocks
 
 
 cdef void prepare_stream(stream_t *self, shard_save_t *owner, uint32_t number) noexcept nogil:
@@ -240,7 +250,7 @@ cdef bint visit(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
         on_full(&stream.writer)
     stream.is_inside = True
     # A change must not wait for the compressor.
-    stream.writer.compress = self.is_walking and self.shard.settings.rdb_compression != 0
+    stream.writer.compress = self.is_walking and self.save.compress
     put_head(self, stream, ref, row.database)
     if self.is_walking and unlikely(rdb_value_is_large(&ref.entry.value)):
         self.large = ref.entry
@@ -589,6 +599,20 @@ cdef void prepare_file(save_t *self, save_file_t *file, feeder_t *feeders, uint3
     file.context = self
 
 
+cdef bint is_busy(save_file_t *file) noexcept nogil:
+    """On any thread: clients may need the processor on which an idle one compresses."""
+    cdef save_t *self = <save_t *>file.context
+    cdef server_t *server = self.saver.server
+    cdef uint64_t commands = 0
+    cdef bint result
+    cdef uint32_t i
+    for i in range(server.thread_count):
+        commands += atomic_load_relaxed(&server.executors[i].stats.commands)
+    result = commands != file.commands_seen
+    file.commands_seen = commands
+    return result
+
+
 cdef void save_prepare(save_t *self) noexcept nogil:
     """Under the tokens, after the cuts."""
     cdef uint32_t count = self.saver.server.thread_count
@@ -610,6 +634,8 @@ cdef void save_prepare(save_t *self) noexcept nogil:
         put_sizes(self, i, i + 1, &out)
         give_head(&self.files[i], &out)
         prepare_file(self, &self.files[i], &self.feeders[2 * i], 2)
+        self.files[i].is_framed = self.in_blocks
+        self.files[i].is_busy = is_busy
     begin_head(self, &out)
     put_aux_number(&out, "dfly-shards", count)
     for i in range(count):

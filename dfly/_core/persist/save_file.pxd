@@ -6,6 +6,11 @@ written under a temporary name, with one request in flight (loop/file: no thread
 fsync, rename, fsync of the directory. A fault at any step removes the temporary file; the chunks that still come
 are thrown away.
 
+With is_framed a chunk is compressed first, one frame (persist/frames) at a time: each takes about 30 us, less than
+a slice of the walk, and between two of them the thread's clients are served, as between slices. Not in the walk:
+that holds the shard's token, which other threads may wait for. Not on a helper thread: with a shard thread on every
+core it would take the processor from one of them for milliseconds, or, with little priority, never get it.
+
 It is a continuation and no fiber: nothing of it needs the GIL.
 
 Ownership: a chunk belongs to its feeder until chunk_send, then to the file, which returns it to the feeder's pool.
@@ -17,6 +22,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from dfly._core.loop.file cimport file_request_t
 from dfly._core.loop.mailbox cimport mailbox_t, message_t
 from dfly._core.loop.proactor cimport proactor_t
+from dfly._core.loop.timer cimport timer_t
+from dfly._core.persist.frames cimport frame_writer_t
 
 cdef enum:
     CHUNK_BYTES = 262144 - 64
@@ -57,6 +64,7 @@ cdef struct feeder_t:
     bint has_ended
 
 ctypedef void (*save_file_hook_t)(save_file_t *self) noexcept nogil
+ctypedef bint (*save_file_asks_t)(save_file_t *self) noexcept nogil
 
 cdef struct save_file_t:
     proactor_t *proactor
@@ -76,7 +84,18 @@ cdef struct save_file_t:
     size_t head_size
     bint head_is_written
     bint with_checksum
-    char tail[9]
+    # Compression: of `source`, which is the head or a chunk, so much is in `packed` or written.
+    bint is_framed
+    frame_writer_t frames
+    timer_t timer
+    const char *source
+    size_t source_size
+    size_t source_done
+    char *packed
+    size_t packed_size
+    save_file_asks_t is_busy     # have commands been executed since it was asked last?
+    uint64_t commands_seen       # its own
+    char tail[64]                # FRAMES_TAIL_MAX
     uint64_t offset
     uint64_t crc
     uint64_t bytes               # the file's size once it is complete
@@ -90,7 +109,8 @@ cdef struct save_file_t:
     save_file_hook_t on_done     # on its thread
     void *context
 
-# All fields zero but paths, feeders, head, hooks. `head` becomes its own. With an error it only waits for its feeders.
+# All fields zero but paths, feeders, head, hooks, is_framed. `head` becomes its own. With an error it only waits for
+# its feeders.
 cdef void save_file_start(save_file_t *self, proactor_t *proactor) noexcept nogil     # any thread
 cdef void save_file_deinit(save_file_t *self) noexcept nogil                          # after on_done
 cdef void feeder_init(feeder_t *self, save_file_t *file, uint64_t *outstanding) noexcept nogil

@@ -1,7 +1,7 @@
 """Writing one file of a snapshot: see save_file.pxd for the contract.
 
 Invariants: the struct is touched by its thread only, but for chunks in its mailbox and `error`, which feeders read.
-While a request is in flight is_idle is False and nobody else starts one.
+While a request is in flight or the timer runs, is_idle is False and nobody else starts one.
 """
 
 from libc.errno cimport EIO
@@ -13,9 +13,12 @@ from dfly._core.loop.file cimport (file_close, file_fsync, file_open, file_renam
                                    file_unlink, file_write)
 from dfly._core.loop.mailbox cimport mailbox_init, mailbox_push, mailbox_take, message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
+from dfly._core.loop.timer cimport timer_start, timer_t
 from dfly._core.persist.crc64 cimport crc64
+from dfly._core.persist.frames cimport FRAME_BYTES, FRAME_OVERHEAD, FRAMES_HEADER, frame_put, frames_begin, frames_end
 from dfly._core.sys.alloc cimport net_alloc, net_free
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_store, atomic_sub
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_load_relaxed, atomic_store, atomic_sub
+from dfly._core.sys.clock cimport monotonic_us
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -31,6 +34,12 @@ cdef enum:
     RDB_EOF = 0xFF
     TAIL_BYTES = 9
     FILE_MODE = 0o644
+    PACKED_BYTES = FRAMES_HEADER + 17 * (FRAME_BYTES + FRAME_OVERHEAD)   # a whole chunk that does not get smaller
+    SLICE_BUSY_US = 20               # then no further frame is begun: with the one before about 40
+    SLICE_IDLE_US = 400
+    PAUSE_IDLE_US = 10
+    PAUSE_FACTOR = 4                 # of the slice, while commands are executed ...
+    HURRY_BYTES = 1048576            # ... and less than this waits for it: the walk stops at four times that
 
 cdef const char *STEPS[11]
 STEPS[<int>STEP_OPEN] = "open"
@@ -169,6 +178,9 @@ cdef void save_file_deinit(save_file_t *self) noexcept nogil:
         free_list(self.feeders[i].spare)
         free_list(mailbox_take(&self.feeders[i].returned))
     net_free(self.head)
+    if self.packed != NULL:
+        eviction_exempt(-<int64_t>PACKED_BYTES)
+        net_free(self.packed)
 
 
 cdef void on_start(message_t *message, void *context) noexcept nogil:
@@ -200,6 +212,9 @@ cdef void write_next(save_file_t *self) noexcept nogil:
     cdef const char *data = self.head
     cdef size_t size = self.head_size
     cdef int error
+    if self.source_done < self.source_size:
+        pack_soon(self, PAUSE_IDLE_US)
+        return
     if self.head_is_written:
         self.current = take_chunk(self)
         if self.current == NULL:
@@ -219,13 +234,72 @@ cdef void write_next(save_file_t *self) noexcept nogil:
                 fail(self, error)
             go_on(self)
             return
+    if self.is_framed:
+        self.source = data
+        self.source_size = size
+        self.source_done = 0
+        pack_soon(self, PAUSE_IDLE_US)
+        return
     if self.with_checksum:
         self.crc = crc64(self.crc, data, size)
     file_write(&self.request, self.fd, data, size, self.offset)
     submit(self)
 
 
+cdef void pack_soon(save_file_t *self, int64_t pause_us) noexcept nogil:
+    self.is_idle = False
+    self.timer.fire = on_pack_timer
+    self.timer.context = self
+    timer_start(&self.proactor.timers, &self.timer, monotonic_us() + pause_us)
+
+
+cdef uint64_t waiting_bytes(save_file_t *self) noexcept nogil:
+    cdef uint64_t total = 0
+    cdef uint32_t i
+    for i in range(self.feeder_count):
+        total += atomic_load_relaxed(&self.feeders[i].waiting)
+    return total
+
+
+cdef bint pack_frame(save_file_t *self) noexcept nogil:
+    """False: the source has ended, or there is no room for another one."""
+    cdef size_t piece = self.source_size - self.source_done
+    if self.packed == NULL:
+        self.packed = <char *>net_alloc(PACKED_BYTES)
+        eviction_exempt(PACKED_BYTES)
+        self.packed_size = frames_begin(&self.frames, self.with_checksum, self.packed)
+    if piece > FRAME_BYTES:
+        piece = FRAME_BYTES
+    self.packed_size += frame_put(&self.frames, self.source + self.source_done, piece, self.packed + self.packed_size)
+    self.source_done += piece
+    return self.source_done < self.source_size and self.packed_size + FRAME_BYTES + FRAME_OVERHEAD <= PACKED_BYTES
+
+
+cdef void on_pack_timer(timer_t *timer, int64_t now_us) noexcept nogil:
+    """A slice: one frame, or some if they are quick or nobody else has anything to do."""
+    cdef save_file_t *self = <save_file_t *>timer.context
+    cdef bint is_busy = self.is_busy(self)
+    cdef int64_t started = monotonic_us()
+    cdef int64_t spent
+    while pack_frame(self):
+        spent = monotonic_us() - started
+        if spent >= (SLICE_BUSY_US if is_busy else SLICE_IDLE_US):
+            # What is far above was the kernel's doing.
+            if not is_busy or waiting_bytes(self) > HURRY_BYTES:
+                spent = 0
+            elif spent > 4 * SLICE_BUSY_US:
+                spent = 4 * SLICE_BUSY_US
+            pack_soon(self, PAUSE_IDLE_US + spent * PAUSE_FACTOR)
+            return
+    file_write(&self.request, self.fd, self.packed, self.packed_size, self.offset)
+    submit(self)
+
+
 cdef void write_tail(save_file_t *self) noexcept nogil:
+    if self.is_framed:
+        file_write(&self.request, self.fd, self.tail, frames_end(&self.frames, self.tail), self.offset)
+        submit(self)
+        return
     self.tail[0] = <char>RDB_EOF
     if self.with_checksum:
         self.crc = crc64(self.crc, self.tail, 1)
@@ -285,6 +359,9 @@ cdef void advance(save_file_t *self, int64_t result) noexcept nogil:
         self.step = STEP_WRITE
     elif self.step == STEP_WRITE:
         self.offset += <uint64_t>result
+        self.packed_size = 0
+        if self.source_done < self.source_size:
+            return
         self.head_is_written = True
         if self.current != NULL:
             done_with(self, self.current)

@@ -23,9 +23,10 @@ deadlines (ms since the segment's base), widened to 8 bytes when they lie more t
 segment knows its earliest deadline; a heap of segments by that gives what is due.
 
 A walk (dash_walk_t) visits every entry as it was when the walk began, exactly once, however the table changes
-meanwhile: a bucket that is about to change and has not been visited is visited first. That goes by the
-buckets' versions: those up to walk.cut have not been visited. The caller says what changes in place
-(dash_before_change, then bucket.version above the cut); inserting, erasing and moving entries is seen here.
+meanwhile: an entry that is about to change or to go and has not been visited is visited first, and so is a bucket
+that gains entries or whose entries move. That goes by the buckets' versions: those up to walk.cut have not been
+visited; others say which of their entries have been. The caller says what changes in place or is about to be erased
+(dash_before_change); the rest is seen here.
 
 Tables of keys only (dash_init_keys): entries are 16 bytes, ref.entry.value does not exist.
 
@@ -77,7 +78,7 @@ cdef struct dash_walk_t:
     uint32_t pending_mask
     uint64_t hash                # where it is: in the segment that holds this hash,
     uint32_t bucket              # before this bucket
-    uint64_t forced              # buckets that were visited because they were about to change
+    uint64_t forced              # buckets and single entries that were visited because they were about to change
 
 cdef void dash_init(dash_t *self) noexcept nogil
 # The table's struct goes to another place; `self` is empty and invalid then.
@@ -103,12 +104,15 @@ cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_vi
 # Visits up to so many buckets, or up to an entry that is not finished; True when the walk is over.
 cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil
 cdef void dash_walk_end(dash_t *self) noexcept nogil          # before it is over
-cdef void dash_hand_over(dash_t *self, dash_ref_t *ref) noexcept nogil
+cdef void dash_hand_over(dash_t *self, dash_ref_t *ref, uint64_t version) noexcept nogil
 
 
-cdef inline void dash_before_change(dash_t *self, dash_ref_t *ref) noexcept nogil:
+cdef inline void dash_before_change(dash_t *self, dash_ref_t *ref, uint64_t version) noexcept nogil:
+    """version: the newest; the bucket's from now on, unless some of its entries are still to be visited."""
     if unlikely(self.walk != NULL):
-        dash_hand_over(self, ref)
+        dash_hand_over(self, ref, version)
+    else:
+        ref.bucket.version = version
 
 
 # First stage: directory entry and bucket metadata. Second: the entry's line. Third: a heap value.

@@ -14,8 +14,10 @@ Invariants
    earliest is not DASH_NO_DEADLINE.
 5. A bucket's version is at most the version of every entry in it: when entries move, the destination
    takes the smaller of both, so a snapshot that has not saved an entry still sees it as unsaved.
-6. During a walk no entry enters, leaves or moves out of or into a bucket with a version up to walk.cut
-   before that bucket has been visited: such a bucket holds exactly what it held when the walk began.
+6. During a walk no entry enters a bucket or moves out of it before the bucket has been visited; one that changes
+   in place or is erased has been visited itself. So the unvisited entries of a bucket are what they were.
+7. A version with PARTIAL set is a mark of a walk: some slots of the bucket have been visited, the others not. One
+   of a walk that was given up means nothing.
 
 Ownership: the table owns segments, side arrays and keys; values are the engine's.
 Source: Lu, Hao, Wang, Lo, "Dash: Scalable Hashing on Persistent Memory", VLDB 2020.
@@ -43,7 +45,7 @@ cdef enum:
     SPLIT_CLASS = 4              # halves of a split are at least this large; smaller: small tables
     TOTAL_MAX = 254              # the directory has 8 bits for the number of buckets
     DEPTH_MAX = 24
-    SLOT_MASK = 0x3FFF
+    SLOT_MASK = 0x3FFF           # DASH_SLOTS bits
     FILL_PERCENT = 85            # a rebuilt or split segment is at most so full
     RESERVED_PERCENT = 96        # and one that is made for what is to come
     SHRINK_PERCENT = 50          # below this a segment is rebuilt smaller, or merged with its sibling
@@ -57,6 +59,12 @@ cdef enum:
     DAY_MS = 86400000
     ACCESS_BYTES = 3
     NO_SLOT = 0xFFFF
+
+cdef extern from *:
+    """
+    #define PARTIAL (1ULL << 63)
+    """
+    const uint64_t PARTIAL
 
 cdef struct saved_t:
     # What a transfer changes in its source: which slots are in use. Entries stay where they lie.
@@ -263,14 +271,29 @@ cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
                 at += CACHE_LINE
 
 
+cdef inline bint is_visited(const bucket_t *bucket, const dash_walk_t *walk) noexcept nogil:
+    return walk.cut < bucket.version < PARTIAL
+
+
+cdef inline uint64_t partial_mark(const dash_walk_t *walk, uint64_t slots) noexcept nogil:
+    return PARTIAL | ((walk.cut << DASH_SLOTS) & (PARTIAL - 1)) | slots
+
+
+cdef inline uint32_t visited_slots(const bucket_t *bucket, const dash_walk_t *walk) noexcept nogil:
+    """Of a bucket that is not visited as a whole."""
+    cdef uint32_t slots = <uint32_t>bucket.version & SLOT_MASK
+    return slots if bucket.version == partial_mark(walk, slots) else 0
+
+
 cdef bint visit_bucket(dash_t *self, segment_t *segment, uint32_t b, bint must_finish) noexcept nogil:
-    """Visits a bucket, unless the walk has been there; False: an entry is not finished."""
+    """Visits what the walk has not visited of a bucket; False: an entry is not finished."""
     cdef dash_walk_t *walk = self.walk
     cdef bucket_t *bucket = &segment_buckets(segment)[b]
-    cdef uint32_t mask = bucket.busy
+    cdef uint32_t mask
     cdef dash_ref_t ref
-    if bucket.version > walk.cut:
+    if is_visited(bucket, walk):
         return True
+    mask = bucket.busy & ~visited_slots(bucket, walk)
     if bucket == walk.pending:
         mask = walk.pending_mask
         walk.pending = NULL
@@ -287,7 +310,7 @@ cdef bint visit_bucket(dash_t *self, segment_t *segment, uint32_t b, bint must_f
 
 
 cdef void hand_over(dash_t *self, segment_t *segment, uint32_t b) noexcept nogil:
-    if segment_buckets(segment)[b].version <= self.walk.cut:
+    if not is_visited(&segment_buckets(segment)[b], self.walk):
         self.walk.forced += 1
         prefetch_values(segment, b)
         visit_bucket(self, segment, b, True)
@@ -307,8 +330,25 @@ cdef void hand_over_segment(dash_t *self, segment_t *segment) noexcept nogil:
         hand_over(self, segment, b)
 
 
-cdef void dash_hand_over(dash_t *self, dash_ref_t *ref) noexcept nogil:
-    hand_over(self, ref.segment, ref.bucket_index)
+cdef void dash_hand_over(dash_t *self, dash_ref_t *ref, uint64_t version) noexcept nogil:
+    cdef dash_walk_t *walk = self.walk
+    cdef bucket_t *bucket = ref.bucket
+    cdef uint32_t slots
+    if is_visited(bucket, walk):
+        bucket.version = version
+        return
+    if bucket == walk.pending:
+        hand_over(self, ref.segment, ref.bucket_index)
+        bucket.version = version
+        return
+    # Only the entry: to visit the bucket takes several times as long as a command.
+    slots = visited_slots(bucket, walk)
+    if (slots >> ref.slot) & 1 == 0:
+        walk.forced += 1
+        walk.must_finish = True
+        walk.visit(self, ref, walk.context)
+        slots |= <uint32_t>1 << ref.slot
+    bucket.version = partial_mark(walk, slots) if bucket.busy & ~slots != 0 else version
 
 
 cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_visit_t visit,

@@ -10,9 +10,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_bytes, dash_check, dash_clear, dash_clear_step,
-                                    dash_deadline, dash_erase, dash_find, dash_init, dash_insert, dash_next_due,
-                                    dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t, dash_set_deadline, dash_t,
-                                    dash_visit_due)
+                                    dash_deadline, dash_dup, dash_erase, dash_find, dash_init, dash_insert,
+                                    dash_next_due, dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t,
+                                    dash_set_deadline, dash_t, dash_visit_due)
 from dfly._core.store.dash_scan cimport dash_random, dash_scan
 from dfly._core.store.decimal_text cimport parse_int64
 from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_bytes,
@@ -20,7 +20,7 @@ from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPA
                                         listpack_first, listpack_insert, listpack_insert_int, listpack_new,
                                         listpack_next, listpack_read, listpack_replace, listpack_seek)
 from dfly._core.store.object cimport (OBJECT_INT, OBJECT_TAG_MASK, TYPE_HASH, container_ops_t, key_init, key_t,
-                                      object_dup, object_free, object_heap_bytes, object_is_string,
+                                      object_free, object_heap_bytes, object_is_string,
                                       object_register_container, object_replace_string, object_root,
                                       object_set_container, object_set_encoding, object_set_int,
                                       object_set_string, object_size,
@@ -451,32 +451,14 @@ cdef bint hash_check(const object_t *self) noexcept nogil:
 
 # ---- As a container ------------------------------------------------------------------------------
 
-cdef bint copy_entry(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
-    cdef dash_t *copy = <dash_t *>context
-    cdef char scratch[OBJECT_SCRATCH]
-    cdef slice_t field = object_view(&ref.entry.key, scratch)
-    cdef dash_ref_t added
-    cdef key_t key
-    key_init(&key, field.data, field.size)
-    dash_insert(copy, &key, &added)
-    object_dup(&ref.entry.value, &added.entry.value)
-    if (ref.bucket.deadline >> ref.slot) & 1:
-        dash_set_deadline(copy, &added, dash_deadline(ref))
-    return False
-
-
 cdef void dup_hash(const object_t *self, object_t *out) noexcept nogil:
     cdef dash_t *copy
-    cdef uint64_t cursor = 0
     if object_encoding(self) == HASH_LISTPACK:
         object_root(out)[0] = listpack_dup(pack_of(self))
         return
-    copy = new_table()
+    copy = <dash_t *>mem_alloc(sizeof(dash_t))
+    dash_dup(hash_table(self), copy)
     object_root(out)[0] = copy
-    while True:
-        cursor = dash_scan(hash_table(self), cursor, copy_entry, copy)
-        if cursor == 0:
-            return
 
 
 cdef bint free_hash_step(object_t *self, uint64_t *budget) noexcept nogil:
@@ -558,14 +540,15 @@ cdef const char *encoding_of_hash(const object_t *self) noexcept nogil:
     return "hashtable"
 
 
-cdef bint prefetch_field(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
-    if object_encoding(self) != HASH_TABLE or hash_table(self).count < PREFETCHED_MIN:
-        return False
+cdef bint is_worth_prefetching(const object_t *self) noexcept nogil:
+    return object_encoding(self) == HASH_TABLE and hash_table(self).count >= PREFETCHED_MIN
+
+
+cdef void prefetch_field(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
     if is_second:
         dash_prefetch_entry(hash_table(self), hash)
     else:
         dash_prefetch_bucket(hash_table(self), hash)
-    return True
 
 
 cdef container_ops_t OPS
@@ -577,5 +560,6 @@ OPS.data_bytes = data_of_hash
 OPS.encoding_name = encoding_of_hash
 OPS.expire_members = hash_expire
 OPS.next_member_deadline = hash_next_deadline
+OPS.is_worth_prefetching = is_worth_prefetching
 OPS.prefetch_member = prefetch_field
 object_register_container(TYPE_HASH, &OPS)

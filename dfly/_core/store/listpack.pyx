@@ -224,11 +224,16 @@ cdef const uint8_t *find_short(const uint8_t *p, const char *text, uint32_t size
     if skip == 0:
         # Members of a set are often of one size: such a run takes two comparisons an element.
         while True:
-            while p[0] == head:
-                if unlikely(load64(p + 1 + size - 8) >> shift == wanted):
-                    if size <= 8 or memcmp(p + 1, text, size - 8) == 0:
+            if likely(size >= 8):
+                while p[0] == head:
+                    if unlikely(load64(p + 1 + size - 8) == wanted) and memcmp(p + 1, text, size - 8) == 0:
                         return p
-                p += size + 2
+                    p += size + 2
+            else:
+                while p[0] == head:
+                    if unlikely(load64(p + 1 + size - 8) >> shift == wanted):
+                        return p
+                    p += size + 2
             if p[0] == LISTPACK_END:
                 return NULL
             p = step_over(p)

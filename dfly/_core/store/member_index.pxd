@@ -37,6 +37,8 @@ cdef uint32_t index_find(const index_t *self, const arena_t *arena, uint64_t has
                          size_t size) noexcept nogil
 cdef void index_add(index_t *self, const arena_t *arena, uint64_t hash, uint32_t handle) noexcept nogil
 cdef void index_remove(index_t *self, uint64_t hash, uint32_t handle) noexcept nogil
+# As index_remove, if it is there.
+cdef void index_discard(index_t *self, uint64_t hash, uint32_t handle) noexcept nogil
 # Visits about `count` members; the next cursor, 0 at the end. Every member that is there from the first
 # to the last call is visited.
 cdef uint64_t index_scan(const index_t *self, uint64_t cursor, uint64_t count, index_visit_t visit,

@@ -229,6 +229,19 @@ cdef void index_add(index_t *self, const arena_t *arena, uint64_t hash, uint32_t
     segment.count += 1
 
 
+cdef void index_discard(index_t *self, uint64_t hash, uint32_t handle) noexcept nogil:
+    cdef segment_t *segment = self.directory[directory_slot(self, hash)]
+    cdef const uint16_t *tags = segment_tags(segment)
+    cdef uint32_t tag = tag_of(hash)
+    cdef uint32_t i = home_of(segment, tag)
+    # Tags ascend, without a gap from where one belongs to where it is.
+    while i < segment.room and tags[i] != 0 and tags[i] <= tag:
+        if tags[i] == tag and segment.handles[i] == handle:
+            index_remove(self, hash, handle)
+            return
+        i += 1
+
+
 cdef void index_remove(index_t *self, uint64_t hash, uint32_t handle) noexcept nogil:
     cdef uint32_t slot = directory_slot(self, hash)
     cdef segment_t *segment = self.directory[slot]

@@ -536,14 +536,15 @@ cdef int64_t next_deadline(const object_t *self) noexcept nogil:
     return dash_next_due(&set_table(self).table)
 
 
-cdef bint prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
-    if object_encoding(self) != SET_TABLE or set_table(self).table.count < PREFETCHED_MIN:
-        return False
+cdef bint is_worth_prefetching(const object_t *self) noexcept nogil:
+    return object_encoding(self) == SET_TABLE and set_table(self).table.count >= PREFETCHED_MIN
+
+
+cdef void prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
     if is_second:
         dash_prefetch_entry(&set_table(self).table, hash)
     else:
         dash_prefetch_bucket(&set_table(self).table, hash)
-    return True
 
 
 cdef container_ops_t ops
@@ -556,5 +557,6 @@ ops.data_bytes = data_bytes
 ops.encoding_name = encoding_name
 ops.expire_members = expire_members
 ops.next_member_deadline = next_deadline
+ops.is_worth_prefetching = is_worth_prefetching
 ops.prefetch_member = prefetch_member
 object_register_container(TYPE_SET, &ops)

@@ -56,7 +56,8 @@ ctypedef uint64_t (*object_number_t)(const object_t *self) noexcept nogil
 ctypedef const char *(*object_name_t)(const object_t *self) noexcept nogil
 ctypedef uint64_t (*object_expire_t)(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil
 ctypedef int64_t (*object_deadline_t)(const object_t *self) noexcept nogil
-ctypedef bint (*object_prefetch_t)(const object_t *self, uint64_t hash, bint is_second) noexcept nogil
+ctypedef bint (*object_test_t)(const object_t *self) noexcept nogil
+ctypedef void (*object_prefetch_t)(const object_t *self, uint64_t hash, bint is_second) noexcept nogil
 
 cdef struct container_ops_t:
     object_dup_t dup                 # root and payload of out; its tag is set already
@@ -65,11 +66,14 @@ cdef struct container_ops_t:
     object_number_t heap_bytes       # real bytes of all it owns
     object_number_t data_bytes       # of its elements as they are stored ("serializedlength")
     object_name_t encoding_name
+    # Frees what members have left that are gone already, as free_step; NULL: they never leave anything.
+    object_free_step_t purge_step
     # Of types whose members may have deadlines; NULL: they have none.
     object_expire_t expire_members       # removes at most so many that are due; the root is NULL if none is left
     object_deadline_t next_member_deadline   # the earliest or something before it, -1: no member has one
-    # Prefetches what a look-up of this member (hash of its key_t) will touch, in two steps; False: too small for
-    # that to be worth it, the second step is nothing. NULL: never.
+    # Is it so large that prefetching what a look-up of a member touches is worth it? NULL: never. The other does
+    # that, in two steps, with the hash of the member's key_t.
+    object_test_t is_worth_prefetching
     object_prefetch_t prefetch_member
 
 cdef struct key_t:
@@ -105,9 +109,12 @@ cdef void object_replace_string(object_t *self, const char *data, size_t size) n
 # string. object_block_count is what that costs in all.
 cdef bint object_free_step(object_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t object_block_count(const object_t *self) noexcept nogil
+# Frees at most *budget blocks of what a container holds for members that are gone; True when there is nothing of it.
+cdef bint object_purge_step(object_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t object_expire_members(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil
 cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil
-cdef bint object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil
+cdef bint object_is_worth_prefetching(const object_t *self) noexcept nogil          # of a container
+cdef void object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil     # of such a one
 cdef object_type_t object_type(const object_t *self) noexcept nogil
 cdef const char *object_encoding_name(const object_t *self) noexcept nogil    # "int" "embstr" "raw" ...
 cdef const char *type_name(object_type_t type) noexcept nogil                 # "string" "list" ...

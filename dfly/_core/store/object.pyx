@@ -289,6 +289,11 @@ cdef uint64_t object_block_count(const object_t *self) noexcept nogil:
     return 1 if object_is_string(self) else ops_of(self).block_count(self)
 
 
+cdef bint object_purge_step(object_t *self, uint64_t *budget) noexcept nogil:
+    cdef object_free_step_t step = NULL if object_is_string(self) else ops_of(self).purge_step
+    return step == NULL or step(self, budget)
+
+
 cdef uint64_t object_expire_members(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil:
     return ops_of(self).expire_members(self, now_ms, budget)
 
@@ -299,10 +304,13 @@ cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil:
     return ops_of(self).next_member_deadline(self)
 
 
-cdef bint object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
-    """Of a container."""
-    cdef object_prefetch_t step = ops_of(self).prefetch_member
-    return step != NULL and step(self, hash, is_second)
+cdef bint object_is_worth_prefetching(const object_t *self) noexcept nogil:
+    cdef object_test_t test = ops_of(self).is_worth_prefetching
+    return test != NULL and test(self)
+
+
+cdef void object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
+    ops_of(self).prefetch_member(self, hash, is_second)
 
 
 cdef object_type_t object_type(const object_t *self) noexcept nogil:

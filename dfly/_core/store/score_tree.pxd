@@ -67,6 +67,11 @@ cdef uint64_t tree_rank(const tree_t *self, const arena_t *arena, const bound_t 
 cdef leaf_t *tree_seek(const tree_t *self, uint64_t rank, uint32_t *place) noexcept nogil
 # Takes up to `count` members from `rank` on out of one leaf; their handles go to out (NODE_SLOTS of them).
 cdef uint32_t tree_take(tree_t *self, uint64_t rank, uint64_t count, uint32_t *out) noexcept nogil
+# Is the member in the tree? The arena has it anyway.
+cdef bint tree_holds(const tree_t *self, const arena_t *arena, uint32_t handle) noexcept nogil
+# Cuts `count` members from `rank` on out, not all there are, and looks at none of them. Their handles are in a chain
+# of leaves that is put before *cut, for the caller to free (mem_free); returns how many leaves there are.
+cdef uint32_t tree_cut(tree_t *self, uint64_t rank, uint64_t count, leaf_t **cut) noexcept nogil
 cdef void tree_dup(const tree_t *self, tree_t *out) noexcept nogil
 cdef bint tree_free_step(tree_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t tree_heap_bytes(const tree_t *self) noexcept nogil

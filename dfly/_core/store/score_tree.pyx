@@ -408,6 +408,115 @@ cdef uint32_t tree_take(tree_t *self, uint64_t rank, uint64_t count, uint32_t *o
     return taken
 
 
+cdef bint tree_holds(const tree_t *self, const arena_t *arena, uint32_t handle) noexcept nogil:
+    cdef char *member = member_at(arena, handle)
+    cdef path_t path
+    cdef bound_t bound
+    bound_set_member(&bound, member_score(member)[0], member_text(member), True)
+    descend(self, arena, &bound, &path)
+    return path.slots[0] > 0 and path.nodes[0].handles[path.slots[0] - 1] == handle
+
+
+# ---- Cutting -----------------------------------------------------------------------------------
+# Nodes along the two edges of what is cut may be left with few entries, but never with none.
+
+cdef struct cut_t:
+    leaf_t *first                    # of the chain
+    leaf_t *last
+    bint is_part                     # the last one is new, and not linked to what comes
+    uint32_t leaves
+
+
+cdef void chain_leaf(cut_t *cut, leaf_t *leaf, bint is_part) noexcept nogil:
+    """Leaves of the tree follow each other already: they are not even looked at."""
+    if cut.first == NULL:
+        cut.first = leaf
+    elif is_part or cut.is_part:
+        cut.last.next = leaf
+    cut.last = leaf
+    cut.is_part = is_part
+    cut.leaves += 1
+
+
+cdef void cut_whole(tree_t *self, node_t *node, uint32_t height, cut_t *cut) noexcept nogil:
+    """Its leaves go into the chain, the nodes above them are freed: there is one for dozens of leaves."""
+    cdef uint32_t i
+    if height == 0:
+        self.leaf_count -= 1
+        chain_leaf(cut, <leaf_t *>node, False)
+        return
+    for i in range(node.count):
+        cut_whole(self, (<inner_t *>node).children[i], height - 1, cut)
+    self.inner_count -= 1
+    mem_free(node)
+
+
+cdef void cut_leaf(node_t *node, uint32_t first, uint32_t count, cut_t *cut) noexcept nogil:
+    cdef leaf_t *part = <leaf_t *>mem_alloc(sizeof(leaf_t))
+    part.node.count = count
+    memcpy(part.node.handles, node.handles + first, count * sizeof(uint32_t))
+    chain_leaf(cut, part, True)
+    remove_entries(node, first, count, 0)
+
+
+cdef void cut_below(tree_t *self, node_t *node, uint32_t height, uint64_t first, uint64_t count,
+                    cut_t *cut) noexcept nogil:
+    """Not all of its members. Calls itself for the two children at the edges: at most HEIGHT_MAX deep."""
+    cdef inner_t *inner = <inner_t *>node
+    cdef uint32_t slot = 0
+    cdef uint32_t whole_from
+    cdef uint64_t here
+    if height == 0:
+        cut_leaf(node, <uint32_t>first, <uint32_t>count, cut)
+        return
+    while first >= inner.counts[slot]:
+        first -= inner.counts[slot]
+        slot += 1
+    here = min(count, inner.counts[slot] - first)
+    if here < inner.counts[slot]:
+        cut_below(self, inner.children[slot], height - 1, first, here, cut)
+        set_child(node, slot, inner.children[slot], height - 1)
+        slot += 1
+        count -= here
+    whole_from = slot
+    while count > 0 and count >= inner.counts[slot]:
+        count -= inner.counts[slot]
+        cut_whole(self, inner.children[slot], height - 1, cut)
+        slot += 1
+    if count > 0:
+        cut_below(self, inner.children[slot], height - 1, 0, count, cut)
+        set_child(node, slot, inner.children[slot], height - 1)
+    remove_entries(node, whole_from, slot - whole_from, height)
+
+
+cdef uint32_t tree_cut(tree_t *self, uint64_t rank, uint64_t count, leaf_t **cut_leaves) noexcept nogil:
+    cdef leaf_t *before = NULL
+    cdef leaf_t *behind = NULL
+    cdef uint32_t place
+    cdef cut_t cut
+    DFLY_CHECK(0 < count < self.count and rank + count <= self.count, "some members are cut out, and some stay")
+    cut.first = NULL
+    cut.last = NULL
+    cut.is_part = False
+    cut.leaves = 0
+    if rank > 0:
+        before = tree_seek(self, rank - 1, &place)
+    if rank + count < self.count:
+        behind = tree_seek(self, rank + count, &place)
+    cut_below(self, self.root, self.height, rank, count, &cut)
+    self.count -= <uint32_t>count
+    if before != behind:
+        if before != NULL:
+            before.next = behind
+        if behind != NULL:
+            behind.previous = before
+    while self.height > 0 and self.root.count <= 1:
+        shrink_root(self)
+    cut.last.next = cut_leaves[0]
+    cut_leaves[0] = cut.first
+    return cut.leaves
+
+
 # ---- Changing ----------------------------------------------------------------------------------
 
 cdef inline bint keeps_place(const node_t *leaf, uint32_t place, const arena_t *arena,

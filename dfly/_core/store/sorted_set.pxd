@@ -5,6 +5,9 @@ Compact (encoding ZSET_COMPACT): packed pairs (store/packed_pairs). Minus zero b
 Large (ZSET_LARGE): members in an arena, a B+ tree with ranks over them and an index by member.
 An empty set has the root NULL; a new one is compact and becomes large when it outgrows the limits, for good.
 
+A long range is cut out of the tree and purged in slices: until then index and arena still have its members, and who
+finds one there asks the tree whether it is (score_tree, tree_cut). Nobody else sees anything of it.
+
 Every range is a rank and a count: a command finds those, then walks with a cursor.
 
 Ownership: the object owns all of it (mem_alloc, the data account). Places, cursors and entries borrow: valid
@@ -32,6 +35,9 @@ cdef struct large_zset_t:
     arena_t arena
     index_t index
     tree_t tree
+    # What was cut out of the tree and is still in arena and index: a chain of leaves without a tree.
+    leaf_t *cut
+    uint32_t cut_leaves
 
 cdef struct zset_limits_t:
     # Up to here a set is compact.
@@ -92,7 +98,8 @@ cdef void zset_range_by_score(const object_t *self, const zset_bound_t *low, con
 # By text alone. Where scores differ it is what a search from the front (backward: from the end) finds.
 cdef void zset_range_by_text(const object_t *self, const zset_bound_t *low, const zset_bound_t *high,
                              bint backward, uint64_t *start, uint64_t *count) noexcept nogil
-cdef void zset_remove_range(object_t *self, uint64_t start, uint64_t count) noexcept nogil
+# More than `at_once` members are only cut out: object_purge_step frees them.
+cdef void zset_remove_range(object_t *self, uint64_t start, uint64_t count, uint64_t at_once) noexcept nogil
 
 # Walking: the place before the member of that rank (at most the count), and on from there in both directions.
 cdef void zset_seek(const object_t *self, uint64_t rank, zset_cursor_t *out) noexcept nogil

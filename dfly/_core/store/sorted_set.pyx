@@ -11,7 +11,8 @@ from dfly._core.store.decimal_text cimport format_int64
 from dfly._core.store.member_arena cimport (arena_add, arena_check, arena_dup, arena_free_step,
                                             arena_heap_bytes, arena_init, arena_remove, member_at,
                                             member_score, member_text)
-from dfly._core.store.member_index cimport (index_add, index_check, index_dup, index_find, index_free_step,
+from dfly._core.store.member_index cimport (index_add, index_check, index_discard, index_dup, index_find,
+                                            index_free_step,
                                             index_heap_bytes, index_init, index_remove, index_scan)
 from dfly._core.store.object cimport (container_ops_t, object_encoding, object_pointer,
                                       object_register_container, object_root, object_set_encoding)
@@ -19,11 +20,11 @@ from dfly._core.store.packed_pairs cimport (pairs_before, pairs_bytes, pairs_che
                                             pairs_erase, pairs_find, pairs_first, pairs_insert, pairs_new,
                                             pairs_pass_scores, pairs_read, pairs_seek, pairs_set_score,
                                             whole_score)
-from dfly._core.store.score_tree cimport (NODE_SLOTS, bound_set_member, bound_set_score, bound_set_text,
-                                          bound_t, tree_add, tree_change_score, tree_check, tree_dup,
-                                          tree_free_step, tree_heap_bytes, tree_init, tree_rank, tree_remove,
-                                          tree_seek, tree_take)
-from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_usable
+from dfly._core.store.score_tree cimport (NODE_SLOTS, bound_set_member, bound_set_score, bound_set_text, bound_t,
+                                          tree_add, tree_change_score, tree_check, tree_cut, tree_dup, tree_free_step,
+                                          tree_heap_bytes, tree_holds, tree_init, tree_rank, tree_remove, tree_seek,
+                                          tree_take)
+from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, mem_usable
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, unlikely
 from dfly._core.sys.hash cimport hash_bytes
 
@@ -97,12 +98,24 @@ cdef large_zset_t *new_large() noexcept nogil:
     arena_init(&large.arena)
     index_init(&large.index)
     tree_init(&large.tree)
+    large.cut = NULL
+    large.cut_leaves = 0
     return large
+
+
+cdef inline bint is_gone(const large_zset_t *large, uint32_t handle) noexcept nogil:
+    return unlikely(large.cut != NULL) and not tree_holds(&large.tree, &large.arena, handle)
 
 
 cdef inline void add_to_large(large_zset_t *large, uint64_t hash, const char *data, size_t size,
                               double score) noexcept nogil:
-    cdef uint32_t handle = arena_add(&large.arena, data, size, score)
+    cdef uint32_t handle
+    if unlikely(large.cut != NULL):
+        # One of these bytes may have been cut out: the index finds only one of them.
+        handle = index_find(&large.index, &large.arena, hash, data, size)
+        if handle != 0:
+            index_remove(&large.index, hash, handle)
+    handle = arena_add(&large.arena, data, size, score)
     index_add(&large.index, &large.arena, hash, handle)
     tree_add(&large.tree, &large.arena, handle)
 
@@ -143,7 +156,7 @@ cdef bint zset_find(const object_t *self, const char *data, size_t size, zset_pl
         large = large_of(self)
         out.hash = hash_bytes(data, size)
         out.handle = index_find(&large.index, &large.arena, out.hash, data, size)
-        if out.handle == 0:
+        if out.handle == 0 or is_gone(large, out.handle):
             return False
         out.score = member_score(member_at(&large.arena, out.handle))[0]
         return True
@@ -336,7 +349,32 @@ cdef void zset_range_by_text(const object_t *self, const zset_bound_t *low, cons
         count[0] = end - start[0]
 
 
-cdef void zset_remove_range(object_t *self, uint64_t start, uint64_t count) noexcept nogil:
+cdef bint purge(large_zset_t *large, uint64_t *budget) noexcept nogil:
+    cdef leaf_t *leaf
+    cdef uint32_t handle
+    cdef uint32_t i
+    cdef slice_t text
+    while large.cut != NULL:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        leaf = large.cut
+        for i in range(leaf.node.count):
+            handle = leaf.node.handles[i]
+            text = member_text(member_at(&large.arena, handle))
+            index_discard(&large.index, hash_bytes(text.data, text.size), handle)
+            arena_remove(&large.arena, handle)
+        large.cut = leaf.next
+        large.cut_leaves -= 1
+        mem_free(leaf)
+    return True
+
+
+cdef bint purge_object_step(object_t *self, uint64_t *budget) noexcept nogil:
+    return not is_large(self) or purge(large_of(self), budget)
+
+
+cdef void zset_remove_range(object_t *self, uint64_t start, uint64_t count, uint64_t at_once) noexcept nogil:
     cdef uint32_t handles[NODE_SLOTS]
     cdef large_zset_t *large
     cdef uint32_t taken
@@ -346,6 +384,9 @@ cdef void zset_remove_range(object_t *self, uint64_t start, uint64_t count) noex
         return
     if not is_large(self):
         pairs_erase(<uint8_t **>object_root(self), pairs_seek(pack_of(self), <uint32_t>start), <uint32_t>count)
+    elif count > at_once and count < zset_count(self):
+        large = large_of(self)
+        large.cut_leaves += tree_cut(&large.tree, start, count, &large.cut)
     else:
         large = large_of(self)
         while count > 0:
@@ -435,6 +476,8 @@ cdef void visit_handle(uint32_t handle, void *context) noexcept nogil:
     cdef char *member = member_at(&scan.large.arena, handle)
     cdef slice_t text = member_text(member)
     cdef zset_entry_t entry
+    if is_gone(scan.large, handle):
+        return
     entry.member.data = text.data
     entry.member.size = <uint32_t>text.size
     entry.score = member_score(member)[0]
@@ -466,12 +509,16 @@ cdef bint zset_is_compact(const object_t *self) noexcept nogil:
 
 cdef void dup_object(const object_t *self, object_t *out) noexcept nogil:
     cdef large_zset_t *large
+    cdef uint64_t budget = <uint64_t>-1
     if object_pointer(self) == NULL:
         return
     if not is_large(self):
         object_root(out)[0] = pairs_dup(pack_of(self))
         return
     large = <large_zset_t *>mem_alloc(sizeof(large_zset_t))
+    purge(large_of(self), &budget)
+    large.cut = NULL
+    large.cut_leaves = 0
     arena_dup(&large_of(self).arena, &large.arena)
     index_dup(&large_of(self).index, &large.index)
     tree_dup(&large_of(self).tree, &large.tree)
@@ -480,12 +527,21 @@ cdef void dup_object(const object_t *self, object_t *out) noexcept nogil:
 
 cdef bint free_object_step(object_t *self, uint64_t *budget) noexcept nogil:
     cdef large_zset_t *large
+    cdef leaf_t *leaf
     if object_pointer(self) == NULL:
         return True
     if budget[0] == 0:
         return False
     if is_large(self):
         large = large_of(self)
+        while large.cut != NULL:
+            if budget[0] == 0:
+                return False
+            budget[0] -= 1
+            leaf = large.cut
+            large.cut = leaf.next
+            large.cut_leaves -= 1
+            mem_free(leaf)
         if (not tree_free_step(&large.tree, budget) or not index_free_step(&large.index, budget)
                 or not arena_free_step(&large.arena, budget)):
             return False
@@ -502,7 +558,7 @@ cdef uint64_t object_blocks(const object_t *self) noexcept nogil:
     if not is_large(self):
         return 1 if pack_of(self) != NULL else 0
     large = large_of(self)
-    return (1 + large.tree.leaf_count + large.tree.inner_count + large.index.segment_count
+    return (1 + large.cut_leaves + large.tree.leaf_count + large.tree.inner_count + large.index.segment_count
             + large.arena.live_chunks + large.arena.large_count)
 
 
@@ -512,7 +568,7 @@ cdef uint64_t object_heap(const object_t *self) noexcept nogil:
         return mem_usable(pack_of(self)) if pack_of(self) != NULL else 0
     large = large_of(self)
     return (mem_usable(large) + arena_heap_bytes(&large.arena) + index_heap_bytes(&large.index)
-            + tree_heap_bytes(&large.tree))
+            + tree_heap_bytes(&large.tree) + large.cut_leaves * <uint64_t>mem_good_size(sizeof(leaf_t)))
 
 
 cdef uint64_t object_data(const object_t *self) noexcept nogil:
@@ -533,6 +589,7 @@ OPS.block_count = object_blocks
 OPS.heap_bytes = object_heap
 OPS.data_bytes = object_data
 OPS.encoding_name = object_encoding_text
+OPS.purge_step = purge_object_step
 object_register_container(TYPE_ZSET, &OPS)
 
 
@@ -553,7 +610,10 @@ cdef bint zset_check(const object_t *self) noexcept nogil:
         large = large_of(self)
         arena_check(&large.arena)
         tree_check(&large.tree, &large.arena)
-        DFLY_CHECK(index_check(&large.index, &large.arena) == large.tree.count, "index and tree agree")
+        count = index_check(&large.index, &large.arena)
+        DFLY_CHECK(count == large.tree.count or (large.cut != NULL and count > large.tree.count),
+                   "index and tree agree")
+        count = 0
     else:
         pairs_check(pack_of(self))
     zset_seek(self, 0, &cursor)

@@ -5,11 +5,12 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_before_change, dash_bytes, dash_check,
-                                    dash_clear, dash_walk_begin, dash_walk_step, dash_walk_t, dash_clear_step,
-                                    dash_deadline, dash_dup, dash_enable_access_tracking, dash_erase, dash_find,
-                                    dash_init, dash_init_keys, dash_insert, dash_next_due, dash_prefetch_bucket, dash_reserve,
-                                    dash_prefetch_entry, dash_prefetch_value, dash_ref_t, dash_set_deadline,
-                                    dash_set_sticky, dash_t, dash_visit_due)
+                                    dash_clear, dash_clear_step, dash_deadline, dash_dup,
+                                    dash_enable_access_tracking, dash_erase, dash_find, dash_init, dash_init_keys,
+                                    dash_insert, dash_next_due, dash_prefetch_bucket, dash_prefetch_entry,
+                                    dash_prefetch_value, dash_ref_t, dash_reserve, dash_set_deadline,
+                                    dash_set_sticky, dash_t, dash_visit_due, dash_walk_begin, dash_walk_end,
+                                    dash_walk_step, dash_walk_t)
 from dfly._core.store.dash_scan cimport dash_random, dash_sample, dash_scan
 from dfly._core.store.glob cimport glob_match
 from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name,
@@ -40,7 +41,7 @@ cdef bint collect(dash_t *table, dash_ref_t *ref, void *context) noexcept with g
 
 cdef bint collect_and_erase(dash_t *table, dash_ref_t *ref, void *context) noexcept with gil:
     (<list>context).append(key_bytes(ref))
-    dash_before_change(table, ref)
+    dash_before_change(table, ref, table.walk.cut + 1 if table.walk != NULL else ref.bucket.version)
     if table.entry_shift == PAIR_SHIFT:
         object_free(&ref.entry.value)
     dash_erase(table, ref)
@@ -99,6 +100,10 @@ cdef class DashTable:
         """None while the walk goes on, then what it has visited: [(key, value), ...]."""
         return self.walked if dash_walk_step(&self.table, buckets) else None
 
+    def walk_end(self):
+        """Gives it up."""
+        dash_walk_end(&self.table)
+
     @property
     def walk_forced(self):
         return self.walk.forced
@@ -115,11 +120,11 @@ cdef class DashTable:
         key_init(&k, key, len(key))
         if not dash_find(&self.table, &k, &ref):
             dash_insert(&self.table, &k, &ref)
+            ref.bucket.version = self.newest
         else:
-            dash_before_change(&self.table, &ref)
+            dash_before_change(&self.table, &ref, self.newest)
             if not self.keys_only:
                 object_free(&ref.entry.value)
-        ref.bucket.version = self.newest
         if not self.keys_only:
             object_set_string(&ref.entry.value, value, len(value))
 
@@ -142,7 +147,7 @@ cdef class DashTable:
         key_init(&k, key, len(key))
         if not dash_find(&self.table, &k, &ref):
             return False
-        dash_before_change(&self.table, &ref)
+        dash_before_change(&self.table, &ref, self.newest)
         if not self.keys_only:
             object_free(&ref.entry.value)
         dash_erase(&self.table, &ref)

@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.object cimport (TYPE_ZSET, object_block_count, object_dup, object_encoding_name,
-                                      object_free, object_free_step, object_heap_bytes, object_set_container,
-                                      object_size, object_t)
+                                      object_free, object_free_step, object_heap_bytes, object_purge_step,
+                                      object_set_container, object_size, object_t)
 from dfly._core.store.sorted_set cimport (zset_add, zset_bound_t, zset_check, zset_count, zset_cursor_t,
                                           zset_entry_t, zset_erase, zset_find, zset_is_compact, zset_limits_t,
                                           zset_make_large, zset_next, zset_place_t, zset_previous,
@@ -66,9 +66,13 @@ cdef class SortedSet:
         self.revive()
         return True
 
-    def remove_range(self, uint64_t start, uint64_t count):
-        zset_remove_range(&self.value, start, count)
+    def remove_range(self, uint64_t start, uint64_t count, uint64_t at_once=<uint64_t>-1):
+        zset_remove_range(&self.value, start, count, at_once)
         self.revive()
+
+    def purge(self, uint64_t budget):
+        """Frees so many leaves of what was cut out; True when there is nothing of it."""
+        return object_purge_step(&self.value, &budget)
 
     cdef revive(self):
         if zset_count(&self.value) == 0:

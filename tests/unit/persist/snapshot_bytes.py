@@ -2,6 +2,8 @@
 
 import struct
 
+from dfly._core.snapshot_file import SnapshotFile
+
 from packed import listpack, ziplist
 
 POLYNOMIAL = 0x95AC9329AC4BC9B5
@@ -152,3 +154,12 @@ SMALL = file(
     record(7, b"module", module_body("ReJSON-RL")), b"\xf7" + module_body("ReJSON-RL"),
     b"\xf5" + string(b"#!lua name=lib\nreturn"),
 )
+
+
+def read(path, data, **options):
+    """What the reader finds in a file of these bytes."""
+    path.write_bytes(data)
+    source = SnapshotFile(path, **options)
+    while source.step():
+        pass
+    return source

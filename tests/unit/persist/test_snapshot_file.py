@@ -10,20 +10,12 @@ from dfly import tools
 from dfly._core.snapshot_file import SnapshotFile, read_head
 from dfly.loader import find_snapshot, snapshot_parts
 
-from snapshot_bytes import FORMS, SMALL, expire_s, file, length, record, select, string
+from snapshot_bytes import FORMS, SMALL, expire_s, file, length, read, record, select, string
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "dump.rdb"
-
-
-def read(path, data, **options):
-    path.write_bytes(data)
-    source = SnapshotFile(path, **options)
-    while source.step():
-        pass
-    return source
 
 
 def types_of(source, database=0):

@@ -32,6 +32,9 @@ def test_values_spellings_and_comments():
     ("port abc", ["line 2", "integer"]),
     ("port 70000", ["line 2", "between 0 and 65535"]),
     ("appendonly yes", ["not supported yet"]),
+    ("compression_mode 2", ["line 2", "2 (zstd) is not supported", "3 (blocks by LZ4"]),
+    ("compression-mode lz4", ["line 2", "compression_mode can be 0 (none), 1"]),
+    ("compression_level 9", ["line 2", "between 0 and 2"]),
     ("requirepass \"open", ["Unbalanced quotes"]),
     ("port", ["no value"]),
 ])

@@ -137,6 +137,13 @@ class DashMachine(RuleBasedStateMachine):
             expected, self.walked = self.walked, None
             assert len(found) == len(expected) and dict(found) == expected
 
+    @rule()
+    def give_walk_up(self):
+        """The next one finds marks of this one."""
+        if self.walked is not None:
+            self.walked = None
+            self.table.walk_end()
+
     def end_walk(self):
         while self.walked is not None:
             self.go_on_walking(100)

@@ -50,14 +50,19 @@ class SortedSetMachine(RuleBasedStateMachine):
     def remove(self, member):
         assert self.set.remove(member) == (self.model.scores.pop(member, None) is not None)
 
-    @rule(start=st.integers(0, 600), count=st.integers(0, 90))
-    def remove_range(self, start, count):
+    @rule(start=st.integers(0, 600), count=st.integers(0, 500), at_once=st.sampled_from([0, 10, 1000]))
+    def remove_range(self, start, count, at_once):
         walk = self.model.walk()
         start = min(start, len(walk))
         count = min(count, len(walk) - start)
-        self.set.remove_range(start, count)
+        self.set.remove_range(start, count, at_once)
         for member, _ in walk[start:start + count]:
             del self.model.scores[member]
+
+    @rule(leaves=st.integers(0, 3))
+    def purge(self, leaves):
+        """Between two looks what was cut out may be purged in part."""
+        self.set.purge(leaves)
 
     @rule(member=members)
     def find(self, member):
@@ -185,3 +190,25 @@ def test_random_changes_of_a_large_set():
             subject.add(member, model[member])
     subject.check()
     assert subject.walk(0) == [(member, score) for score, member in sorted((s, m) for m, s in model.items())]
+
+
+@pytest.mark.parametrize("count", [100, 5_000, 50_000])
+@pytest.mark.parametrize("part", [(0, 0.5), (0.25, 0.5), (0.5, 0.5), (0.001, 0.998)])
+def test_a_part_is_cut_out_and_purged(count, part):
+    subject, whole = filled(count, entries=0), filled(count, entries=0).walk(0)
+    start, size = int(part[0] * count), int(part[1] * count)
+    subject.remove_range(start, size, 0)
+    gone, kept = whole[start:start + size], whole[:start] + whole[start + size:]
+    subject.check()
+    assert subject.walk(0) == kept and subject.walk(len(kept), True) == kept[::-1]
+    assert subject.find(gone[0][0]) is None and subject.find(gone[-1][0]) is None
+    # Half of them come back, before what they left is purged.
+    for member, _ in gone[::2]:
+        assert subject.add(member, -1.0)
+    assert not subject.purge(1) or size < 200
+    subject.check()
+    while not subject.purge(5):
+        pass
+    subject.check()
+    assert len(subject) == len(kept) + len(gone[::2])
+    assert {member for member, _ in subject.walk(0, limit=len(gone[::2]))} == {member for member, _ in gone[::2]}

@@ -1,0 +1,99 @@
+"""Transactions in slices: see slices.pxd."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from dfly._core.engine.database cimport find_peek
+from dfly._core.engine.listeners cimport listener_add, listener_remove
+from dfly._core.engine.shard cimport scope_t, shard_close_books, shard_open_books, shard_t
+from dfly._core.engine.transaction cimport transaction_interrupt, transaction_scope
+from dfly._core.store.dash cimport dash_ref_t
+from dfly._core.store.object cimport object_next_member_deadline
+from dfly._core.sys.alloc cimport net_free, net_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load
+from dfly._core.sys.clock cimport monotonic_us
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    ATTEMPTS_MAX = 3
+    SLICE_US = 500
+    STEPS_A_LOOK = 32            # at the clock
+
+
+cdef bint slices_wanted(const slices_t *self, const transaction_t *tx, uint64_t elements) noexcept nogil:
+    return (elements > <uint64_t>tx.shards[0].settings.slice_elements and not tx.is_inside
+            and self.attempts < ATTEMPTS_MAX)
+
+
+cdef void slices_begin(slices_t *self, transaction_t *tx, uint32_t first_key) noexcept nogil:
+    cdef listener_t *listener
+    cdef uint32_t i
+    self.is_changed = 0
+    self.first_key = first_key
+    self.listeners = <listener_t *>net_zalloc((tx.key_count - first_key) * sizeof(listener_t))
+    for i in range(first_key, tx.key_count):
+        listener = &self.listeners[i - first_key]
+        listener.owner = self
+        listener.signal = &self.is_changed
+        listener_add(&tx.shards[tx.key_shards[i]].watched, tx.caller.database_index, &tx.keys[i], listener)
+
+
+cdef void slices_end(slices_t *self, transaction_t *tx) noexcept nogil:
+    cdef uint32_t i
+    if self.listeners == NULL:
+        return
+    for i in range(self.first_key, tx.key_count):
+        listener_remove(&tx.shards[tx.key_shards[i]].watched, &self.listeners[i - self.first_key])
+    net_free(self.listeners)
+    self.listeners = NULL
+
+
+cdef void slices_work(const slices_t *self, const transaction_t *tx, work_t *out) noexcept nogil:
+    out.deadline_us = 0
+    out.more = 0
+    out.left = <uint64_t>-1
+    if self.listeners != NULL:
+        out.more = <uint64_t>tx.shards[0].settings.slice_elements
+        out.left = min(out.more, <uint64_t>STEPS_A_LOOK)
+        out.more -= out.left
+        out.deadline_us = monotonic_us() + SLICE_US
+
+
+cdef bint work_look(work_t *self) noexcept nogil:
+    if self.more == 0 or monotonic_us() >= self.deadline_us:
+        return False
+    self.left = min(self.more, <uint64_t>STEPS_A_LOOK)
+    self.more -= self.left
+    self.left -= 1
+    return True
+
+
+cdef int slices_pause(transaction_t *tx) noexcept nogil:
+    return transaction_interrupt(tx)
+
+
+cdef bint has_due(transaction_t *tx, uint32_t position) noexcept nogil:
+    """A key that is due goes here, which its listener hears."""
+    cdef shard_t *shard = tx.shards[tx.key_shards[position]]
+    cdef int64_t due = -1
+    cdef dash_ref_t ref
+    cdef scope_t scope
+    shard_open_books(shard)
+    transaction_scope(tx, shard, &scope)
+    if find_peek(&scope, &tx.keys[position], &ref):
+        due = object_next_member_deadline(&ref.entry.value)
+    shard_close_books(shard)
+    return 0 <= due <= tx.now_ms
+
+
+cdef bint slices_resume(slices_t *self, transaction_t *tx) noexcept nogil:
+    cdef bint is_due = False
+    cdef uint32_t i
+    tx.now_ms = tx.origin.now_ms
+    for i in range(self.first_key, tx.key_count):
+        is_due = has_due(tx, i) or is_due
+    if not is_due and atomic_load(&self.is_changed) == 0:
+        return True
+    slices_end(self, tx)
+    self.attempts += 1
+    return False
