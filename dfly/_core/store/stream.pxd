@@ -30,6 +30,10 @@ cdef enum:
     STREAM_SAME_FIELDS = 2
     STREAM_ELEMENTS_MAX = 0x40000000     # bytes of an entry's texts, and of a block
 
+# For tests where the allocator's sizes leave nothing to gain, as libc's under a sanitizer: blocks share allocations
+# nevertheless. Set before any thread has streams.
+cdef bint stream_joins_always
+
 cdef struct stream_limits_t:
     # How full a block may get; 0: no limit.
     uint64_t bytes

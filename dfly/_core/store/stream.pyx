@@ -246,6 +246,9 @@ cdef void separate_few(stream_t *self, id_place_t place) noexcept nogil:
         count -= 1
 
 
+stream_joins_always = False
+
+
 cdef uint32_t choose_joined(const uint8_t *const *packs) noexcept nogil:
     """How many of the first ones, of JOIN_MOST, fit an allocation best; 0: they need no less than by themselves."""
     cdef size_t size = sizeof(joined_t)
@@ -258,7 +261,7 @@ cdef uint32_t choose_joined(const uint8_t *const *packs) noexcept nogil:
     for i in range(JOIN_MOST):
         size += joined_room(listpack_bytes(packs[i]))
         now += mem_good_size(listpack_bytes(packs[i]))
-        if i + 1 < JOIN_LEAST or mem_good_size(size) >= now:
+        if i + 1 < JOIN_LEAST or (mem_good_size(size) >= now and not stream_joins_always):
             continue
         waste = mem_good_size(size) - size
         if best == 0 or waste * best_size < best_waste * size:

@@ -12,6 +12,7 @@ from dfly._core.store.id_index cimport (id_ceiling, id_check, id_clear, id_find,
                                         id_previous, id_remove, id_slot, stream_id, stream_id_t)
 from dfly._core.store.joined_packs cimport joined_of, pack_is_joined
 from dfly._core.store.listpack cimport listpack_bytes
+from dfly._core.store cimport stream
 from dfly._core.store.stream cimport (stream_append, stream_block_count, stream_check, stream_cursor_t,
                                       stream_data_bytes, stream_delete, stream_distance, stream_dup, stream_free,
                                       stream_free_step, stream_has, stream_heap_bytes, stream_last_entry,
@@ -24,10 +25,18 @@ from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, consu
                                              name_of, name_table_t, pending_deliver, pending_find,
                                              pending_remove, pending_t, stream_consumer_t, stream_group_t,
                                              group_add)
-from dfly._core.sys.alloc cimport mem_alloc, mem_free, net_alloc, net_free
+from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
+
+
+def has_fine_sizes():
+    """Has the allocator no steps that blocks of streams would gain from sharing? Then they share from now on."""
+    if mem_good_size(2600) > 2700:
+        return False
+    stream.stream_joins_always = True
+    return True
 
 
 cdef stream_id_t id_of(pair):

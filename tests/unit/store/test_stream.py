@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dfly._core.sys.alloc import total_bytes
-from dfly._core.testing.stream_testing import IdIndex, Stream
+from dfly._core.testing.stream_testing import IdIndex, Stream, has_fine_sizes
 
 MAX = 2**64 - 1
 LAST = (MAX, MAX)
+# Under a sanitizer blocks share allocations only for the tests' sake: what that saves is not measured there.
+FINE_SIZES = has_fine_sizes()
 
 few_ids = st.tuples(st.integers(0, 12), st.integers(0, 3))
 ids = st.one_of(few_ids, few_ids, st.tuples(st.integers(0, 3000), st.integers(0, 2)),
@@ -465,7 +467,7 @@ def test_few_blocks_that_are_left_do_not_keep_their_neighbours_memory(kept):
             stream.delete((number, 0))
     stream.check()
     assert len(stream) == 1000 * kept
-    assert stream.info()["heap"] < 1000 * kept * 46 + 120_000
+    assert FINE_SIZES or stream.info()["heap"] < 1000 * kept * 46 + 120_000
 
 
 def test_the_front_of_a_queue_is_not_kept():
@@ -474,7 +476,7 @@ def test_the_front_of_a_queue_is_not_kept():
         stream.trim_length(length, approximate=True)
         info = stream.info()
         assert info["lone"] == 0
-        assert info["heap"] < info["data"] * 1.04 + 25_000
+        assert FINE_SIZES or info["heap"] < info["data"] * 1.04 + 25_000
     stream.check()
 
 
