@@ -22,7 +22,7 @@ from dfly._core.engine.command cimport (ACL_SET, COMMAND_DENYOOM, COMMAND_FAST, 
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_SET, delete_key, drop_value, find_write, insert_key,
                                          update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t, shard_t
-from dfly._core.engine.slices cimport (slices_begin, slices_end, slices_pause, slices_resume, slices_t, slices_wanted,
+from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t, slices_t,
                                        slices_work, work_goes_on, work_t)
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
 from dfly._core.resp.reply cimport (reply_defer_array, reply_error, reply_int, reply_reset, reply_set,
@@ -34,7 +34,7 @@ from dfly._core.store.member_set cimport (set_add, set_add_item, set_begin, set_
                                           set_remove_item)
 from dfly._core.store.object cimport TYPE_SET, object_set_container, object_t, parse_int64
 from dfly._core.sys.alloc cimport net_alloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -52,11 +52,8 @@ cdef enum operation_t:
 
 cdef enum step_t:
     STEP_START = 0
-    STEP_LOOKED = 1
-    STEP_WORKED = 2
-    STEP_PAUSED = 3
-    STEP_DROPPED = 4
-    STEP_REMOVED = 2             # of SMOVE
+    STEP_LOOKED = 1              # of SMOVE, like the next
+    STEP_REMOVED = 2
     STEP_ADDED = 3
 
 cdef enum result_t:
@@ -375,14 +372,10 @@ cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     reply_reset(&tx.reply)
 
 
-cdef int look(transaction_t *tx) noexcept nogil:
-    tx.stage = STEP_LOOKED
-    return hop_on_keys(tx, look_hop)
-
-
-cdef int work(transaction_t *tx) noexcept nogil:
-    tx.stage = STEP_WORKED
-    return hop_on_shard(tx, tx.key_shards[0], work_hop)
+cdef slices_plan_t PLAN
+PLAN.look = look_hop
+PLAN.work = work_hop
+PLAN.drop = drop_hop
 
 
 cdef int algebra_step(transaction_t *tx, operation_t operation, result_t result) noexcept nogil:
@@ -391,24 +384,13 @@ cdef int algebra_step(transaction_t *tx, operation_t operation, result_t result)
         tx.numbers[FIRST_SOURCE] = 1 if result == RESULT_STORED else 0
         tx.numbers[OPERATION] = operation
         tx.numbers[RESULT] = result
-        return look(tx)
-    if tx.stage == STEP_LOOKED:
+        return slices_look(tx, &PLAN)
+    if tx.stage == SLICES_LOOKED:
         if not gather(tx):
             return TRANSACTION_DONE
         job = <job_t *>tx.state
-        if unlikely(slices_wanted(&job.slices, tx, elements_of(job))):
-            slices_begin(&job.slices, tx, <uint32_t>tx.numbers[FIRST_SOURCE])
-        return work(tx)
-    if tx.stage == STEP_WORKED:
-        if job.is_done:
-            slices_end(&job.slices, tx)
-            return TRANSACTION_DONE
-        tx.stage = STEP_PAUSED
-        return slices_pause(tx)
-    if tx.stage == STEP_PAUSED and not slices_resume(&job.slices, tx):
-        tx.stage = STEP_DROPPED
-        return hop_on_shard(tx, tx.key_shards[0], drop_hop)
-    return work(tx) if tx.stage == STEP_PAUSED else look(tx)
+        return slices_first(&job.slices, tx, elements_of(job), <uint32_t>tx.numbers[FIRST_SOURCE], &PLAN)
+    return slices_next(&job.slices, tx, job.is_done, &PLAN)
 
 
 cdef int sinter_step(transaction_t *tx) noexcept nogil:

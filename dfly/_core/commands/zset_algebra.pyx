@@ -20,9 +20,9 @@ from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_
                                         slice_equals, transaction_row, transaction_t)
 from dfly._core.engine.database cimport drop_value
 from dfly._core.engine.shard cimport scope_t, shard_t
-from dfly._core.engine.slices cimport (slices_begin, slices_end, slices_pause, slices_resume, slices_t, slices_wanted,
+from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t, slices_t,
                                        slices_work, work_goes_on, work_t)
-from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
+from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.resp.reply cimport reply_error, reply_int, reply_reset, reply_t
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
@@ -33,7 +33,7 @@ from dfly._core.store.sorted_set cimport (is_zset, zset_add, zset_count, zset_cu
                                           zset_limits_t, zset_next, zset_place_t, zset_score, zset_seek,
                                           zset_set_score)
 from dfly._core.sys.alloc cimport net_alloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -55,10 +55,6 @@ cdef enum aggregate_t:
 
 cdef enum step_t:
     STEP_START = 0
-    STEP_LOOKED = 1
-    STEP_WORKED = 2
-    STEP_PAUSED = 3
-    STEP_DROPPED = 4
 
 cdef enum found_t:
     FOUND_NOTHING = 0
@@ -513,14 +509,10 @@ cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     reply_reset(&tx.reply)
 
 
-cdef int look(transaction_t *tx) noexcept nogil:
-    tx.stage = STEP_LOOKED
-    return hop_on_keys(tx, look_hop)
-
-
-cdef int work(transaction_t *tx) noexcept nogil:
-    tx.stage = STEP_WORKED
-    return hop_on_shard(tx, tx.key_shards[0], work_hop)
+cdef slices_plan_t PLAN
+PLAN.look = look_hop
+PLAN.work = work_hop
+PLAN.drop = drop_hop
 
 
 cdef int step_generic(transaction_t *tx, operation_t operation, bint has_destination, const char *name) noexcept nogil:
@@ -530,24 +522,13 @@ cdef int step_generic(transaction_t *tx, operation_t operation, bint has_destina
             return TRANSACTION_DONE
         tx.numbers[OPERATION] = operation
         tx.numbers[HAS_DESTINATION] = has_destination
-        return look(tx)
-    if tx.stage == STEP_LOOKED:
+        return slices_look(tx, &PLAN)
+    if tx.stage == SLICES_LOOKED:
         job = make_job(tx)
         if job == NULL:
             return TRANSACTION_DONE
-        if unlikely(slices_wanted(&job.slices, tx, elements_of(job, operation))):
-            slices_begin(&job.slices, tx, <uint32_t>has_destination)
-        return work(tx)
-    if tx.stage == STEP_WORKED:
-        if job.is_done:
-            slices_end(&job.slices, tx)
-            return TRANSACTION_DONE
-        tx.stage = STEP_PAUSED
-        return slices_pause(tx)
-    if tx.stage == STEP_PAUSED and not slices_resume(&job.slices, tx):
-        tx.stage = STEP_DROPPED
-        return hop_on_shard(tx, tx.key_shards[0], drop_hop)
-    return work(tx) if tx.stage == STEP_PAUSED else look(tx)
+        return slices_first(&job.slices, tx, elements_of(job, operation), <uint32_t>has_destination, &PLAN)
+    return slices_next(&job.slices, tx, job.is_done, &PLAN)
 
 
 cdef int zunion_step(transaction_t *tx) noexcept nogil:

@@ -6,21 +6,34 @@ sources as WATCH does. If one of them has changed, it drops what it has and begi
 on to its end under its tokens, so nobody can keep it from ending. It takes place as a whole at the moment of its last
 slice. A command of an EXEC is never sliced. Sources must be of types whose changes all show to WATCH: streams are not.
 
-    stage of the first look:    if slices_wanted(tx, elements): slices_begin(&job.slices, tx, first_source)
-    a hop:                      slices_work(&job.slices, tx, &work); while work_goes_on(&work) and ...: an element
-    behind it, not finished:    return slices_pause(tx)
-    then:                       if slices_resume(&job.slices, tx): the hop again; else: drop, look again
-    at its end:                 slices_end(&job.slices, tx)
+    stage 0, arguments read:    return slices_look(tx, &PLAN)
+    stage SLICES_LOOKED:        the job is made;
+                                return slices_first(&job.slices, tx, elements, first_source, &PLAN)
+    any other:                  return slices_next(&job.slices, tx, job.is_done, &PLAN)
+    the work hop:               slices_work(&job.slices, tx, &work);
+                                while work_goes_on(&work) and ...: an element
 
-Ownership: slices_t lies in the transaction's state; its listeners are in their shards' tables from slices_begin to
-slices_end or to a slices_resume that says False.
+Ownership: slices_t lies in the transaction's state, zero at first; its listeners are in their shards' tables from
+slices_first until the work is done or dropped.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.engine.command cimport transaction_t
+from dfly._core.engine.command cimport hop_t, transaction_t
 from dfly._core.engine.listeners cimport listener_t
 from dfly._core.sys.base cimport likely
+
+cdef enum slices_stage_t:
+    # tx.stage; 0 is the command's own.
+    SLICES_LOOKED = 1
+    SLICES_WORKED = 2
+    SLICES_PAUSED = 3
+    SLICES_DROPPED = 4
+
+cdef struct slices_plan_t:
+    hop_t look                   # on the keys: what there is
+    hop_t work                   # on the first key's shard: a slice, at last the result
+    hop_t drop                   # there: what is built is in vain
 
 cdef struct slices_t:
     uint64_t is_changed          # a source
@@ -33,13 +46,12 @@ cdef struct work_t:
     uint64_t more                # behind those
     int64_t deadline_us
 
-cdef bint slices_wanted(const slices_t *self, const transaction_t *tx, uint64_t elements) noexcept nogil
-cdef void slices_begin(slices_t *self, transaction_t *tx, uint32_t first_key) noexcept nogil
-cdef void slices_end(slices_t *self, transaction_t *tx) noexcept nogil
+cdef int slices_look(transaction_t *tx, const slices_plan_t *plan) noexcept nogil
+# elements: about so many are to be read.
+cdef int slices_first(slices_t *self, transaction_t *tx, uint64_t elements, uint32_t first_key,
+                      const slices_plan_t *plan) noexcept nogil
+cdef int slices_next(slices_t *self, transaction_t *tx, bint is_done, const slices_plan_t *plan) noexcept nogil
 cdef void slices_work(const slices_t *self, const transaction_t *tx, work_t *out) noexcept nogil
-cdef int slices_pause(transaction_t *tx) noexcept nogil
-# False: a source has changed, or a member of one is due.
-cdef bint slices_resume(slices_t *self, transaction_t *tx) noexcept nogil
 cdef bint work_look(work_t *self) noexcept nogil
 
 

@@ -2,14 +2,15 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from dfly._core.engine.command cimport TRANSACTION_DONE
 from dfly._core.engine.database cimport find_peek
 from dfly._core.engine.listeners cimport listener_add, listener_remove
 from dfly._core.engine.shard cimport scope_t, shard_close_books, shard_open_books, shard_t
-from dfly._core.engine.transaction cimport transaction_interrupt, transaction_scope
+from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_interrupt, transaction_scope
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport object_next_member_deadline
 from dfly._core.sys.alloc cimport net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load, unlikely
 from dfly._core.sys.clock cimport monotonic_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -20,12 +21,12 @@ cdef enum:
     STEPS_A_LOOK = 32            # at the clock
 
 
-cdef bint slices_wanted(const slices_t *self, const transaction_t *tx, uint64_t elements) noexcept nogil:
+cdef bint is_wanted(const slices_t *self, const transaction_t *tx, uint64_t elements) noexcept nogil:
     return (elements > <uint64_t>tx.shards[0].settings.slice_elements and not tx.is_inside
             and self.attempts < ATTEMPTS_MAX)
 
 
-cdef void slices_begin(slices_t *self, transaction_t *tx, uint32_t first_key) noexcept nogil:
+cdef void listen(slices_t *self, transaction_t *tx, uint32_t first_key) noexcept nogil:
     cdef listener_t *listener
     cdef uint32_t i
     self.is_changed = 0
@@ -38,7 +39,7 @@ cdef void slices_begin(slices_t *self, transaction_t *tx, uint32_t first_key) no
         listener_add(&tx.shards[tx.key_shards[i]].watched, tx.caller.database_index, &tx.keys[i], listener)
 
 
-cdef void slices_end(slices_t *self, transaction_t *tx) noexcept nogil:
+cdef void end_listening(slices_t *self, transaction_t *tx) noexcept nogil:
     cdef uint32_t i
     if self.listeners == NULL:
         return
@@ -68,10 +69,6 @@ cdef bint work_look(work_t *self) noexcept nogil:
     return True
 
 
-cdef int slices_pause(transaction_t *tx) noexcept nogil:
-    return transaction_interrupt(tx)
-
-
 cdef bint has_due(transaction_t *tx, uint32_t position) noexcept nogil:
     """A key that is due goes here, which its listener hears."""
     cdef shard_t *shard = tx.shards[tx.key_shards[position]]
@@ -86,7 +83,8 @@ cdef bint has_due(transaction_t *tx, uint32_t position) noexcept nogil:
     return 0 <= due <= tx.now_ms
 
 
-cdef bint slices_resume(slices_t *self, transaction_t *tx) noexcept nogil:
+cdef bint may_go_on(slices_t *self, transaction_t *tx) noexcept nogil:
+    """False: a source has changed, or a member of one is due."""
     cdef bint is_due = False
     cdef uint32_t i
     tx.now_ms = tx.origin.now_ms
@@ -94,6 +92,40 @@ cdef bint slices_resume(slices_t *self, transaction_t *tx) noexcept nogil:
         is_due = has_due(tx, i) or is_due
     if not is_due and atomic_load(&self.is_changed) == 0:
         return True
-    slices_end(self, tx)
+    end_listening(self, tx)
     self.attempts += 1
     return False
+
+
+# ---- Stages --------------------------------------------------------------------------------------
+
+cdef int slices_look(transaction_t *tx, const slices_plan_t *plan) noexcept nogil:
+    tx.stage = SLICES_LOOKED
+    return hop_on_keys(tx, plan.look)
+
+
+cdef int go_to_work(transaction_t *tx, const slices_plan_t *plan) noexcept nogil:
+    tx.stage = SLICES_WORKED
+    return hop_on_shard(tx, tx.key_shards[0], plan.work)
+
+
+cdef int slices_first(slices_t *self, transaction_t *tx, uint64_t elements, uint32_t first_key,
+                      const slices_plan_t *plan) noexcept nogil:
+    if unlikely(is_wanted(self, tx, elements)):
+        listen(self, tx, first_key)
+    return go_to_work(tx, plan)
+
+
+cdef int slices_next(slices_t *self, transaction_t *tx, bint is_done, const slices_plan_t *plan) noexcept nogil:
+    if tx.stage == SLICES_WORKED:
+        if is_done:
+            end_listening(self, tx)
+            return TRANSACTION_DONE
+        tx.stage = SLICES_PAUSED
+        return transaction_interrupt(tx)
+    if tx.stage == SLICES_DROPPED:
+        return slices_look(tx, plan)
+    if may_go_on(self, tx):
+        return go_to_work(tx, plan)
+    tx.stage = SLICES_DROPPED
+    return hop_on_shard(tx, tx.key_shards[0], plan.drop)
