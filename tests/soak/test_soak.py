@@ -1,4 +1,4 @@
-"""The soak test, short: DFLY_SOAK_SECONDS sets its length (the full one is tests/soak/soak.py, 2 minutes)."""
+"""The soak test, short: SOAK_SECONDS sets its length (the full one is tests/soak/soak.py, 2 minutes)."""
 
 import importlib.util
 import os
@@ -10,5 +10,5 @@ _specification.loader.exec_module(soak)
 
 
 def test_everything_is_as_it_was_after_load_with_killed_connections():
-    seconds = os.environ.get("DFLY_SOAK_SECONDS", "6")
+    seconds = os.environ.get("SOAK_SECONDS", "6")
     assert soak.soak(soak.parse_arguments(["--seconds", seconds, "--workers", "2"])) == []
