@@ -2,8 +2,6 @@
 
 import struct
 
-from dfly._core.snapshot_file import SnapshotFile
-
 from packed import listpack, ziplist
 
 POLYNOMIAL = 0x95AC9329AC4BC9B5
@@ -154,12 +152,3 @@ SMALL = file(
     record(7, b"module", module_body("ReJSON-RL")), b"\xf7" + module_body("ReJSON-RL"),
     b"\xf5" + string(b"#!lua name=lib\nreturn"),
 )
-
-
-def read(path, data, **options):
-    """What the reader finds in a file of these bytes."""
-    path.write_bytes(data)
-    source = SnapshotFile(path, **options)
-    while source.step():
-        pass
-    return source

@@ -14,7 +14,8 @@ from dfly._core.snapshot_file import SnapshotFile, SnapshotWriter
 
 from frame_bytes import (HEADER, LZ4, PLAIN, STORED, cut, framed, frames_of, lz4_literals, lz4_run, lz4_unpacked,
                          unframed)
-from snapshot_bytes import SMALL, file, length, read, record, select, string
+from snapshot_bytes import SMALL, file, length, record, select, string
+from snapshot_reading import read
 
 NOISE = random.Random(1).randbytes(40000)
 # Compressed, stored, and a value that lies over several frames.

@@ -10,7 +10,8 @@ from dfly import tools
 from dfly._core.snapshot_file import SnapshotFile, read_head
 from dfly.loader import find_snapshot, snapshot_parts
 
-from snapshot_bytes import FORMS, SMALL, expire_s, file, length, read, record, select, string
+from snapshot_bytes import FORMS, SMALL, expire_s, file, length, record, select, string
+from snapshot_reading import read
 
 
 @pytest.fixture
