@@ -152,6 +152,30 @@ def test_command_errors(duel, data):
     duel.compare_bytes(data)
 
 
+# What resembles the command before it, of which the dispatcher takes over what is the same.
+ALIKE = [
+    [("SET", "first", "1"), ("SET", "first", "2"), ("set", "first", "3"), ("SET", "other", "4"), ("GET", "first"),
+     ("GET", "other"), ("GET", "other"), ("GETX", "other"), ("GET", "first"), ("get", "first")],
+    [("GET", "aaaa"), ("GET",), ("GET", "aaaa", "b"), ("GET", "aaaa"), ("SET", "aaaa", "1"), ("GET", "aaaa")],
+    [("LPUSH", "aaaa", "1"), ("RPUSH", "aaaa", "2"), ("LPUSH", "aaab", "3"), ("LPUSH", "aaaa", "4"),
+     ("LRANGE", "aaaa", "0", "-1"), ("LRANGE", "aaab", "0", "-1")],
+    [("OBJECT", "ENCODING", "aaaa"), ("OBJECT", "REFCOUNT", "aaaa"), ("OBJECT", "ENCODINGX", "aaaa"),
+     ("SET", "aaaa", "1"), ("OBJECT", "ENCODING", "aaaa"), ("OBJECT", "REFCOUNT", "aaaa"), ("OBJECT", "HELP", "aaaa")],
+    [("SADD", "aaaa", "1"), ("SINTER", "aaaa"), ("SINTER", "aaaa"), ("SINTER", "bbbb"), ("SINTER", "aaaa", "aaaa"),
+     ("SINTER", "aaaa", "bbbb"), ("SUNION", "aaaa"), ("EXISTS", "aaaa"), ("EXISTS", "aaaa"), ("DEL", "aaaa"),
+     ("DEL", "aaaa"), ("EXISTS", "aaaa")],
+    [("SET", "key:000000000001", "1"), ("SET", "key:000000000002", "2"), ("GET", "key:000000000001"),
+     ("GET", "key:000000000002"), ("GET", "key:00000000000001"), ("GET", "key:00000000000002")],
+    [("SET", "aaaa", "0"), ("SELECT", "1"), ("SET", "aaaa", "1"), ("GET", "aaaa"), ("SELECT", "0"), ("GET", "aaaa"),
+     ("GET", "aaaa"), ("MULTI",), ("GET", "aaaa"), ("GET", "aaaa"), ("INCR", "aaaa"), ("EXEC",), ("INCR", "aaaa")],
+]
+
+
+@pytest.mark.parametrize("commands", ALIKE, ids=lambda commands: " ".join(commands[0]))
+def test_commands_like_the_one_before(duel, commands):
+    duel.compare_bytes(b"".join(encode(*words) for words in commands))
+
+
 def test_limits_before_authentication(start_pair):
     duel = start_pair(requirepass="secret")
     duel.subject.password = duel.oracle.password = None

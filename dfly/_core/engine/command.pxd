@@ -144,6 +144,7 @@ cdef struct call_t:
     reply_t *reply
     connection_t *connection         # KIND_CONNECTION only; NULL elsewhere
     int32_t kind                     # spec.kind, or KIND_KEY when a command of many keys got just one
+    bint is_repeated                 # KIND_KEY: the call before it in the batch has the same key
     int32_t refusal                  # refusal_t: found before execution (arity, unknown command, ...)
     uint32_t next_in_shard           # dispatch: the batch's next call for the same shard
     size_t input_end                 # where its bytes end in the window that was parsed

@@ -65,7 +65,7 @@ from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, da
 from dfly._core.store.object cimport key_init, key_t, object_is_worth_prefetching, object_prefetch_member
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, cycle_ticks, likely, slice_t,
-                                  unlikely)
+                                  same_word, unlikely)
 from dfly._core.sys.clock cimport ticks_per_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -73,6 +73,7 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     BATCH_MAX = 64               # commands executed together; also bounds how long a token is held
     ARGUMENTS_MIN = 1024
+    FEW_ARGUMENTS = 4            # no more than a parser always has room for
     CACHED_SLOTS = 2048          # a table of so few is in the processor's cache: 100 KB
     NO_CALL = 0xFFFFFFFF
     SCRATCH_KEEP = 1048576       # the scratch builder gives memory beyond this back
@@ -185,6 +186,34 @@ cdef inline bint arity_fits(const command_spec_t *spec, uint32_t argc) noexcept 
     return argc >= <uint32_t>(-spec.arity)
 
 
+cdef inline void prepare_key(executor_t *self, call_t *call, uint32_t position) noexcept nogil:
+    key_init(&call.key, call.argv[position].data, call.argv[position].size)
+    call.shard_index = shard_of(call.key.hash, self.server.thread_count)
+
+
+cdef inline bint prepare_as_before(executor_t *self, connection_t *connection, call_t *call,
+                                   const call_t *previous) noexcept nogil:
+    """Pipelines repeat themselves: the same command with as many arguments, often on the same key."""
+    cdef uint32_t position
+    if (call.argc != previous.argc or previous.refusal != REFUSAL_NONE or previous.kind != KIND_KEY
+            or previous.spec.parent != NULL or previous.spec.subcommand_count != 0
+            or not same_word(&call.argv[0], &previous.argv[0])):
+        return False
+    position = <uint32_t>previous.spec.first_key
+    call.spec = previous.spec
+    call.refusal = REFUSAL_NONE
+    call.connection = connection
+    call.kind = KIND_KEY
+    if same_word(&call.argv[position], &previous.argv[position]):
+        call.key = previous.key
+        call.key.data = call.argv[position].data
+        call.shard_index = previous.shard_index
+        call.is_repeated = True
+        return True
+    prepare_key(self, call, position)
+    return True
+
+
 cdef inline void prepare_call(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
     """Looks the command up and decides where it goes; call.argv and call.argc are set."""
     cdef command_spec_t *spec = find_command(call.argv[0].data, call.argv[0].size)
@@ -216,8 +245,7 @@ cdef inline void prepare_call(executor_t *self, connection_t *connection, call_t
     if spec.kind == KIND_TRANSACTION and spec.handler != NULL and call.argc == <uint32_t>spec.first_key + 1:
         call.kind = KIND_KEY
     if likely(call.kind == KIND_KEY):
-        key_init(&call.key, call.argv[spec.first_key].data, call.argv[spec.first_key].size)
-        call.shard_index = shard_of(call.key.hash, self.server.thread_count)
+        prepare_key(self, call, <uint32_t>spec.first_key)
 
 
 cdef uint32_t parse_batch(executor_t *self, connection_t *connection, const char *data, size_t size,
@@ -242,22 +270,28 @@ cdef uint32_t parse_batch(executor_t *self, connection_t *connection, const char
             continue
         if last_result[0] != PARSE_OK:
             break
-        if arguments + parser.argc > self.arguments_capacity:
+        # Few are copied as four.
+        if arguments + parser.argc + FEW_ARGUMENTS > self.arguments_capacity:
             if count > 0:
                 # No room behind the calls that already point here: this one opens the next batch.
                 parser_reset(parser)
                 last_result[0] = PARSE_OK
                 break
-            self.arguments_capacity = parser.argc
-            self.arguments = <slice_t *>net_realloc(self.arguments, parser.argc * sizeof(slice_t))
+            self.arguments_capacity = parser.argc + FEW_ARGUMENTS
+            self.arguments = <slice_t *>net_realloc(self.arguments, self.arguments_capacity * sizeof(slice_t))
         call = &self.calls[count]
         call.argv = self.arguments + arguments
         call.argc = parser.argc
-        memcpy(call.argv, parser.argv, parser.argc * sizeof(slice_t))
+        if likely(parser.argc <= FEW_ARGUMENTS):
+            memcpy(call.argv, parser.argv, FEW_ARGUMENTS * sizeof(slice_t))
+        else:
+            memcpy(call.argv, parser.argv, parser.argc * sizeof(slice_t))
         arguments += parser.argc
         offset += used
         call.input_end = offset
-        prepare_call(self, connection, call)
+        call.is_repeated = False
+        if count == 0 or not prepare_as_before(self, connection, call, call - 1):
+            prepare_call(self, connection, call)
         count += 1
         if unlikely(parser.argv_is_stored):
             # Unquoted inline arguments lie in the parser until its next call.
@@ -303,13 +337,16 @@ cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, u
     table = &shard.databases[database_index].table
     if table.slot_count > CACHED_SLOTS:
         for i in range(count):
-            if calls[i].shard_index == shard.index:
+            if calls[i].shard_index == shard.index and not calls[i].is_repeated:
                 dash_prefetch_bucket(table, calls[i].key.hash)
         for i in range(count):
-            if calls[i].shard_index == shard.index:
+            if calls[i].shard_index == shard.index and not calls[i].is_repeated:
                 dash_prefetch_entry(table, calls[i].key.hash)
     for i in range(count):
         if calls[i].shard_index == shard.index:
+            if i > 0 and calls[i].is_repeated:
+                calls[i].collection = calls[i - 1].collection
+                continue
             calls[i].collection = dash_prefetch_value(table, calls[i].key.hash)
             has_collections = has_collections or calls[i].collection != NULL
     if has_collections:

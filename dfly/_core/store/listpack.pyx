@@ -23,6 +23,7 @@ cdef enum:
     INT_32 = 0xF3
     INT_64 = 0xF4
     HEAD_MAX = 9                     # encoding with an integer's data, or with a string's size
+    UNROLLED = 4                     # elements a turn of the search
     TAIL_MAX = 5
     NO_HEAD = 0x100                  # equal to no encoding byte
 
@@ -212,6 +213,13 @@ cdef inline const uint8_t *step_alike(const uint8_t *p, uint32_t *head, size_t *
     return p + stride[0]
 
 
+cdef inline bint begins_alike(const uint8_t *p, const char *text, uint32_t size) noexcept nogil:
+    """Of two texts of 8 bytes and more whose last 8 are equal."""
+    if size <= 16:
+        return load64(p) == load64(text)
+    return memcmp(p, text, size - 8) == 0
+
+
 cdef const uint8_t *find_short(const uint8_t *p, const char *text, uint32_t size, uint32_t skip) noexcept nogil:
     """listpack_find for a text of 1 to 63 bytes: one comparison of heads and last bytes tells nearly always."""
     cdef uint32_t head = STRING_6 | size
@@ -225,10 +233,14 @@ cdef const uint8_t *find_short(const uint8_t *p, const char *text, uint32_t size
         # Members of a set are often of one size: such a run takes two comparisons an element.
         while True:
             if likely(size >= 8):
-                while p[0] == head:
-                    if unlikely(load64(p + 1 + size - 8) == wanted) and memcmp(p + 1, text, size - 8) == 0:
+                for _i in range(UNROLLED):
+                    if unlikely(p[0] != head):
+                        break
+                    if unlikely(load64(p + 1 + size - 8) == wanted) and begins_alike(p + 1, text, size):
                         return p
                     p += size + 2
+                else:
+                    continue
             else:
                 while p[0] == head:
                     if unlikely(load64(p + 1 + size - 8) >> shift == wanted):

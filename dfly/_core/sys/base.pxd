@@ -49,3 +49,13 @@ cdef struct slice_t:
     # Borrowed bytes: never freed through, never kept past the call that received it.
     const char *data
     size_t size
+
+
+cdef inline bint same_word(const slice_t *a, const slice_t *b) noexcept nogil:
+    """Equal, and of 4 to 16 bytes: cheap enough to be asked before something is worked out again."""
+    cdef size_t size = a.size
+    if size != b.size or size > 16 or size < 4:
+        return False
+    if size >= 8:
+        return load64(a.data) == load64(b.data) and load64(a.data + size - 8) == load64(b.data + size - 8)
+    return load32(a.data) == load32(b.data) and load32(a.data + size - 4) == load32(b.data + size - 4)
