@@ -1,15 +1,18 @@
 """Commands over many elements go in slices, and are atomic all the same: here in slices of one element."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from .snapshots import info, loaded, snapshot_path, wait_for_save
 
 MEMBERS = 2_000
 
 
 @pytest.fixture(params=[1, 2], ids=["one-thread", "two-threads"])
 def sliced(request, start):
-    return start(proactor_threads=request.param, slice_elements=1)
+    return start(proactor_threads=request.param, slice_elements=1, dbfilename="dump.rdb")
 
 
 def fill(connection, kind, members=MEMBERS):
@@ -167,3 +170,29 @@ def test_what_is_cut_out_of_a_sorted_set_is_gone_at_once(sliced):
             connection.pipeline([("COPY", "a", "copy"), ("RENAME", "a", "moved"), ("SAVE",)])
             for key in ("copy", "moved"):
                 assert sorted(connection.command("ZRANGE", key, 0, -1).value) == sorted(seen)
+
+
+@pytest.mark.parametrize("kind", ["set", "zset"])
+def test_a_snapshot_has_the_result_of_before_or_the_whole_one(sliced, tmp_path, kind):
+    """Saves that begin and end between two slices."""
+    members = 20_000
+    count = "SCARD" if kind == "set" else "ZCARD"
+    with sliced.connect(timeout=60) as connection, sliced.connect(timeout=60) as saving:
+        fill(connection, kind, members)
+        connection.command(*(("SADD", "out", "old") if kind == "set" else ("ZADD", "out", 1, "old")))
+        assert connection.command("DEBUG", "POPULATE", 1000, "filler", 100) == b"+OK\r\n"
+        saves, attempts = 0, 0
+        while saves == 0:
+            attempts += 1
+            assert attempts < 20, "no save ended before the command did"
+            with ThreadPoolExecutor(1) as executor:
+                result = executor.submit(connection.command, *command_of(kind))
+                while not result.done():
+                    assert saving.command("BGSAVE").raw.startswith(b"+")
+                    wait_for_save(saving)
+                    saves += not result.done()
+            assert result.result().value == members * 3 // 2
+        assert info(saving)["rdb_last_bgsave_status"] == "ok"
+        with loaded(snapshot_path(sliced), tmp_path) as redis, redis.connect() as client:
+            assert client.command(count, "out").value in (1, members * 3 // 2)
+            assert client.command(count, "a").value == client.command(count, "b").value == members
