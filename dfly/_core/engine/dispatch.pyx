@@ -40,7 +40,7 @@ from dfly._core.engine.multi cimport multi_abort, multi_discard, multi_queue, mu
 from dfly._core.engine.pubsub cimport pubsub_leave
 from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, control_submit,
                                              executor_t, monitor_feed, server_t, slowlog_add)
-from dfly._core.engine.shard cimport (caller_t, shard_database, shard_of, shard_release, shard_submit,
+from dfly._core.engine.shard cimport (caller_t, database_t, shard_database, shard_of, shard_release, shard_submit,
                                       shard_t, shard_try_acquire, tokens_release)
 from dfly._core.engine.tracking cimport (caller_of, tracking_catch_up, tracking_command_done,
                                          tracking_is_caching, tracking_leave)
@@ -73,6 +73,7 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     BATCH_MAX = 64               # commands executed together; also bounds how long a token is held
     ARGUMENTS_MIN = 1024
+    PLAIN_RUNS = 16              # a power of two
     FEW_ARGUMENTS = 4            # no more than a parser always has room for
     CACHED_SLOTS = 2048          # a table of so few is in the processor's cache: 100 KB
     NO_CALL = 0xFFFFFFFF
@@ -302,8 +303,9 @@ cdef uint32_t parse_batch(executor_t *self, connection_t *connection, const char
 
 # ---- Runs of single-key commands -----------------------------------------------------------
 
-cdef void prefetch_members(call_t *calls, uint32_t count, const shard_t *shard) noexcept nogil:
-    """The same for what a large collection holds: bucket and entry of the member that stands behind the key."""
+cdef bint prefetch_members(call_t *calls, uint32_t count, const shard_t *shard) noexcept nogil:
+    """The same for what a large collection holds: bucket and entry of the member that stands behind the key. False:
+    there is none."""
     cdef slice_t member
     cdef key_t key
     cdef bint has_large = False
@@ -321,20 +323,22 @@ cdef void prefetch_members(call_t *calls, uint32_t count, const shard_t *shard) 
         else:
             calls[i].collection = NULL
     if not has_large:
-        return
+        return False
     for i in range(count):
         if calls[i].shard_index == shard.index and calls[i].collection != NULL:
             object_prefetch_member(calls[i].collection, calls[i].member_hash, True)
+    return True
 
 
 cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, uint32_t database_index) noexcept nogil:
     """Three passes, so that the cache misses of a run overlap: metadata, entries, values."""
+    cdef database_t *database = shard.databases[database_index]
     cdef bint has_collections = False
     cdef dash_t *table
     cdef uint32_t i
-    if count < 4 or shard.databases[database_index] == NULL:
+    if count < 4 or database == NULL:
         return
-    table = &shard.databases[database_index].table
+    table = &database.table
     if table.slot_count > CACHED_SLOTS:
         for i in range(count):
             if calls[i].shard_index == shard.index and not calls[i].is_repeated:
@@ -342,6 +346,10 @@ cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, u
         for i in range(count):
             if calls[i].shard_index == shard.index and not calls[i].is_repeated:
                 dash_prefetch_entry(table, calls[i].key.hash)
+    elif database.plain_runs & (PLAIN_RUNS - 1) != 0:
+        # Of few keys the values alone, and those only while there are large ones among them: now and then it looks.
+        database.plain_runs += 1
+        return
     for i in range(count):
         if calls[i].shard_index == shard.index:
             if i > 0 and calls[i].is_repeated:
@@ -349,8 +357,9 @@ cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, u
                 continue
             calls[i].collection = dash_prefetch_value(table, calls[i].key.hash)
             has_collections = has_collections or calls[i].collection != NULL
-    if has_collections:
-        prefetch_members(calls, count, shard)
+    database.plain_runs += 1
+    if has_collections and prefetch_members(calls, count, shard):
+        database.plain_runs = 0
 
 
 cdef void execute_calls(executor_t *self, connection_t *connection, call_t *calls, uint32_t count,

@@ -38,6 +38,7 @@ cdef struct database_t:
     dash_t table
     dash_t members               # keys whose members have deadlines: see engine/member_expiry.pxd; no directory: none yet
     uint32_t index
+    uint32_t plain_runs          # of commands since one met a large collection
     uint64_t expired             # keys
     int64_t avg_ttl_ms           # running average of samples, for INFO keyspace
     uint64_t mutations
