@@ -1,7 +1,7 @@
 """The dispatcher: parses a batch of commands, executes it, keeps the replies in order.
 
 Life of a batch (all on the connection's thread, except what is said):
-1. Parse up to BATCH_MAX complete commands from the window; look each up, check arity and
+1. Parse (engine/batch) up to BATCH_MAX complete commands from the window; look each up, check arity and
    authentication, hash its key.
 2. Runs of single-key commands go shard by shard: take the shard's token (borrowing it if another
    thread owns the shard), prefetch what the run will touch, execute. With one shard replies go
@@ -25,58 +25,46 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy
 
+from dfly._core.engine.batch cimport batch_deinit, batch_init, parse_batch
 from dfly._core.engine.blocking cimport blocking_on_close
-from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_LOADING,
-                                        COMMAND_MAX, COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_SKIP_MONITOR,
-                                        COMMAND_SKIP_SLOWLOG, COMMAND_WHILE_SUBSCRIBED, COMMAND_WRITE, KIND_CONNECTION,
-                                        KIND_CONTAINER, KIND_CONTROL, KIND_KEY, KIND_TRANSACTION, REFUSAL_ARITY,
-                                        REFUSAL_LOADING, REFUSAL_NONE, REFUSAL_NO_AUTH, REFUSAL_SUBCOMMAND,
-                                        REFUSAL_UNKNOWN, call_t, command_spec_t, find_command, find_subcommand,
-                                        sanitize_error, slice_equals, transaction_t)
+from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_MAX,
+                                        COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG,
+                                        COMMAND_WHILE_SUBSCRIBED, COMMAND_WRITE, KIND_CONNECTION, KIND_CONTROL,
+                                        KIND_KEY, KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NONE, REFUSAL_NO_AUTH,
+                                        REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t, sanitize_error,
+                                        slice_equals, transaction_t)
 from dfly._core.engine.eviction cimport make_room
-from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow,
-                                        count_error, count_failure, run_on_shard)
+from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow, count_error,
+                                        count_failure, run_on_shard)
 from dfly._core.engine.multi cimport multi_abort, multi_discard, multi_queue, multi_t
+from dfly._core.engine.prefetch cimport prefetch_calls
 from dfly._core.engine.pubsub cimport pubsub_leave
-from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, control_submit,
-                                             executor_t, monitor_feed, server_t, slowlog_add)
-from dfly._core.engine.shard cimport (caller_t, database_t, shard_database, shard_of, shard_release, shard_submit,
-                                      shard_t, shard_try_acquire, tokens_release)
-from dfly._core.engine.tracking cimport (caller_of, tracking_catch_up, tracking_command_done,
-                                         tracking_is_caching, tracking_leave)
+from dfly._core.engine.server_state cimport (PAUSE_ALL, PAUSE_OFF, command_stats_t, control_submit, executor_t,
+                                             monitor_feed, server_t, slowlog_add)
+from dfly._core.engine.shard cimport (caller_t, shard_database, shard_release, shard_submit, shard_t,
+                                      shard_try_acquire, tokens_release)
+from dfly._core.engine.tracking cimport (caller_of, tracking_catch_up, tracking_command_done, tracking_is_caching,
+                                         tracking_leave)
 from dfly._core.engine.transaction cimport transaction_free, transaction_new, transaction_run
 from dfly._core.engine.waiter cimport serve_shard_waiters
 from dfly._core.engine.watch cimport unwatch_all
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
-from dfly._core.net.connection cimport (CONNECTION_AUTHENTICATED, CONNECTION_CLOSE_AFTER_REPLY,
-                                        CONNECTION_MONITOR, CONNECTION_MULTI, CONNECTION_PUBSUB,
-                                        CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
-                                        CONNECTION_REPLY_SKIP_NEXT, connection_close,
-                                        connection_close_after_reply, connection_consume_input,
-                                        connection_keep_input, connection_output_bytes,
-                                        connection_prepare_output, connection_queue_flush,
-                                        connection_release, connection_retain, connection_t, service_t)
-from dfly._core.resp.parser cimport (PARSE_EMPTY, PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, parser_next,
-                                     parser_reset, parser_t, parser_trim)
-from dfly._core.resp.reply cimport (reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_simple,
-                                    reply_t)
-from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value, dash_t
-from dfly._core.store.object cimport key_init, key_t, object_is_worth_prefetching, object_prefetch_member
-from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
-from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, cycle_ticks, likely, slice_t,
-                                  same_word, unlikely)
+from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_MONITOR, CONNECTION_MULTI,
+                                        CONNECTION_PUBSUB, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
+                                        CONNECTION_REPLY_SKIP_NEXT, connection_close, connection_close_after_reply,
+                                        connection_consume_input, connection_keep_input, connection_output_bytes,
+                                        connection_prepare_output, connection_queue_flush, connection_release,
+                                        connection_retain, connection_t, service_t)
+from dfly._core.resp.parser cimport PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, parser_reset, parser_trim
+from dfly._core.resp.reply cimport reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_simple, reply_t
+from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, cycle_ticks, likely, slice_t, unlikely
 from dfly._core.sys.clock cimport ticks_per_us
 
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
-    BATCH_MAX = 64               # commands executed together; also bounds how long a token is held
-    ARGUMENTS_MIN = 1024
-    PLAIN_RUNS = 16              # a power of two
-    FEW_ARGUMENTS = 4            # no more than a parser always has room for
-    CACHED_SLOTS = 2048          # a table of so few is in the processor's cache: 100 KB
-    NO_CALL = 0xFFFFFFFF
     SCRATCH_KEEP = 1048576       # the scratch builder gives memory beyond this back
     OUTPUT_STOP = 33554432       # unsent reply bytes of one connection, above which it is not read any more
     REPLY_SILENT = 224           # CONNECTION_REPLY_OFF | _SKIP_NEXT | _SKIP
@@ -179,188 +167,7 @@ cdef size_t upper_name(const char *name, char *out) noexcept nogil:
     return i
 
 
-# ---- Parsing a batch -----------------------------------------------------------------------
-
-cdef inline bint arity_fits(const command_spec_t *spec, uint32_t argc) noexcept nogil:
-    if spec.arity >= 0:
-        return argc == <uint32_t>spec.arity
-    return argc >= <uint32_t>(-spec.arity)
-
-
-cdef inline void prepare_key(executor_t *self, call_t *call, uint32_t position) noexcept nogil:
-    key_init(&call.key, call.argv[position].data, call.argv[position].size)
-    call.shard_index = shard_of(call.key.hash, self.server.thread_count)
-
-
-cdef inline bint prepare_as_before(executor_t *self, connection_t *connection, call_t *call,
-                                   const call_t *previous) noexcept nogil:
-    """Pipelines repeat themselves: the same command with as many arguments, often on the same key."""
-    cdef uint32_t position
-    if (call.argc != previous.argc or previous.refusal != REFUSAL_NONE or previous.kind != KIND_KEY
-            or previous.spec.parent != NULL or previous.spec.subcommand_count != 0
-            or not same_word(&call.argv[0], &previous.argv[0])):
-        return False
-    position = <uint32_t>previous.spec.first_key
-    call.spec = previous.spec
-    call.refusal = REFUSAL_NONE
-    call.connection = connection
-    call.kind = KIND_KEY
-    if same_word(&call.argv[position], &previous.argv[position]):
-        call.key = previous.key
-        call.key.data = call.argv[position].data
-        call.shard_index = previous.shard_index
-        call.is_repeated = True
-        return True
-    prepare_key(self, call, position)
-    return True
-
-
-cdef inline void prepare_call(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
-    """Looks the command up and decides where it goes; call.argv and call.argc are set."""
-    cdef command_spec_t *spec = find_command(call.argv[0].data, call.argv[0].size)
-    cdef command_spec_t *subcommand
-    call.spec = spec
-    call.refusal = REFUSAL_NONE
-    call.connection = connection
-    if unlikely(spec == NULL):
-        call.refusal = REFUSAL_UNKNOWN
-        return
-    if unlikely(spec.subcommand_count != 0) and call.argc >= 2:
-        subcommand = find_subcommand(spec, call.argv[1].data, call.argv[1].size)
-        if subcommand != NULL:
-            spec = subcommand
-            call.spec = spec
-        elif spec.kind == KIND_CONTAINER or spec.arity == -1:
-            call.refusal = REFUSAL_SUBCOMMAND
-            return
-    if unlikely(not arity_fits(spec, call.argc)):
-        call.refusal = REFUSAL_ARITY
-        return
-    if unlikely(not connection.flags & CONNECTION_AUTHENTICATED) and not spec.flags & COMMAND_NO_AUTH:
-        call.refusal = REFUSAL_NO_AUTH
-        return
-    if unlikely(self.server.loading != 0) and not spec.flags & COMMAND_LOADING:
-        call.refusal = REFUSAL_LOADING
-        return
-    call.kind = spec.kind
-    if spec.kind == KIND_TRANSACTION and spec.handler != NULL and call.argc == <uint32_t>spec.first_key + 1:
-        call.kind = KIND_KEY
-    if likely(call.kind == KIND_KEY):
-        prepare_key(self, call, <uint32_t>spec.first_key)
-
-
-cdef uint32_t parse_batch(executor_t *self, connection_t *connection, const char *data, size_t size,
-                          size_t *consumed, int *last_result) noexcept nogil:
-    """Parses complete commands from the window into executor.calls; returns their number."""
-    cdef parser_t *parser = &connection.parser
-    cdef uint32_t count = 0
-    cdef uint32_t arguments = 0
-    cdef size_t offset = 0
-    cdef size_t used = 0
-    cdef call_t *call
-    # A client that has not authenticated may change that with its next command, and with it the
-    # parser's limits: one command at a time.
-    cdef uint32_t limit = BATCH_MAX if connection.flags & CONNECTION_AUTHENTICATED else 1
-    last_result[0] = PARSE_OK
-    parser.authenticated = (connection.flags & CONNECTION_AUTHENTICATED) != 0
-    parser.max_bulk_size = self.server.settings.proto_max_bulk_len
-    while count < limit and offset < size:
-        last_result[0] = parser_next(parser, data + offset, size - offset, &used)
-        if last_result[0] == PARSE_EMPTY:
-            offset += used
-            continue
-        if last_result[0] != PARSE_OK:
-            break
-        # Few are copied as four.
-        if arguments + parser.argc + FEW_ARGUMENTS > self.arguments_capacity:
-            if count > 0:
-                # No room behind the calls that already point here: this one opens the next batch.
-                parser_reset(parser)
-                last_result[0] = PARSE_OK
-                break
-            self.arguments_capacity = parser.argc + FEW_ARGUMENTS
-            self.arguments = <slice_t *>net_realloc(self.arguments, self.arguments_capacity * sizeof(slice_t))
-        call = &self.calls[count]
-        call.argv = self.arguments + arguments
-        call.argc = parser.argc
-        if likely(parser.argc <= FEW_ARGUMENTS):
-            memcpy(call.argv, parser.argv, FEW_ARGUMENTS * sizeof(slice_t))
-        else:
-            memcpy(call.argv, parser.argv, parser.argc * sizeof(slice_t))
-        arguments += parser.argc
-        offset += used
-        call.input_end = offset
-        call.is_repeated = False
-        if count == 0 or not prepare_as_before(self, connection, call, call - 1):
-            prepare_call(self, connection, call)
-        count += 1
-        if unlikely(parser.argv_is_stored):
-            # Unquoted inline arguments lie in the parser until its next call.
-            break
-    consumed[0] = offset
-    return count
-
-
 # ---- Runs of single-key commands -----------------------------------------------------------
-
-cdef bint prefetch_members(call_t *calls, uint32_t count, const shard_t *shard) noexcept nogil:
-    """The same for what a large collection holds: bucket and entry of the member that stands behind the key. False:
-    there is none."""
-    cdef slice_t member
-    cdef key_t key
-    cdef bint has_large = False
-    cdef uint32_t i
-    for i in range(count):
-        if calls[i].shard_index != shard.index or calls[i].collection == NULL:
-            continue
-        if (calls[i].argc > <uint32_t>calls[i].spec.first_key + 1
-                and object_is_worth_prefetching(calls[i].collection)):
-            member = calls[i].argv[calls[i].spec.first_key + 1]
-            key_init(&key, member.data, member.size)
-            calls[i].member_hash = key.hash
-            object_prefetch_member(calls[i].collection, key.hash, False)
-            has_large = True
-        else:
-            calls[i].collection = NULL
-    if not has_large:
-        return False
-    for i in range(count):
-        if calls[i].shard_index == shard.index and calls[i].collection != NULL:
-            object_prefetch_member(calls[i].collection, calls[i].member_hash, True)
-    return True
-
-
-cdef inline void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, uint32_t database_index) noexcept nogil:
-    """Three passes, so that the cache misses of a run overlap: metadata, entries, values."""
-    cdef database_t *database = shard.databases[database_index]
-    cdef bint has_collections = False
-    cdef dash_t *table
-    cdef uint32_t i
-    if count < 4 or database == NULL:
-        return
-    table = &database.table
-    if table.slot_count > CACHED_SLOTS:
-        for i in range(count):
-            if calls[i].shard_index == shard.index and not calls[i].is_repeated:
-                dash_prefetch_bucket(table, calls[i].key.hash)
-        for i in range(count):
-            if calls[i].shard_index == shard.index and not calls[i].is_repeated:
-                dash_prefetch_entry(table, calls[i].key.hash)
-    elif database.plain_runs & (PLAIN_RUNS - 1) != 0:
-        # Of few keys the values alone, and those only while there are large ones among them: now and then it looks.
-        database.plain_runs += 1
-        return
-    for i in range(count):
-        if calls[i].shard_index == shard.index:
-            if i > 0 and calls[i].is_repeated:
-                calls[i].collection = calls[i - 1].collection
-                continue
-            calls[i].collection = dash_prefetch_value(table, calls[i].key.hash)
-            has_collections = has_collections or calls[i].collection != NULL
-    database.plain_runs += 1
-    if has_collections and prefetch_members(calls, count, shard):
-        database.plain_runs = 0
-
 
 cdef void execute_calls(executor_t *self, connection_t *connection, call_t *calls, uint32_t count,
                         shard_t *shard, reply_t *reply) noexcept nogil:
@@ -1093,10 +900,8 @@ cdef void dispatch_service(service_t *out) noexcept nogil:
 
 
 cdef void dispatch_init(executor_t *self) noexcept nogil:
-    self.calls = <call_t *>net_zalloc(BATCH_MAX * sizeof(call_t))
+    batch_init(self)
     self.held.shards = <uint32_t *>net_zalloc(self.server.thread_count * sizeof(uint32_t))
-    self.arguments_capacity = ARGUMENTS_MIN
-    self.arguments = <slice_t *>net_alloc(ARGUMENTS_MIN * sizeof(slice_t))
     self.command_stats = <command_stats_t *>net_zalloc(COMMAND_MAX * sizeof(command_stats_t))
     reply_init(&self.scratch, 2)
     reply_init(&self.discarded, 2)
@@ -1109,7 +914,6 @@ cdef void dispatch_deinit(executor_t *self) noexcept nogil:
     net_free(self.latency)
     reply_deinit(&self.scratch)
     reply_deinit(&self.discarded)
-    net_free(self.calls)
     net_free(self.held.shards)
-    net_free(self.arguments)
+    batch_deinit(self)
     net_free(self.command_stats)

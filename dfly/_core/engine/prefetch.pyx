@@ -1,0 +1,75 @@
+"""Prefetching: see prefetch.pxd."""
+
+from libc.stdint cimport uint32_t
+
+from dfly._core.engine.command cimport call_t
+from dfly._core.engine.shard cimport database_t, shard_t
+from dfly._core.store.dash cimport dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value, dash_t
+from dfly._core.store.object cimport key_init, key_t, object_is_worth_prefetching, object_prefetch_member
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef enum:
+    RUN_MIN = 4                  # below, there is little to overlap
+    PLAIN_RUNS = 16              # a power of two
+    CACHED_SLOTS = 2048          # a table of so few is in the processor's cache: 100 KB
+
+
+cdef bint prefetch_members(call_t *calls, uint32_t count, const shard_t *shard) noexcept nogil:
+    """The same for what a large collection holds: bucket and entry of the member that stands behind the key. False:
+    there is none."""
+    cdef slice_t member
+    cdef key_t key
+    cdef bint has_large = False
+    cdef uint32_t i
+    for i in range(count):
+        if calls[i].shard_index != shard.index or calls[i].collection == NULL:
+            continue
+        if (calls[i].argc > <uint32_t>calls[i].spec.first_key + 1
+                and object_is_worth_prefetching(calls[i].collection)):
+            member = calls[i].argv[calls[i].spec.first_key + 1]
+            key_init(&key, member.data, member.size)
+            calls[i].member_hash = key.hash
+            object_prefetch_member(calls[i].collection, key.hash, False)
+            has_large = True
+        else:
+            calls[i].collection = NULL
+    if not has_large:
+        return False
+    for i in range(count):
+        if calls[i].shard_index == shard.index and calls[i].collection != NULL:
+            object_prefetch_member(calls[i].collection, calls[i].member_hash, True)
+    return True
+
+
+cdef void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, uint32_t database_index) noexcept nogil:
+    """Three passes, so that the cache misses of a run overlap: metadata, entries, values."""
+    cdef database_t *database = shard.databases[database_index]
+    cdef bint has_collections = False
+    cdef dash_t *table
+    cdef uint32_t i
+    if count < RUN_MIN or database == NULL:
+        return
+    table = &database.table
+    if table.slot_count > CACHED_SLOTS:
+        for i in range(count):
+            if calls[i].shard_index == shard.index and not calls[i].is_repeated:
+                dash_prefetch_bucket(table, calls[i].key.hash)
+        for i in range(count):
+            if calls[i].shard_index == shard.index and not calls[i].is_repeated:
+                dash_prefetch_entry(table, calls[i].key.hash)
+    elif database.plain_runs & (PLAIN_RUNS - 1) != 0:
+        # Of few keys the values alone, and those only while there are large ones among them: now and then it looks.
+        database.plain_runs += 1
+        return
+    for i in range(count):
+        if calls[i].shard_index == shard.index:
+            if i > 0 and calls[i].is_repeated:
+                calls[i].collection = calls[i - 1].collection
+                continue
+            calls[i].collection = dash_prefetch_value(table, calls[i].key.hash)
+            has_collections = has_collections or calls[i].collection != NULL
+    database.plain_runs += 1
+    if has_collections and prefetch_members(calls, count, shard):
+        database.plain_runs = 0
