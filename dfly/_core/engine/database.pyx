@@ -14,7 +14,7 @@ from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, liste
                                           listeners_mark_ready, listeners_of, listeners_signal,
                                           listeners_visit)
 from dfly._core.engine.shard cimport (database_t, purge_t, reclaim_t, scope_t, shard_database,
-                                      shard_t, policy_tracks_access)
+                                      shard_next_version, shard_t, policy_tracks_access)
 from dfly._core.engine.tracking_table cimport tracking_table_drop, tracking_table_invalidate
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_change, dash_deadline,
                                     dash_enable_access_tracking, dash_erase, dash_find, dash_init, dash_insert,
@@ -53,7 +53,7 @@ cdef inline void count_mutation(scope_t *scope, const key_t *key) noexcept nogil
     if unlikely((shard.watched.count | shard.blocked.count | shard.tracked.count
                  | shard.tracked.prefix_count) != 0):
         signal_listeners(scope, key)
-    scope.shard.version += 1
+    shard_next_version(scope.shard)
     scope.shard.stats.mutations += 1
     scope.database.mutations += 1
 
@@ -134,7 +134,7 @@ cdef void wake_waiters(scope_t *scope, const key_t *key) noexcept nogil:
 
 
 cdef void update_end_unseen(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil:
-    scope.shard.version += 1
+    shard_next_version(scope.shard)
     scope.shard.stats.mutations += 1
     scope.database.mutations += 1
     if event != NULL:
@@ -261,7 +261,7 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     dash_init(&database.table)
     if policy_tracks_access(shard.settings.maxmemory_policy):
         dash_enable_access_tracking(&database.table, <uint32_t>atomic_load_relaxed(&shard.access_clock))
-    shard.version += 1
+    shard_next_version(shard)
 
 
 cdef void release_kept(shard_t *shard) noexcept nogil:
@@ -290,4 +290,4 @@ cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil:
     first.index = b
     listeners_visit(&shard.blocked, a, mark_ready, &shard.blocked)
     listeners_visit(&shard.blocked, b, mark_ready, &shard.blocked)
-    shard.version += 1
+    shard_next_version(shard)

@@ -27,6 +27,7 @@ from dfly._core.loop.mailbox cimport mailbox_t, message_run_t, message_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.store.dash cimport dash_t
 from dfly._core.store.object cimport key_t, object_t
+from dfly._core.sys.base cimport atomic_store_relaxed
 
 cdef struct purge_t:
     # A key whose value still holds what members have left that are gone: purged in slices. Owned by the database.
@@ -84,7 +85,7 @@ cdef struct shard_t:
     database_t **databases       # settings.databases pointers, NULL until first used
     int64_t used_bytes           # ACCOUNT_DATA bytes booked to this shard
     int64_t balance_at_acquire
-    uint64_t version             # rises with every mutation
+    uint64_t version             # rises with every mutation, by shard_next_version; others' threads look at it
     shard_stats_t stats
     reclaim_t *reclaim
     reclaim_t *kept              # flushed tables that a snapshot still walks over
@@ -147,6 +148,10 @@ cdef void shard_close_books(shard_t *self) noexcept nogil
 
 cdef database_t *shard_database(shard_t *self, uint32_t index) noexcept nogil     # creates it on first use
 cdef int64_t shard_total_used(shard_t *self) noexcept nogil                       # data bytes of all shards
+
+cdef inline void shard_next_version(shard_t *self) noexcept nogil:
+    atomic_store_relaxed(&self.version, self.version + 1)
+
 
 cdef inline uint32_t shard_of(uint64_t hash, uint32_t shard_count) noexcept nogil:
     # Bits 24..39 of the hash, see store/dash.pxd.
