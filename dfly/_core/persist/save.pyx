@@ -21,7 +21,8 @@ from dfly._core.engine.database cimport release_kept
 from dfly._core.engine.eviction cimport memory_used_total
 from dfly._core.engine.server_state cimport executor_t, server_t
 from dfly._core.engine.shard cimport (policy_tracks_access, scope_t, shard_close_books, shard_lock,
-                                      shard_next_version, shard_open_books, shard_release, shard_t, shard_try_acquire, shard_unlock)
+                                      shard_next_version, shard_open_books, shard_release, shard_t,
+                                      shard_try_acquire, shard_unlock)
 from dfly._core.engine.transaction cimport transaction_resume
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
