@@ -303,6 +303,8 @@ SETTINGS = [
     Setting("interrupt-transactions", "bool", False, "for tests: breaks them on purpose", hidden=True),
     number("slice-elements", 5000, "for tests: commands over more elements go in slices", low=1, high=2**62,
            hidden=True),
+    number("snapshot-elements", 2000, "for tests: larger collections are saved member by member", low=1, high=2**62,
+           hidden=True),
     # Diagnostics
     number("slowlog-log-slower-than", 10000, "microseconds; -1 is off", low=-1, high=2**63 - 1),
     number("slowlog-max-len", 128, "entries kept", high=2**63 - 1),

@@ -55,7 +55,8 @@ cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *
 cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class, const char *event) noexcept nogil
 # Frees a value that a key has lost (its key keeps an empty string). One of many blocks is freed in slices.
 cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil
-# What the key's value still holds of members that are gone, if anything, is freed in slices.
+# What the key's value still holds of members that are gone, if anything, is freed in slices. Called for every value
+# that comes to a key from another one (RENAME, MOVE), while both shards' tokens are held.
 cdef void purge_later(scope_t *scope, const key_t *key, object_t *value) noexcept nogil
 # Takes the value out without freeing it (RENAME, MOVE): the caller owns it. Then erases the entry.
 cdef void take_value(scope_t *scope, const key_t *key, dash_ref_t *ref, void *out_object) noexcept nogil
@@ -72,5 +73,5 @@ cdef void make_sticky(scope_t *scope, dash_ref_t *ref) noexcept nogil
 
 cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil                  # its memory is reclaimed in slices
 cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil
-# Flushed tables whose walk is over: to be reclaimed.
-cdef void release_kept(shard_t *shard) noexcept nogil
+# Flushed tables and dropped values whose walks are over: to be reclaimed. False: there are none.
+cdef bint release_kept(shard_t *shard) noexcept nogil

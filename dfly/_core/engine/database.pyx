@@ -19,8 +19,8 @@ from dfly._core.engine.tracking_table cimport tracking_table_drop, tracking_tabl
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_change, dash_deadline,
                                     dash_enable_access_tracking, dash_erase, dash_find, dash_init, dash_insert,
                                     dash_move, dash_ref_t, dash_set_deadline, dash_set_sticky, dash_t)
-from dfly._core.store.object cimport (key_t, object_block_count, object_free, object_is_sticky, object_is_string,
-                                      object_purge_step, object_t)
+from dfly._core.store.object cimport (key_t, object_block_count, object_finish_walk, object_free, object_is_sticky,
+                                      object_is_string, object_purge_step, object_t, object_walk_owner)
 from dfly._core.sys.alloc cimport mem_zalloc, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, likely, unlikely
 
@@ -170,15 +170,24 @@ cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil:
         return
     dropped = <reclaim_t *>mem_zalloc(sizeof(reclaim_t))
     dropped.value = value[0]
-    dropped.next = scope.shard.reclaim
-    scope.shard.reclaim = dropped
     scope.shard.reclaim_pending += 1
+    if unlikely(scope.shard.value_walks != 0) and object_walk_owner(value) != NULL:
+        # A snapshot still wants it.
+        dropped.next = scope.shard.kept
+        scope.shard.kept = dropped
+    else:
+        dropped.next = scope.shard.reclaim
+        scope.shard.reclaim = dropped
     memset(value, 0, sizeof(object_t))
 
 
 cdef void purge_later(scope_t *scope, const key_t *key, object_t *value) noexcept nogil:
     cdef uint64_t budget = 0
     cdef purge_t *purge
+    cdef const void *owner = object_walk_owner(value)
+    if unlikely(owner != NULL and owner != scope.shard):
+        # It has come from another shard, whose snapshot still walks over it: both tokens are held only now.
+        object_finish_walk(value)
     if likely(object_purge_step(value, &budget)):
         return
     purge = <purge_t *>net_zalloc(sizeof(purge_t) + key.size)
@@ -251,8 +260,8 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     shard.reclaim_pending += dropped.table.count
     dropped.members = database.members
     memset(&database.members, 0, sizeof(dash_t))
-    if dropped.table.walk != NULL:
-        # A snapshot still wants it.
+    if dropped.table.walk != NULL or shard.value_walks != 0:
+        # A snapshot still wants it, or maybe a value in it.
         dropped.next = shard.kept
         shard.kept = dropped
     else:
@@ -264,17 +273,20 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     shard_next_version(shard)
 
 
-cdef void release_kept(shard_t *shard) noexcept nogil:
+cdef bint release_kept(shard_t *shard) noexcept nogil:
     cdef reclaim_t **link = &shard.kept
     cdef reclaim_t *dropped
+    cdef bint is_any = False
     while link[0] != NULL:
         dropped = link[0]
-        if dropped.table.walk != NULL:
+        if dropped.table.walk != NULL or shard.value_walks != 0:
             link = &dropped.next
             continue
         link[0] = dropped.next
         dropped.next = shard.reclaim
         shard.reclaim = dropped
+        is_any = True
+    return is_any
 
 
 cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil:

@@ -88,7 +88,8 @@ cdef struct shard_t:
     uint64_t version             # rises with every mutation, by shard_next_version; others' threads look at it
     shard_stats_t stats
     reclaim_t *reclaim
-    reclaim_t *kept              # flushed tables that a snapshot still walks over
+    reclaim_t *kept              # flushed tables and dropped values that a snapshot still walks over
+    uint32_t value_walks         # of a snapshot, over large values
     uint64_t reclaim_pending     # keys in both
     uint32_t purge_count         # keys to be purged, in all databases
     latency_monitor_t *latency   # events of this shard; NULL before the first one

@@ -6,10 +6,16 @@ connections (walk_at), and what is about to change before it was visited is visi
 dash_walk_t and the door see to that. A visit encodes an entry into the shard's chunk. Full chunks go to the file
 (save_file), which one thread writes. What a flush drops stays until its walk is over.
 
-Large values are written in steps (rdb_save_step), with the token given back in between. A change of one that is
-written in part or not at all waits until it is encoded as a whole.
+Large values are written in steps, with the token given back in between. Large sets, hashes and sorted sets have walks of
+their own for that (persist/rdb_walk): begun by the walk or by the first change of the key, whichever comes first, after
+which the key's entry counts as visited. A change writes the members that it is about to change, and no more. Such a
+record is in a stream of its own (part_t) from its head to its end, and the file waits for the end once it has a chunk of
+it; so these go before the walk over keys, and when all streams are taken, a value that changes is written as a whole.
+What is dropped meanwhile is kept (shard.kept), what goes to another shard is finished before. Other large values are
+written by rdb_save_step; a change of one that is written in part or not at all waits until it is encoded as a whole.
 
-Pressure. The walk waits while WALK_BYTES of its own are sent and not written. Changes cannot be put off by the door;
+Pressure. The walk waits while WALK_BYTES of its own are sent and not written; one over members while PART_BYTES of its
+own are, or any while PARTS_BYTES of all are, but never one that nothing is waiting of: the file may wait for it. Changes cannot be put off by the door;
 so beyond PRESSURE_BYTES clients that want to write wait (server_t.save_pressure, as for CLIENT PAUSE) until half is
 written.
 
@@ -31,11 +37,16 @@ from dfly._core.engine.shard cimport grant_t, shard_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.timer cimport timer_t
 from dfly._core.persist.rdb_io cimport rdb_saving_t, rdb_writer_t
+from dfly._core.persist.rdb_walk cimport rdb_walk_t
 from dfly._core.persist.save_file cimport feeder_t, save_file_t
 from dfly._core.store.dash cimport dash_walk_t, entry_t
 
 cdef enum:
     WALK_BYTES = 4194304
+    PART_BYTES = 1048576
+    PARTS_BYTES = 8388608
+    PARTS = 8                    # large collections of a shard that are written at the same time
+    STREAMS = 10                 # of a shard: the walk's, that of changes, and those of parts
     PRESSURE_BYTES = 25165824
     SAVE_REASON_MAX = 256
     SAVE_TEXTS = 4               # so many saves later a text is overwritten
@@ -65,6 +76,12 @@ cdef struct stream_t:
     bint is_inside               # a record
     bint is_split                # a chunk that ends within this record is sent: the file waits for the next one
 
+cdef struct part_t:
+    # A large collection that is written member by member.
+    stream_t stream              # begun when it is used first
+    rdb_walk_t walk
+    bint is_active
+
 cdef struct shard_save_t:
     save_t *save
     shard_t *shard
@@ -72,6 +89,8 @@ cdef struct shard_save_t:
     # What the walk visits in its own time, and what changes bring forward: they may come in the middle of the walk's.
     stream_t walked
     stream_t forced
+    part_t parts[8]              # PARTS
+    uint64_t part_count          # active ones
     walk_row_t *rows             # one a table that had entries
     uint32_t row_count
     uint32_t row                 # the walk is in this one
@@ -79,6 +98,7 @@ cdef struct shard_save_t:
     int64_t next_us              # when it walks on; set before start_message goes to another thread
     timer_t timer
     bint is_walking              # not a change's visit
+    bint is_stuck                # parts wait for the file
     const entry_t *large         # the entry that is written in steps, NULL: none
     rdb_saving_t saving
     uint64_t uses_seen           # of the shard, by the last slice ...
@@ -95,7 +115,7 @@ cdef struct save_t:
     uint64_t failed              # a shard cannot go on
     save_file_t *files           # one, or one a shard and then the summary
     uint32_t file_count
-    feeder_t *feeders            # two a shard
+    feeder_t *feeders            # STREAMS a shard
     bint by_shard
     bint in_blocks               # the files of shards: frames
     bint compress                # strings, by LZF

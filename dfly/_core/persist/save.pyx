@@ -2,8 +2,8 @@
 
 Invariants
 1. saver.state is SAVE_RUNNING from save_new to finish; `current` is valid in between.
-2. A shard sends its last chunk exactly once, when none of its tables has a walk any more; after that no thread
-   reaches its shard_save_t through a table, and its timer does not run.
+2. A stream sends its last chunk exactly once, when none of the shard's tables and values has a walk any more; after
+   that no thread reaches its shard_save_t through one, and its timer does not run.
 3. Between two entries of different feeders the file stands at the beginning of a record: a chunk begins with one
    unless the chunk before it `continues`.
 """
@@ -30,6 +30,7 @@ from dfly._core.loop.timer cimport timer_start, timer_t
 from dfly._core.net.connection cimport net_thread_t
 from dfly._core.persist.rdb_io cimport (rdb_put, rdb_put_byte, rdb_put_integer, rdb_put_length, rdb_put_ms,
                                         rdb_put_string, rdb_saving_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
+from dfly._core.persist.rdb_walk cimport (rdb_can_walk, rdb_walk_begin, rdb_walk_end, rdb_walk_forced, rdb_walk_step)
 from dfly._core.persist.rdb_value cimport (rdb_save_step, rdb_save_value, rdb_value_is_known, rdb_value_is_large,
                                            rdb_value_type)
 from dfly._core.persist.save_file cimport (CHUNK_BYTES, SAVE_PATH_MAX, chunk_new, chunk_of,
@@ -37,10 +38,10 @@ from dfly._core.persist.save_file cimport (CHUNK_BYTES, SAVE_PATH_MAX, chunk_new
                                            save_file_start, save_file_t, save_step_name)
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_access_get, dash_deadline, dash_ref_t, dash_t,
                                     dash_walk_begin, dash_walk_end, dash_walk_step)
-from dfly._core.store.object cimport OBJECT_SCRATCH, object_t, object_view
+from dfly._core.store.object cimport OBJECT_SCRATCH, object_is_string, object_t, object_view
 from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load, atomic_load_relaxed,
-                                  atomic_store, atomic_sub,
+                                  atomic_store, atomic_store_relaxed, atomic_sub,
                                   slice_t, unlikely)
 from dfly._core.sys.clock cimport monotonic_us, wall_ms
 
@@ -125,6 +126,7 @@ cdef save_t *save_new(saver_t *self) noexcept nogil:
     cdef save_t *save
     cdef shard_save_t *part
     cdef uint32_t i
+    cdef uint32_t k
     if not atomic_cas(&self.state, SAVE_IDLE, SAVE_RUNNING):
         return NULL
     save = <save_t *>net_zalloc(sizeof(save_t))
@@ -136,7 +138,7 @@ cdef save_t *save_new(saver_t *self) noexcept nogil:
     save.version = <uint32_t>self.server.settings.rdb_version
     save.file_count = count + 1 if save.by_shard else 1
     save.files = <save_file_t *>net_zalloc(save.file_count * sizeof(save_file_t))
-    save.feeders = <feeder_t *>net_zalloc(2 * count * sizeof(feeder_t))
+    save.feeders = <feeder_t *>net_zalloc(STREAMS * count * sizeof(feeder_t))
     save.shards = <shard_save_t *>net_zalloc(count * sizeof(shard_save_t))
     save.files_left = count
     for i in range(count):
@@ -144,8 +146,10 @@ cdef save_t *save_new(saver_t *self) noexcept nogil:
         part.save = save
         part.shard = self.server.shards[i]
         part.executor = self.server.executors[i]
-        prepare_stream(&part.walked, part, 2 * i)
-        prepare_stream(&part.forced, part, 2 * i + 1)
+        prepare_stream(&part.walked, part, STREAMS * i)
+        prepare_stream(&part.forced, part, STREAMS * i + 1)
+        for k in range(PARTS):
+            prepare_stream(&part.parts[k].stream, part, STREAMS * i + 2 + k)
         part.entries = &self.entries[i * ENTRIES_STRIDE]
         part.entries[0] = 0
     self.started_s = save.cut_ms // 1000
@@ -165,7 +169,7 @@ cdef void choose_compression(save_t *self) noexcept nogil:
 cdef void prepare_stream(stream_t *self, shard_save_t *owner, uint32_t number) noexcept nogil:
     self.owner = owner
     self.out = &owner.save.feeders[number]
-    feeder_init(self.out, &owner.save.files[number // 2 if owner.save.by_shard else 0], &owner.save.outstanding)
+    feeder_init(self.out, &owner.save.files[number // STREAMS if owner.save.by_shard else 0], &owner.save.outstanding)
 
 
 # ---- The cut -----------------------------------------------------------------------------------
@@ -247,6 +251,12 @@ cdef bint visit(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
     if unlikely(not rdb_value_is_known(&ref.entry.value)):
         atomic_store(&self.save.failed, EINVAL)
         return True
+    if unlikely(is_part(self, &ref.entry.value)):
+        if self.is_walking and self.part_count > 0:
+            # The walk has time; a file that waits for one record should not have to wait for others.
+            return False
+        if begin_part(self, ref, row.database):
+            return True
     if stream.writer.size > CHUNK_BYTES - ENTRY_ROOM:
         on_full(&stream.writer)
     stream.is_inside = True
@@ -260,6 +270,65 @@ cdef bint visit(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
     rdb_save_value(&ref.entry.value, &stream.writer)
     end_record(stream)
     return True
+
+
+cdef inline bint is_part(const shard_save_t *self, const object_t *value) noexcept nogil:
+    return (not object_is_string(value)
+            and rdb_can_walk(value, <uint64_t>self.shard.settings.snapshot_elements))
+
+
+cdef bint begin_part(shard_save_t *self, dash_ref_t *ref, uint32_t database) noexcept nogil:
+    """From here on it is written member by member, as it is now; False: all streams are taken."""
+    cdef part_t *part = NULL
+    cdef uint32_t i
+    for i in range(PARTS):
+        if not self.parts[i].is_active:
+            part = &self.parts[i]
+            break
+    if part == NULL:
+        return False
+    if part.stream.writer.data == NULL:
+        begin_stream(&part.stream)
+    elif part.stream.writer.size > CHUNK_BYTES - ENTRY_ROOM:
+        on_full(&part.stream.writer)
+    part.is_active = True
+    atomic_store_relaxed(&self.part_count, self.part_count + 1)
+    self.shard.value_walks += 1
+    part.stream.is_inside = True
+    part.stream.writer.compress = False
+    put_head(self, &part.stream, ref, database)
+    rdb_walk_begin(&part.walk, &ref.entry.value, &part.stream.writer, self.shard)
+    return True
+
+
+cdef void end_part(shard_save_t *self, part_t *part) noexcept nogil:
+    part.is_active = False
+    atomic_store_relaxed(&self.part_count, self.part_count - 1)
+    self.shard.value_walks -= 1
+    self.forced_buckets += rdb_walk_forced(&part.walk)
+
+
+cdef bint may_go_on(const shard_save_t *self, const part_t *part) noexcept nogil:
+    """One that nothing is waiting of always may: the file may be waiting for it."""
+    cdef uint64_t waiting = atomic_load_relaxed(&part.stream.out.waiting)
+    return waiting == 0 or (waiting <= PART_BYTES and atomic_load_relaxed(&self.save.outstanding) <= PARTS_BYTES)
+
+
+cdef bint go_on_with_parts(shard_save_t *self) noexcept nogil:
+    """Some members of the first one that may go on; False: none may."""
+    cdef part_t *part
+    cdef uint32_t i
+    for i in range(PARTS):
+        part = &self.parts[i]
+        if not part.is_active or not may_go_on(self, part):
+            continue
+        part.stream.writer.compress = self.save.compress
+        if rdb_walk_step(&part.walk):
+            end_record(&part.stream)
+            end_part(self, part)
+        part.stream.writer.compress = False
+        return True
+    return False
 
 
 cdef void end_record(stream_t *self) noexcept nogil:
@@ -302,7 +371,7 @@ cdef bint go_on_with_large(shard_save_t *self, dash_ref_t *ref, bint must_finish
     return is_done
 
 
-cdef inline bint has_failed(shard_save_t *self) noexcept nogil:
+cdef inline bint has_failed(const shard_save_t *self) noexcept nogil:
     return atomic_load_relaxed(&self.save.failed) != 0 or atomic_load_relaxed(&self.walked.out.file.error) != 0
 
 
@@ -376,6 +445,20 @@ cdef void walk_at(shard_save_t *self, int64_t at_us, bint is_busy) noexcept nogi
     proactor_post(&next_one.proactor, &self.start_message)
 
 
+cdef bint must_wait(const shard_save_t *self) noexcept nogil:
+    """Without the token: too much of the walk's is not written yet. What parts wait for is looked at under it."""
+    return (atomic_load_relaxed(&self.walked.out.waiting) > WALK_BYTES and not has_failed(self)
+            and atomic_load_relaxed(&self.part_count) == 0)
+
+
+cdef void free_kept(shard_save_t *self) noexcept nogil:
+    cdef message_t *message
+    if release_kept(self.shard):
+        message = <message_t *>net_zalloc(sizeof(message_t))
+        message.run = on_walk_over
+        proactor_post(self.save.saver.server.proactors[self.shard.index], message)
+
+
 cdef void on_walk_over(message_t *message, void *context) noexcept nogil:
     """What a flush had dropped can be freed now, by the shard's own thread."""
     expiry_soon(<executor_t *>(<net_thread_t *>(<proactor_t *>context).context).context)
@@ -383,10 +466,16 @@ cdef void on_walk_over(message_t *message, void *context) noexcept nogil:
 
 
 cdef bint walk_slice(shard_save_t *self, int64_t until_us) noexcept nogil:
-    """True when all tables have been visited."""
+    """True when all tables have been visited, and the collections that their walks have begun with."""
     cdef walk_row_t *row
     self.is_walking = True
-    while self.row < self.row_count:
+    self.is_stuck = False
+    while self.part_count > 0 or self.row < self.row_count:
+        if self.part_count > 0:
+            self.is_stuck = not go_on_with_parts(self)
+            if self.is_stuck or monotonic_us() >= until_us or has_failed(self):
+                break
+            continue
         row = &self.rows[self.row]
         if dash_walk_step(row.walk.table, WALK_BUCKETS):
             row.is_open = False
@@ -396,11 +485,15 @@ cdef bint walk_slice(shard_save_t *self, int64_t until_us) noexcept nogil:
                 or atomic_load_relaxed(&self.walked.out.waiting) > WALK_BYTES):
             break
     self.is_walking = False
-    return self.row == self.row_count
+    return self.part_count == 0 and self.row == self.row_count
 
 
 cdef void abandon(shard_save_t *self) noexcept nogil:
     cdef uint32_t i
+    for i in range(PARTS):
+        if self.parts[i].is_active:
+            rdb_walk_end(&self.parts[i].walk)
+            end_part(self, &self.parts[i])
     for i in range(self.row, self.row_count):
         dash_walk_end(self.rows[i].walk.table)
         self.rows[i].is_open = False
@@ -409,7 +502,10 @@ cdef void abandon(shard_save_t *self) noexcept nogil:
 
 cdef chunk_t *end_stream(stream_t *self) noexcept nogil:
     """Its last chunk, to be sent once the token is given back."""
-    cdef chunk_t *chunk = chunk_of(self.writer.data)
+    cdef chunk_t *chunk
+    if self.writer.data == NULL:
+        begin_stream(self)
+    chunk = chunk_of(self.writer.data)
     chunk.size = self.writer.size
     chunk.is_last = True
     chunk.error = <int>atomic_load(&self.owner.save.failed)
@@ -419,6 +515,8 @@ cdef chunk_t *end_stream(stream_t *self) noexcept nogil:
 
 
 cdef int64_t pause_after(shard_save_t *self, int64_t now_us, int64_t spent, bint is_busy) noexcept nogil:
+    if self.is_stuck:
+        return RETRY_US
     if not is_busy:
         return PAUSE_IDLE_US
     # What is above was the kernel's doing.
@@ -431,14 +529,12 @@ cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef shard_save_t *self = <shard_save_t *>timer.context
     cdef executor_t *executor = self.executor
     cdef bint is_busy
-    cdef chunk_t *last
-    cdef chunk_t *last_forced
-    cdef message_t *message
+    cdef chunk_t *last[STREAMS]
+    cdef uint32_t i
     cdef int64_t started
     cdef int64_t spent
     cdef bint is_done
-    if ((atomic_load_relaxed(&self.walked.out.waiting) > WALK_BYTES and not has_failed(self))
-            or not shard_try_acquire(self.shard)):
+    if must_wait(self) or not shard_try_acquire(self.shard):
         timer_start(&executor.proactor.timers, timer, now_us + RETRY_US)
         return
     started = monotonic_us()
@@ -446,18 +542,18 @@ cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     if has_failed(self):
         abandon(self)
     is_done = walk_slice(self, started + (SLICE_BUSY_US if is_busy else SLICE_IDLE_US))
+    if self.shard.kept != NULL and (is_done or self.shard.value_walks == 0):
+        free_kept(self)
     if is_done:
-        last = end_stream(&self.walked)
-        last_forced = end_stream(&self.forced)
-        release_kept(self.shard)
+        last[0] = end_stream(&self.walked)
+        last[1] = end_stream(&self.forced)
+        for i in range(PARTS):
+            last[2 + i] = end_stream(&self.parts[i].stream)
         net_free(self.rows)
         shard_release(self.shard)
-        message = <message_t *>net_zalloc(sizeof(message_t))
-        message.run = on_walk_over
-        proactor_post(self.save.saver.server.proactors[self.shard.index], message)
         # With the last one goes all that is ours.
-        chunk_send(last_forced)
-        chunk_send(last)
+        for i in range(STREAMS):
+            chunk_send(last[i])
         return
     shard_release(self.shard)
     spent = monotonic_us() - started
@@ -628,13 +724,13 @@ cdef void save_prepare(save_t *self) noexcept nogil:
         begin_head(self, &out)
         put_sizes(self, 0, count, &out)
         give_head(&self.files[0], &out)
-        prepare_file(self, &self.files[0], self.feeders, 2 * count)
+        prepare_file(self, &self.files[0], self.feeders, STREAMS * count)
         return
     for i in range(count):
         begin_head(self, &out)
         put_sizes(self, i, i + 1, &out)
         give_head(&self.files[i], &out)
-        prepare_file(self, &self.files[i], &self.feeders[2 * i], 2)
+        prepare_file(self, &self.files[i], &self.feeders[STREAMS * i], STREAMS)
         self.files[i].is_framed = self.in_blocks
         self.files[i].is_busy = is_busy
     begin_head(self, &out)

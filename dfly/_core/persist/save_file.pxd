@@ -1,6 +1,6 @@
 """One file of a snapshot, written on one shard thread from chunks that any thread may send.
 
-Chunks come from feeders, two a shard. A feeder's chunks are written in its order; those of several feeders are
+Chunks come from feeders, some a shard. A feeder's chunks are written in its order; those of several feeders are
 mixed, except where a chunk says that the next one of its feeder must follow (the middle of a value). The file is
 written under a temporary name, with one request in flight (loop/file: no thread ever waits for the disk), then
 fsync, rename, fsync of the directory. A fault at any step removes the temporary file; the chunks that still come

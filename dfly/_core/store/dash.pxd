@@ -67,7 +67,7 @@ cdef struct dash_t:
 ctypedef bint (*dash_visit_t)(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil
 
 cdef struct dash_walk_t:
-    dash_t *table                # moves with the table (dash_move)
+    dash_t *table                # moves with the table (dash_move); NULL: dash_walk_finish has been called
     uint64_t cut                 # version of the newest bucket when it began; changes from then on have higher ones
     # May not change the table. False: it has not finished with this entry and wants to be called for it again, by
     # the next step; not if must_finish.
@@ -79,6 +79,7 @@ cdef struct dash_walk_t:
     uint64_t hash                # where it is: in the segment that holds this hash,
     uint32_t bucket              # before this bucket
     uint64_t forced              # buckets and single entries that were visited because they were about to change
+    const void *owner            # its beginner's mark
 
 cdef void dash_init(dash_t *self) noexcept nogil
 # The table's struct goes to another place; `self` is empty and invalid then.
@@ -104,6 +105,8 @@ cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_vi
 # Visits up to so many buckets, or up to an entry that is not finished; True when the walk is over.
 cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil
 cdef void dash_walk_end(dash_t *self) noexcept nogil          # before it is over
+# Visits at once all that is left, if there is a walk: the table is about to go.
+cdef void dash_walk_finish(dash_t *self) noexcept nogil
 cdef void dash_hand_over(dash_t *self, dash_ref_t *ref, uint64_t version) noexcept nogil
 
 
@@ -113,6 +116,12 @@ cdef inline void dash_before_change(dash_t *self, dash_ref_t *ref, uint64_t vers
         dash_hand_over(self, ref, version)
     else:
         ref.bucket.version = version
+
+
+cdef inline void dash_before_member_change(dash_t *self, dash_ref_t *ref) noexcept nogil:
+    """The same for a table that is (part of) a value, where versions mean nothing without a walk."""
+    if unlikely(self.walk != NULL):
+        dash_hand_over(self, ref, self.walk.cut + 1)
 
 
 # First stage: directory entry and bucket metadata. Second: the entry's line. Third: a heap value.

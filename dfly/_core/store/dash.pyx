@@ -362,11 +362,21 @@ cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_vi
     walk.bucket = 0
     walk.forced = 0
     walk.pending = NULL
+    walk.owner = NULL
     self.walk = walk
 
 
 cdef void dash_walk_end(dash_t *self) noexcept nogil:
     self.walk = NULL
+
+
+cdef void dash_walk_finish(dash_t *self) noexcept nogil:
+    cdef dash_walk_t *walk = self.walk
+    if likely(walk == NULL):
+        return
+    while not dash_walk_step(self, 0xFFFFFFFF):
+        pass
+    walk.table = NULL
 
 
 cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil:
@@ -1135,6 +1145,9 @@ cdef int64_t dash_deadline(const dash_ref_t *ref) noexcept nogil:
 cdef void dash_set_deadline(dash_t *self, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil:
     cdef segment_t *segment = ref.segment
     cdef uint16_t bit = <uint16_t>(1 << ref.slot)
+    if unlikely(self.walk != NULL) and not is_visited(ref.bucket, self.walk):
+        # The door has done it for a key, not for a member of a value.
+        dash_hand_over(self, ref, self.walk.cut + 1)
     if deadline_ms == DASH_NO_DEADLINE:
         if ref.bucket.deadline & bit:
             ref.bucket.deadline &= ~bit

@@ -9,10 +9,10 @@ Invariants
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
-from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_bytes, dash_check, dash_clear, dash_clear_step,
-                                    dash_deadline, dash_dup, dash_erase, dash_find, dash_init, dash_insert,
-                                    dash_next_due, dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t,
-                                    dash_set_deadline, dash_t, dash_visit_due)
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_member_change, dash_bytes, dash_check, dash_clear,
+                                    dash_clear_step, dash_deadline, dash_dup, dash_erase, dash_find, dash_init,
+                                    dash_insert, dash_next_due, dash_prefetch_bucket, dash_prefetch_entry,
+                                    dash_ref_t, dash_set_deadline, dash_t, dash_visit_due, dash_walk_finish)
 from dfly._core.store.dash_scan cimport dash_random, dash_scan
 from dfly._core.store.decimal_text cimport parse_int64
 from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_bytes,
@@ -193,6 +193,7 @@ cdef hash_set_result_t set_in_table(dash_t *table, slice_t field, slice_t value,
         if deadline >= 0:
             dash_set_deadline(table, &ref, deadline)
         return HASH_ADDED
+    dash_before_member_change(table, &ref)
     object_replace_string(&ref.entry.value, value.data, value.size)
     if unlikely((ref.bucket.deadline >> ref.slot) & 1 or deadline >= 0):
         if ref_is_due(&ref, now_ms):
@@ -228,6 +229,7 @@ cdef void free_if_empty(object_t *self) noexcept nogil:
     """Of a table."""
     cdef dash_t *table = hash_table(self)
     if table.count == 0:
+        dash_walk_finish(table)
         dash_clear(table)
         mem_free(table)
         object_root(self)[0] = NULL
@@ -241,12 +243,14 @@ cdef void hash_remove(object_t *self, hash_place_t *place) noexcept nogil:
             mem_free(object_pointer(self))
             object_root(self)[0] = NULL
         return
+    dash_before_member_change(hash_table(self), &place.ref)
     object_free(&place.ref.entry.value)
     dash_erase(hash_table(self), &place.ref)
     free_if_empty(self)
 
 
 cdef bint expire_visit(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
+    dash_before_member_change(table, ref)
     object_free(&ref.entry.value)
     dash_erase(table, ref)
     return True
@@ -474,6 +478,7 @@ cdef bint free_hash_step(object_t *self, uint64_t *budget) noexcept nogil:
         object_root(self)[0] = NULL
         return True
     table = hash_table(self)
+    dash_walk_finish(table)
     is_done = dash_clear_step(table, budget)
     if is_done:
         mem_free(table)
@@ -540,6 +545,16 @@ cdef const char *encoding_of_hash(const object_t *self) noexcept nogil:
     return "hashtable"
 
 
+cdef const void *walk_owner(const object_t *self) noexcept nogil:
+    if object_encoding(self) != HASH_TABLE or hash_table(self).walk == NULL:
+        return NULL
+    return hash_table(self).walk.owner
+
+
+cdef void finish_walk(object_t *self) noexcept nogil:
+    dash_walk_finish(hash_table(self))
+
+
 cdef bint is_worth_prefetching(const object_t *self) noexcept nogil:
     return object_encoding(self) == HASH_TABLE and hash_table(self).count >= PREFETCHED_MIN
 
@@ -560,6 +575,8 @@ OPS.data_bytes = data_of_hash
 OPS.encoding_name = encoding_of_hash
 OPS.expire_members = hash_expire
 OPS.next_member_deadline = hash_next_deadline
+OPS.walk_owner = walk_owner
+OPS.finish_walk = finish_walk
 OPS.is_worth_prefetching = is_worth_prefetching
 OPS.prefetch_member = prefetch_field
 object_register_container(TYPE_HASH, &OPS)

@@ -10,12 +10,15 @@ not full yet is reallocated).
     next: uint32 | ... | MEMBER_FREE                   a free block
 
 All blocks of a chunk have the same size, so that a free one fits again; a chunk without members is freed.
+A walk (arena_walk_t) visits every member once, as it was when the walk began, in the order of handles; one that is
+about to change or to go is visited first. A map of handles says who has been visited or has come later.
+
 Ownership: the arena owns chunks and outside members (mem_alloc, the data account).
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from dfly._core.sys.base cimport likely, slice_t
+from dfly._core.sys.base cimport likely, slice_t, unlikely
 
 cdef enum:
     MEMBER_INLINE_MAX = 253
@@ -42,6 +45,22 @@ cdef struct large_member_t:
     uint32_t size
     char data[4]                     # size bytes
 
+ctypedef void (*arena_visit_t)(const char *member, void *context) noexcept nogil
+
+cdef struct arena_t                  # defined below
+
+cdef struct arena_walk_t:
+    arena_t *arena                   # NULL: arena_walk_finish has been called
+    arena_visit_t visit
+    void *context
+    const void *owner                # its beginner's mark
+    uint64_t *seen                   # a bit a handle: nothing is to be visited there any more
+    uint32_t chunk_count             # when it began: chunks with larger numbers are new
+    # Where it is.
+    uint32_t number
+    uint32_t place
+    uint64_t forced                  # members that were visited because they were about to change
+
 cdef struct arena_t:
     char **chunks
     uint32_t chunk_count             # numbers in use, with those of freed chunks
@@ -56,6 +75,7 @@ cdef struct arena_t:
     large_member_t *large
     uint64_t large_count
     uint64_t large_bytes             # real ones
+    arena_walk_t *walk               # under way, or NULL; its owner's
 
 cdef void arena_init(arena_t *self) noexcept nogil
 cdef uint32_t arena_add(arena_t *self, const char *data, size_t size, double score) noexcept nogil
@@ -63,6 +83,12 @@ cdef void arena_remove(arena_t *self, uint32_t handle) noexcept nogil
 cdef void arena_dup(const arena_t *self, arena_t *out) noexcept nogil    # the same handles
 cdef bint arena_free_step(arena_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t arena_heap_bytes(const arena_t *self) noexcept nogil
+# One walk at a time; it must stay in place until it is over. Sets the fields but visit, context, owner.
+cdef void arena_walk_begin(arena_t *self, arena_walk_t *walk) noexcept nogil
+cdef bint arena_walk_step(arena_t *self, uint32_t members) noexcept nogil        # True when it is over
+cdef void arena_walk_end(arena_t *self) noexcept nogil                            # before it is over
+cdef void arena_walk_finish(arena_t *self) noexcept nogil     # visits at once all that is left, if there is a walk
+cdef void arena_hand_over(arena_t *self, uint32_t handle) noexcept nogil
 cdef bint arena_check(const arena_t *self) noexcept nogil
 
 
@@ -85,3 +111,9 @@ cdef inline slice_t member_text(const char *member) noexcept nogil:
     text.data = large.data
     text.size = large.size
     return text
+
+
+cdef inline void arena_before_change(arena_t *self, uint32_t handle) noexcept nogil:
+    """Of a member's score; adding and removing see to it themselves."""
+    if unlikely(self.walk != NULL):
+        arena_hand_over(self, handle)

@@ -7,7 +7,7 @@ full chunk: it grows by reallocation, so that small sets pay for what they use.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable
+from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, unlikely
 
 __abi__ = DFLY_ABI_STAMP
@@ -58,6 +58,82 @@ cdef void close_chunk(arena_t *self, uint32_t number) noexcept nogil:
     chunk.is_open = False
 
 
+# ---- The walk ----------------------------------------------------------------------------------
+
+cdef inline uint32_t number_of(uint32_t handle) noexcept nogil:
+    return handle >> CHUNK_BITS
+
+
+cdef inline void mark_seen(arena_walk_t *walk, uint32_t handle) noexcept nogil:
+    walk.seen[handle >> 6] |= <uint64_t>1 << (handle & 63)
+
+
+cdef inline bint is_seen(const arena_walk_t *walk, uint32_t handle) noexcept nogil:
+    return number_of(handle) >= walk.chunk_count or (walk.seen[handle >> 6] >> (handle & 63)) & 1
+
+
+cdef inline void next_chunk(arena_walk_t *walk) noexcept nogil:
+    walk.number += 1
+    walk.place = CHUNK_HEADER
+
+
+cdef void arena_walk_begin(arena_t *self, arena_walk_t *walk) noexcept nogil:
+    DFLY_CHECK(self.walk == NULL, "arena: two walks at once")
+    walk.arena = self
+    walk.chunk_count = self.chunk_count
+    # Zero pages of the system: only what is used of them becomes memory.
+    walk.seen = <uint64_t *>net_zalloc(((<size_t>self.chunk_count << CHUNK_BITS) >> 3) + 8)
+    walk.number = 0
+    walk.place = CHUNK_HEADER
+    walk.forced = 0
+    self.walk = walk
+
+
+cdef void arena_walk_end(arena_t *self) noexcept nogil:
+    net_free(self.walk.seen)
+    self.walk.seen = NULL
+    self.walk = NULL
+
+
+cdef bint arena_walk_step(arena_t *self, uint32_t members) noexcept nogil:
+    cdef arena_walk_t *walk = self.walk
+    cdef uint32_t handle
+    cdef chunk_t *chunk
+    cdef char *member
+    while walk.number < walk.chunk_count:
+        if is_number_free(self, walk.number) or walk.place >= chunk_of(self, walk.number).used:
+            next_chunk(walk)
+            continue
+        if members == 0:
+            return False
+        members -= 1
+        chunk = chunk_of(self, walk.number)
+        handle = walk.number << CHUNK_BITS | walk.place
+        member = <char *>chunk + walk.place * 8
+        walk.place += chunk.units
+        if <uint8_t>member[8] != MEMBER_FREE and not is_seen(walk, handle):
+            mark_seen(walk, handle)
+            walk.visit(member, walk.context)
+    arena_walk_end(self)
+    return True
+
+
+cdef void arena_walk_finish(arena_t *self) noexcept nogil:
+    cdef arena_walk_t *walk = self.walk
+    if likely(walk == NULL):
+        return
+    while not arena_walk_step(self, 0xFFFFFFFF):
+        pass
+    walk.arena = NULL
+
+
+cdef void arena_hand_over(arena_t *self, uint32_t handle) noexcept nogil:
+    if not is_seen(self.walk, handle):
+        mark_seen(self.walk, handle)
+        self.walk.forced += 1
+        self.walk.visit(member_at(self, handle), self.walk.context)
+
+
 # ---- Chunks ------------------------------------------------------------------------------------
 
 cdef uint32_t new_number(arena_t *self) noexcept nogil:
@@ -86,6 +162,9 @@ cdef void add_chunk(arena_t *self, uint32_t units) noexcept nogil:
     chunk.used = CHUNK_HEADER
     chunk.capacity = <uint16_t>capacity
     self.chunks[number] = <char *>chunk
+    if unlikely(self.walk != NULL) and self.walk.number == number:
+        # All its members will be new, and they lie in other places than those of the one before.
+        next_chunk(self.walk)
     self.growing[units] = number
     self.live_chunks += 1
     self.total_units += capacity
@@ -190,6 +269,8 @@ cdef uint32_t arena_add(arena_t *self, const char *data, size_t size, double sco
         member[8] = <char>MEMBER_LARGE
         (<large_member_t **>(member + 16))[0] = add_large(self, data, size)
     member_score(member)[0] = score
+    if unlikely(self.walk != NULL) and number_of(handle) < self.walk.chunk_count:
+        mark_seen(self.walk, handle)
     return handle
 
 
@@ -197,6 +278,7 @@ cdef void arena_remove(arena_t *self, uint32_t handle) noexcept nogil:
     cdef uint32_t number = handle >> CHUNK_BITS
     cdef chunk_t *chunk = chunk_of(self, number)
     cdef char *member = member_at(self, handle)
+    arena_before_change(self, handle)
     self.text_bytes -= member_text(member).size
     if unlikely(<uint8_t>member[8] == MEMBER_LARGE):
         remove_large(self, (<large_member_t **>(member + 16))[0])
@@ -231,6 +313,7 @@ cdef void arena_dup(const arena_t *self, arena_t *out) noexcept nogil:
     cdef uint32_t number
     cdef chunk_t *chunk
     out[0] = self[0]
+    out.walk = NULL
     out.large = NULL
     out.large_count = 0
     out.large_bytes = 0

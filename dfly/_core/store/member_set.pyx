@@ -4,10 +4,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
-from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_bytes, dash_check, dash_clear, dash_clear_step,
-                                    dash_deadline, dash_dup, dash_erase, dash_find, dash_init_keys, dash_insert,
-                                    dash_next_due, dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t,
-                                    dash_set_deadline, dash_t, dash_visit_due)
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_member_change, dash_bytes, dash_check,
+                                    dash_clear_step, dash_deadline, dash_dup, dash_erase, dash_find,
+                                    dash_init_keys, dash_insert, dash_next_due, dash_prefetch_bucket,
+                                    dash_prefetch_entry, dash_ref_t, dash_set_deadline, dash_t, dash_visit_due,
+                                    dash_walk_finish)
 from dfly._core.store.dash_scan cimport dash_begin, dash_next, dash_random
 from dfly._core.store.decimal_text cimport format_int64
 from dfly._core.store.intset cimport (intset_add, intset_bytes, intset_count, intset_dup, intset_find,
@@ -73,6 +74,7 @@ cdef inline bint add_key(member_table_t *self, const key_t *key) noexcept nogil:
 
 
 cdef void set_erase_entry(member_table_t *self, dash_ref_t *ref) noexcept nogil:
+    dash_before_member_change(&self.table, ref)
     self.text_bytes -= object_size(&ref.entry.key)
     if object_tag(&ref.entry.key) == OBJECT_HEAP:
         self.heap_bytes -= mem_usable(<const void *>ref.entry.key.lo)
@@ -433,6 +435,7 @@ cdef bint free_step(object_t *self, uint64_t *budget) noexcept nogil:
     if object_pointer(self) == NULL:
         return True
     if object_encoding(self) == SET_TABLE:
+        dash_walk_finish(&set_table(self).table)
         if not dash_clear_step(&set_table(self).table, budget):
             return False
     elif budget[0] == 0:
@@ -523,10 +526,7 @@ cdef uint64_t expire_members(object_t *self, int64_t now_ms, uint64_t budget) no
     if object_encoding(self) != SET_TABLE:
         return 0
     removed = dash_visit_due(&table.table, now_ms, budget, erase_due_entry, table)
-    if table.table.count == 0:
-        dash_clear(&table.table)
-        mem_free(table)
-        become(self, SET_EMPTY, NULL)
+    drop_if_empty(self)
     return removed
 
 
@@ -534,6 +534,16 @@ cdef int64_t next_deadline(const object_t *self) noexcept nogil:
     if not set_has_deadlines(self):
         return DASH_NO_DEADLINE
     return dash_next_due(&set_table(self).table)
+
+
+cdef const void *walk_owner(const object_t *self) noexcept nogil:
+    if object_encoding(self) != SET_TABLE or set_table(self).table.walk == NULL:
+        return NULL
+    return set_table(self).table.walk.owner
+
+
+cdef void finish_walk(object_t *self) noexcept nogil:
+    dash_walk_finish(&set_table(self).table)
 
 
 cdef bint is_worth_prefetching(const object_t *self) noexcept nogil:
@@ -557,6 +567,8 @@ ops.data_bytes = data_bytes
 ops.encoding_name = encoding_name
 ops.expire_members = expire_members
 ops.next_member_deadline = next_deadline
+ops.walk_owner = walk_owner
+ops.finish_walk = finish_walk
 ops.is_worth_prefetching = is_worth_prefetching
 ops.prefetch_member = prefetch_member
 object_register_container(TYPE_SET, &ops)

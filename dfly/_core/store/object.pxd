@@ -57,6 +57,8 @@ ctypedef const char *(*object_name_t)(const object_t *self) noexcept nogil
 ctypedef uint64_t (*object_expire_t)(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil
 ctypedef int64_t (*object_deadline_t)(const object_t *self) noexcept nogil
 ctypedef bint (*object_test_t)(const object_t *self) noexcept nogil
+ctypedef const void *(*object_owner_t)(const object_t *self) noexcept nogil
+ctypedef void (*object_finish_t)(object_t *self) noexcept nogil
 ctypedef void (*object_prefetch_t)(const object_t *self, uint64_t hash, bint is_second) noexcept nogil
 
 cdef struct container_ops_t:
@@ -71,6 +73,10 @@ cdef struct container_ops_t:
     # Of types whose members may have deadlines; NULL: they have none.
     object_expire_t expire_members       # removes at most so many that are due; the root is NULL if none is left
     object_deadline_t next_member_deadline   # the earliest or something before it, -1: no member has one
+    # Of types that a snapshot writes member by member while they change (persist/rdb_walk); NULL: none does. Who has
+    # begun the walk over this one, NULL: there is none. The other brings one to its end at once.
+    object_owner_t walk_owner
+    object_finish_t finish_walk
     # Is it so large that prefetching what a look-up of a member touches is worth it? NULL: never. The other does
     # that, in two steps, with the hash of the member's key_t.
     object_test_t is_worth_prefetching
@@ -113,6 +119,8 @@ cdef uint64_t object_block_count(const object_t *self) noexcept nogil
 cdef bint object_purge_step(object_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t object_expire_members(object_t *self, int64_t now_ms, uint64_t budget) noexcept nogil
 cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil
+cdef const void *object_walk_owner(const object_t *self) noexcept nogil           # NULL: it is not walked over
+cdef void object_finish_walk(object_t *self) noexcept nogil                       # of one that is
 cdef bint object_is_worth_prefetching(const object_t *self) noexcept nogil          # of a container
 cdef void object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil     # of such a one
 cdef object_type_t object_type(const object_t *self) noexcept nogil

@@ -304,6 +304,16 @@ cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil:
     return ops_of(self).next_member_deadline(self)
 
 
+cdef const void *object_walk_owner(const object_t *self) noexcept nogil:
+    if object_is_string(self) or ops_of(self).walk_owner == NULL:
+        return NULL
+    return ops_of(self).walk_owner(self)
+
+
+cdef void object_finish_walk(object_t *self) noexcept nogil:
+    ops_of(self).finish_walk(self)
+
+
 cdef bint object_is_worth_prefetching(const object_t *self) noexcept nogil:
     cdef object_test_t test = ops_of(self).is_worth_prefetching
     return test != NULL and test(self)

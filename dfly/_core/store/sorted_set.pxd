@@ -17,7 +17,7 @@ until the set changes. Bytes given to a set must not lie in it.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.block_list cimport list_item_t
-from dfly._core.store.member_arena cimport arena_t
+from dfly._core.store.member_arena cimport arena_t, arena_walk_t
 from dfly._core.store.member_index cimport index_t
 from dfly._core.store.object cimport TYPE_ZSET, object_is_container, object_t
 from dfly._core.store.packed_pairs cimport pairs_trail_t
@@ -113,6 +113,11 @@ cdef uint64_t zset_scan(const object_t *self, uint64_t cursor, uint64_t count, z
 cdef bint zset_is_compact(const object_t *self) noexcept nogil
 # Becomes large now. For what is loaded in that encoding, or to come in great number.
 cdef void zset_make_large(object_t *self) noexcept nogil
+
+# A walk over all members in any order, while the set changes (store/member_arena). Of a large set without members that
+# are cut out and not freed yet; what is cut out later is visited like the others.
+cdef bint zset_can_be_walked(const object_t *self) noexcept nogil
+cdef void zset_walk_begin(object_t *self, arena_walk_t *walk) noexcept nogil
 
 # Scores as Redis keeps them in texts: a whole number up to 2^62 as such, else 17 digits.
 cdef size_t score_text(double score, char *out) noexcept nogil

@@ -8,9 +8,9 @@ from libc.string cimport memcmp, memcpy
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
 from dfly._core.store.decimal_text cimport format_int64
-from dfly._core.store.member_arena cimport (arena_add, arena_check, arena_dup, arena_free_step,
-                                            arena_heap_bytes, arena_init, arena_remove, member_at,
-                                            member_score, member_text)
+from dfly._core.store.member_arena cimport (arena_add, arena_before_change, arena_check, arena_dup, arena_free_step,
+                                            arena_heap_bytes, arena_init, arena_remove, arena_walk_begin,
+                                            arena_walk_finish, arena_walk_t, member_at, member_score, member_text)
 from dfly._core.store.member_index cimport (index_add, index_check, index_discard, index_dup, index_find,
                                             index_free_step,
                                             index_heap_bytes, index_init, index_remove, index_scan)
@@ -211,6 +211,7 @@ cdef void zset_set_score(object_t *self, const zset_place_t *place, const char *
     cdef large_zset_t *large
     if is_large(self):
         large = large_of(self)
+        arena_before_change(&large.arena, place.handle)
         tree_change_score(&large.tree, &large.arena, place.handle, score)
         return
     pairs_set_score(<uint8_t **>object_root(self), place.position, data, size, score)
@@ -534,6 +535,7 @@ cdef bint free_object_step(object_t *self, uint64_t *budget) noexcept nogil:
         return False
     if is_large(self):
         large = large_of(self)
+        arena_walk_finish(&large.arena)
         while large.cut != NULL:
             if budget[0] == 0:
                 return False
@@ -582,6 +584,24 @@ cdef const char *object_encoding_text(const object_t *self) noexcept nogil:
     return "skiplist" if is_large(self) else "listpack"
 
 
+cdef bint zset_can_be_walked(const object_t *self) noexcept nogil:
+    return is_large(self) and large_of(self).cut == NULL
+
+
+cdef void zset_walk_begin(object_t *self, arena_walk_t *walk) noexcept nogil:
+    arena_walk_begin(&large_of(self).arena, walk)
+
+
+cdef const void *walk_owner(const object_t *self) noexcept nogil:
+    if not is_large(self) or large_of(self).arena.walk == NULL:
+        return NULL
+    return large_of(self).arena.walk.owner
+
+
+cdef void finish_walk(object_t *self) noexcept nogil:
+    arena_walk_finish(&large_of(self).arena)
+
+
 cdef container_ops_t OPS
 OPS.dup = dup_object
 OPS.free_step = free_object_step
@@ -590,6 +610,8 @@ OPS.heap_bytes = object_heap
 OPS.data_bytes = object_data
 OPS.encoding_name = object_encoding_text
 OPS.purge_step = purge_object_step
+OPS.walk_owner = walk_owner
+OPS.finish_walk = finish_walk
 object_register_container(TYPE_ZSET, &OPS)
 
 

@@ -1,0 +1,241 @@
+"""Test door to records that are written member by member while the collection changes (persist/rdb_walk)."""
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+from dfly._core.engine.settings cimport settings_init_encoding_limits, settings_t
+from dfly._core.persist.rdb_io cimport (rdb_put_byte, rdb_reader_init, rdb_reader_t, rdb_writer_deinit, rdb_writer_init,
+                                        rdb_writer_t)
+from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_load_value, rdb_value_type
+from dfly._core.persist.rdb_walk cimport (rdb_can_walk, rdb_walk_begin, rdb_walk_end, rdb_walk_forced, rdb_walk_step,
+                                          rdb_walk_t)
+from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
+from dfly._core.store.dash cimport dash_find, dash_ref_t, dash_set_deadline
+from dfly._core.store.hash_map cimport (HASH_KEEP_DEADLINE, HASH_SHOW_ALL, hash_check, hash_entry_t, hash_expire,
+                                        hash_find, hash_limits_t, hash_place_t, hash_remove, hash_scan, hash_set,
+                                        hash_set_deadline, hash_to_table)
+from dfly._core.store.member_set cimport (set_add, set_begin, set_check, set_cursor_t, set_limits_t, set_next_timed,
+                                          set_remove, set_table, set_to_table)
+from dfly._core.store.object cimport (TYPE_HASH, TYPE_SET, TYPE_ZSET, key_init, key_t, object_dup,
+                                      object_expire_members, object_finish_walk, object_free, object_pointer,
+                                      object_purge_step, object_set_container, object_t, object_type, object_type_t,
+                                      object_walk_owner)
+from dfly._core.store.sorted_set cimport (zset_add, zset_check, zset_count, zset_cursor_t, zset_entry_t, zset_erase,
+                                          zset_find, zset_limits_t, zset_make_large, zset_next, zset_place_t,
+                                          zset_remove_range, zset_seek)
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+
+__abi__ = DFLY_ABI_STAMP
+
+
+cdef bytes item_bytes(const list_item_t *item):
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef slice_t text = list_item_text(item, scratch)
+    return text.data[:text.size]
+
+
+cdef slice_t slice_of(bytes data):
+    cdef slice_t result
+    result.data = data
+    result.size = len(data)
+    return result
+
+
+cdef void collect_field(const hash_entry_t *entry, void *context) noexcept nogil:
+    with gil:
+        (<dict>context)[item_bytes(&entry.field)] = item_bytes(&entry.value), entry.deadline
+
+
+cdef dict contents(object_t *value):
+    """{member: what it has}"""
+    cdef set_cursor_t members
+    cdef zset_cursor_t ranks
+    cdef zset_entry_t entry
+    cdef list_item_t item
+    cdef int64_t deadline
+    cdef uint64_t cursor = 0
+    found = {}
+    if object_pointer(value) == NULL:
+        return found
+    if object_type(value) == TYPE_SET:
+        set_begin(value, &members)
+        while set_next_timed(&members, &item, &deadline):
+            found[item_bytes(&item)] = deadline
+    elif object_type(value) == TYPE_HASH:
+        while True:
+            cursor = hash_scan(value, cursor, HASH_SHOW_ALL, collect_field, <void *>found)
+            if cursor == 0:
+                break
+    else:
+        zset_seek(value, 0, &ranks)
+        while zset_next(&ranks, &entry):
+            found[item_bytes(&entry.member)] = entry.score
+    return found
+
+
+cdef class WalkedCollection:
+    """A set, hash or sorted set in its large encoding, with at most one walk."""
+
+    cdef object_t value
+    cdef rdb_walk_t walk
+    cdef rdb_writer_t writer
+    cdef bint is_open
+    cdef bint is_writing
+    cdef int owner
+
+    def __cinit__(self, str kind):
+        object_set_container(&self.value, {"set": TYPE_SET, "hash": TYPE_HASH, "zset": TYPE_ZSET}[kind], NULL)
+        self.renew()
+
+    def __dealloc__(self):
+        if self.is_open:
+            rdb_walk_end(&self.walk)
+        object_free(&self.value)
+        if self.is_writing:
+            rdb_writer_deinit(&self.writer)
+
+    def renew(self):
+        """After the last member went."""
+        cdef object_type_t type = object_type(&self.value)
+        if object_pointer(&self.value) != NULL:
+            return
+        if type == TYPE_SET:
+            # An empty table is no set, so that it becomes one with its first member.
+            pass
+        elif type == TYPE_HASH:
+            hash_to_table(&self.value)
+        else:
+            zset_make_large(&self.value)
+
+    def put(self, bytes member, bytes value, double score):
+        cdef set_limits_t set_limits
+        cdef hash_limits_t hash_limits
+        cdef zset_limits_t zset_limits
+        if object_type(&self.value) == TYPE_SET:
+            set_limits.integers = set_limits.entries = set_limits.value = 0
+            set_add(&self.value, member, len(member), &set_limits)
+        elif object_type(&self.value) == TYPE_HASH:
+            hash_limits.entries = hash_limits.bytes = 0
+            hash_set(&self.value, slice_of(member), slice_of(value), HASH_KEEP_DEADLINE, HASH_SHOW_ALL, &hash_limits)
+        else:
+            zset_limits.entries = zset_limits.value = 0
+            zset_add(&self.value, member, len(member), score, &zset_limits)
+
+    def remove(self, bytes member):
+        cdef hash_place_t field
+        cdef zset_place_t place
+        if object_pointer(&self.value) == NULL:
+            return
+        if object_type(&self.value) == TYPE_SET:
+            set_remove(&self.value, member, len(member))
+        elif object_type(&self.value) == TYPE_HASH:
+            if hash_find(&self.value, slice_of(member), HASH_SHOW_ALL, &field):
+                hash_remove(&self.value, &field)
+        elif zset_find(&self.value, member, len(member), &place):
+            zset_erase(&self.value, &place)
+
+    def set_deadline(self, bytes member, int64_t deadline):
+        cdef hash_place_t field
+        cdef dash_ref_t ref
+        cdef key_t key
+        if object_pointer(&self.value) == NULL:
+            return
+        if object_type(&self.value) == TYPE_SET:
+            key_init(&key, member, len(member))
+            if dash_find(&set_to_table(&self.value).table, &key, &ref):
+                dash_set_deadline(&set_table(&self.value).table, &ref, deadline)
+        elif object_type(&self.value) == TYPE_HASH:
+            if hash_find(&self.value, slice_of(member), HASH_SHOW_ALL, &field):
+                hash_set_deadline(&self.value, slice_of(member), &field, deadline)
+
+    def expire(self, int64_t now_ms):
+        if object_type(&self.value) != TYPE_ZSET and object_pointer(&self.value) != NULL:
+            object_expire_members(&self.value, now_ms, 1 << 30)
+
+    def remove_range(self, uint64_t start, uint64_t count, uint64_t at_once):
+        cdef uint64_t total
+        if object_type(&self.value) == TYPE_ZSET and object_pointer(&self.value) != NULL:
+            total = zset_count(&self.value)
+            if start < total:
+                zset_remove_range(&self.value, start, min(count, total - start), at_once)
+
+    def purge(self, uint64_t budget):
+        if object_pointer(&self.value) != NULL:
+            object_purge_step(&self.value, &budget)
+
+    def copy(self):
+        """What a copy holds; the original is as it was."""
+        cdef object_t other
+        if object_pointer(&self.value) == NULL:
+            return {}
+        other = self.value
+        object_dup(&self.value, &other)
+        result = contents(&other)
+        object_free(&other)
+        return result
+
+    def drop(self):
+        """The value goes, whatever walks over it."""
+        cdef object_type_t type = object_type(&self.value)
+        object_free(&self.value)
+        object_set_container(&self.value, type, NULL)
+
+    def contents(self):
+        return contents(&self.value)
+
+    def check(self):
+        if object_pointer(&self.value) == NULL:
+            return True
+        if object_type(&self.value) == TYPE_SET:
+            return set_check(&self.value)
+        return hash_check(&self.value) if object_type(&self.value) == TYPE_HASH else zset_check(&self.value)
+
+    def begin(self):
+        """False: it cannot be walked over."""
+        assert not self.is_open
+        if object_pointer(&self.value) == NULL or not rdb_can_walk(&self.value, 0):
+            return False
+        if self.is_writing:
+            rdb_writer_deinit(&self.writer)
+        rdb_writer_init(&self.writer, 12, False, NULL, NULL, 0)
+        self.is_writing = True
+        rdb_put_byte(&self.writer, <unsigned char>rdb_value_type(&self.value, 12))
+        rdb_walk_begin(&self.walk, &self.value, &self.writer, &self.owner)
+        self.is_open = True
+        assert object_walk_owner(&self.value) == &self.owner
+        return True
+
+    def step(self):
+        """True: all is written."""
+        if self.is_open and rdb_walk_step(&self.walk):
+            self.is_open = False
+        return not self.is_open
+
+    def finish(self):
+        if object_pointer(&self.value) != NULL and object_walk_owner(&self.value) != NULL:
+            object_finish_walk(&self.value)
+
+    def give_up(self):
+        rdb_walk_end(&self.walk)
+        self.is_open = False
+
+    def forced(self):
+        return rdb_walk_forced(&self.walk)
+
+    def record(self):
+        """What a reader makes of what was written: {member: what it has}."""
+        cdef settings_t settings
+        cdef rdb_reader_t reader
+        cdef object_t loaded
+        assert not self.is_open
+        memset(&settings, 0, sizeof(settings))
+        settings_init_encoding_limits(&settings)
+        rdb_reader_init(&reader, self.writer.data + 1, self.writer.size - 1, 12)
+        result = rdb_load_value(<unsigned char>self.writer.data[0], &reader, &settings, 0, &loaded)
+        if result != RDB_LOADED:
+            return reader.error.decode() if reader.error != NULL else "empty"
+        found = contents(&loaded)
+        object_free(&loaded)
+        if reader.position != reader.size:
+            return "bytes are left over"
+        return found

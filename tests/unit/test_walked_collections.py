@@ -1,0 +1,117 @@
+"""Collections that are written member by member while they change: what is written is what they were."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dfly._core.testing.walk_testing import WalkedCollection
+
+KINDS = ["set", "hash", "zset"]
+NEAR = 1000
+
+numbers = st.integers(0, 300)
+change = st.one_of(
+    st.tuples(st.just("put"), numbers, st.integers(0, 50)),
+    st.tuples(st.just("put"), numbers, st.integers(0, 50)),
+    st.tuples(st.just("remove"), numbers),
+    st.tuples(st.just("remove many"), numbers, st.integers(1, 200)),
+    st.tuples(st.just("put many"), numbers, st.integers(1, 400)),
+    st.tuples(st.just("deadline"), numbers, st.sampled_from([-1, NEAR, 5000, 2**33, 2**41])),
+    st.tuples(st.just("expire"), st.sampled_from([NEAR, 5000])),
+    st.tuples(st.just("remove range"), numbers, st.integers(1, 200), st.sampled_from([1, 50, 10**6])),
+    st.tuples(st.just("purge"), st.integers(1, 3)),
+    st.tuples(st.just("step"), st.integers(1, 12)),
+    st.tuples(st.just("copy")),
+)
+
+
+def name(number):
+    """Short ones, long ones, and such as lie outside."""
+    return b"%d" % number + b"x" * (0, 3, 20, 300)[number % 4]
+
+
+def apply(collection, operation):
+    kind, *arguments = operation
+    if kind == "put":
+        collection.put(name(arguments[0]), b"%d" % arguments[1] * (1 + arguments[1] % 9), arguments[1])
+    elif kind == "put many":
+        for number in range(arguments[0], arguments[0] + arguments[1]):
+            collection.put(name(number), b"v%d" % number, number / 7)
+    elif kind == "remove":
+        collection.remove(name(arguments[0]))
+    elif kind == "remove many":
+        for number in range(arguments[0], arguments[0] + arguments[1]):
+            collection.remove(name(number))
+    elif kind == "deadline":
+        collection.set_deadline(name(arguments[0]), arguments[1])
+    elif kind == "expire":
+        collection.expire(arguments[0])
+    elif kind == "remove range":
+        collection.remove_range(*arguments)
+    elif kind == "purge":
+        collection.purge(arguments[0])
+    elif kind == "copy":
+        assert collection.copy() == collection.contents()
+    elif kind == "step":
+        for _ in range(arguments[0]):
+            collection.step()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 600), st.lists(change, max_size=6), st.lists(change, max_size=40),
+       st.sampled_from(["steps", "finish", "drop", "again"]), st.integers(0, 2**16))
+def test_what_is_written_is_what_was_there(kind, count, before, during, end, seed):
+    collection = WalkedCollection(kind)
+    order = list(range(count))
+    random.Random(seed).shuffle(order)
+    for number in order:
+        collection.put(name(number), b"v%d" % number, number / 3)
+    for operation in before:
+        apply(collection, operation)
+    for _ in range(2 if end == "again" else 1):
+        collection.purge(10**6)
+        expected = collection.contents()
+        if not expected:
+            return
+        assert collection.begin()
+        for operation in during:
+            apply(collection, operation)
+            collection.check()
+        if end == "finish":
+            collection.finish()
+        elif end == "drop":
+            collection.drop()
+        while not collection.step():
+            pass
+        assert collection.record() == expected
+        collection.check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_change_costs_a_few_members(kind):
+    collection = WalkedCollection(kind)
+    for number in range(50000):
+        collection.put(b"member:%d" % number, b"value", number)
+    assert collection.begin()
+    collection.put(b"new", b"value", 1)
+    collection.put(b"member:7", b"other", 99)
+    collection.remove(b"member:9")
+    assert collection.forced() <= 300
+    collection.give_up()
+    assert collection.begin()
+    while not collection.step():
+        pass
+    assert collection.record() == collection.contents()
+
+
+def test_members_that_are_cut_out_and_not_freed_are_not_walked_over():
+    collection = WalkedCollection("zset")
+    for number in range(2000):
+        collection.put(b"member:%d" % number, b"", number)
+    collection.remove_range(100, 1000, 1)
+    assert not collection.begin()
+    collection.purge(10**6)
+    assert collection.begin()
