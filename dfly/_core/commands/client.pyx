@@ -197,7 +197,7 @@ cdef int format_client(connection_t *connection, const char *command, char *line
     cdef char flags[16]
     cdef int64_t now_ms = connection.thread.proactor.now_ms
     cdef int size
-    cdef size_t output = connection.output.size
+    cdef size_t output = connection.queue.size + connection.output.size
     cdef const multi_t *queue = <const multi_t *>connection.multi
     cdef const char *events = "r"
     if connection.stream.is_sending:

@@ -4,14 +4,16 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdio cimport snprintf
 
 from dfly._core.commands.hashes cimport find_hash, reply_hash_item
+from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
 from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
                                                reply_empty_scan, scan_bucket_limit, scan_options_t,
                                                scan_pattern_matches)
 from dfly._core.engine.command cimport (ACL_HASH, COMMAND_READONLY, KEY_ACCESS, KEY_RO, call_int_argument,
                                         call_t, command_spec_t, key_row, register_commands,
-                                        reply_syntax_error, slice_equals)
-from dfly._core.resp.reply cimport (reply_array, reply_defer_array, reply_deinit, reply_error, reply_init,
-                                    reply_map, reply_null, reply_set_deferred, reply_t)
+                                        reply_syntax_error, slice_equals, transaction_t)
+from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.resp.reply cimport (reply_array, reply_chain_header, reply_defer_array, reply_deinit, reply_error,
+                                    reply_init, reply_map, reply_null, reply_set_deferred, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport DASH_CURSOR_BITS, dash_ref_t
 from dfly._core.store.dash_scan cimport dash_random
@@ -71,7 +73,25 @@ cdef void reply_header_of(reply_t *reply, int what, uint64_t count) noexcept nog
         reply_array(reply, count)
 
 
+cdef bint go_on_with_fields(long_read_t *read, transaction_t *tx) noexcept nogil:
+    """A bucket a step. How many fields are not due shows at the end (read.left: those replied)."""
+    cdef walk_t walk
+    cdef bint is_complete = False
+    walk.reply = &tx.reply
+    walk.what = <int>read.what
+    walk.visited = read.left
+    while not is_complete and work_goes_on(&read.work):
+        read.cursor.buckets = hash_scan(&read.value, read.cursor.buckets, tx.now_ms, visit_entry, &walk)
+        is_complete = read.cursor.buckets == 0
+    read.left = walk.visited
+    if is_complete:
+        reply_chain_header(&tx.chain, &tx.reply, c'%' if walk.what == WITH_FIELDS | WITH_VALUES else c'*',
+                           walk.visited)
+    return is_complete
+
+
 cdef void get_all(call_t *call, int what) noexcept nogil:
+    cdef long_read_t *read
     cdef dash_ref_t ref
     cdef walk_t walk
     cdef bint found
@@ -84,6 +104,12 @@ cdef void get_all(call_t *call, int what) noexcept nogil:
     walk.visited = 0
     if not found:
         reply_header_of(call.reply, what, 0)
+    elif long_read_wanted(call, hash_count(&ref.entry.value)):
+        read = long_read_begin(call, &ref.entry.value, go_on_with_fields)
+        if read != NULL:
+            read.what = what
+            read.left = 0
+            read.cursor.buckets = 0
     elif hash_next_deadline(&ref.entry.value) < 0:
         reply_header_of(call.reply, what, hash_count(&ref.entry.value))
         reply_all(&walk, &ref.entry.value, call.scope.now_ms)
@@ -292,9 +318,12 @@ cdef command_spec_t rows[ROW_COUNT]
 def register():
     """Registers the family's rows."""
     cdef uint64_t look = KEY_RO | KEY_ACCESS
+    cdef int i
     rows[0] = key_row("hgetall", 2, COMMAND_READONLY, ACL_HASH, look, hgetall_command)
     rows[1] = key_row("hkeys", 2, COMMAND_READONLY, ACL_HASH, look, hkeys_command)
     rows[2] = key_row("hvals", 2, COMMAND_READONLY, ACL_HASH, look, hvals_command)
+    for i in range(3):
+        rows[i].step = long_read_step
     rows[3] = key_row("hrandfield", -2, COMMAND_READONLY, ACL_HASH, look, hrandfield_command)
     rows[4] = key_row("hscan", -3, COMMAND_READONLY, ACL_HASH, look, hscan_command)
     register_commands(rows, ROW_COUNT)

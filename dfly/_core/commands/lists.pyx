@@ -7,15 +7,17 @@ key up, some after. The events of a change come in the order push, pop, del.
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
+from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
 from dfly._core.commands.pops cimport pop_count
 from dfly._core.engine.command cimport (ACL_LIST, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
                                         COMMAND_WRITE, KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_RO, KEY_RW,
                                         KEY_UPDATE, call_int_argument, call_t, command_spec_t, key_row,
                                         register_commands, reply_syntax_error, reply_wrong_type,
-                                        slice_equals)
+                                        slice_equals, transaction_t)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_LIST, delete_key, drop_value, find_read,
                                          find_write, insert_key, update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t
+from dfly._core.engine.slices cimport work_goes_on
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_defer_array, reply_error,
                                     reply_int, reply_null, reply_null_array, reply_ok, reply_set_deferred,
                                     reply_t)
@@ -248,7 +250,20 @@ cdef void llen_command(call_t *call) noexcept nogil:
         reply_int(call.reply, <int64_t>list_count(object_pointer(&ref.entry.value)) if found else 0)
 
 
+cdef bint go_on_with_elements(long_read_t *read, transaction_t *tx) noexcept nogil:
+    cdef list_item_t item
+    if not read.is_begun:
+        reply_array(&tx.reply, read.left)
+        list_seek(object_pointer(&read.value), read.first, &read.cursor.elements)
+    while read.left > 0 and work_goes_on(&read.work):
+        list_next(&read.cursor.elements, &item)
+        reply_list_item(&tx.reply, &item)
+        read.left -= 1
+    return read.left == 0
+
+
 cdef void lrange_command(call_t *call) noexcept nogil:
+    cdef long_read_t *read
     cdef dash_ref_t ref
     cdef block_list_t elements
     cdef int64_t start
@@ -262,10 +277,15 @@ cdef void lrange_command(call_t *call) noexcept nogil:
         reply_array(call.reply, 0)
         return
     elements = object_pointer(&ref.entry.value)
-    if clip_range(&start, &end, <int64_t>list_count(elements)):
-        reply_items(call.reply, elements, <uint64_t>start, <uint64_t>(end - start + 1), False)
-    else:
+    if not clip_range(&start, &end, <int64_t>list_count(elements)):
         reply_array(call.reply, 0)
+    elif long_read_wanted(call, <uint64_t>(end - start + 1)):
+        read = long_read_begin(call, &ref.entry.value, go_on_with_elements)
+        if read != NULL:
+            read.first = <uint64_t>start
+            read.left = <uint64_t>(end - start + 1)
+    else:
+        reply_items(call.reply, elements, <uint64_t>start, <uint64_t>(end - start + 1), False)
 
 
 cdef bint resolve_index(int64_t *index, int64_t count) noexcept nogil:
@@ -521,6 +541,7 @@ def register():
     rows[5] = key_row("rpop", -2, shrink | COMMAND_FAST, ACL_LIST, take, rpop_command)
     rows[6] = key_row("llen", 2, read | COMMAND_FAST, ACL_LIST, KEY_RO, llen_command)
     rows[7] = key_row("lrange", 4, read, ACL_LIST, look, lrange_command)
+    rows[7].step = long_read_step
     rows[8] = key_row("lindex", 3, read, ACL_LIST, look, lindex_command)
     rows[9] = key_row("lpos", -3, read, ACL_LIST, look, lpos_command)
     rows[10] = key_row("lset", 4, grow, ACL_LIST, KEY_RW | KEY_UPDATE, lset_command)

@@ -25,8 +25,7 @@ from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t, slices_t,
                                        slices_work, work_goes_on, work_t)
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
-from dfly._core.resp.reply cimport (reply_defer_array, reply_error, reply_int, reply_reset, reply_set,
-                                    reply_set_deferred, reply_t)
+from dfly._core.resp.reply cimport reply_chain_header, reply_error, reply_int, reply_set, reply_t
 from dfly._core.store.block_list cimport list_item_t
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.member_set cimport (set_add, set_add_item, set_begin, set_contains, set_contains_item,
@@ -82,7 +81,6 @@ cdef struct job_t:
     object_t built
     set_limits_t limits
     uint64_t count               # members of the result
-    size_t mark                  # where the reply's header goes
     bint is_complete             # the result is
     bint is_done
 
@@ -343,8 +341,6 @@ cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     slices_work(&job.slices, tx, &job.work)
     if job.at == 0 and not job.is_walking and not job.is_complete:
         job.limits = set_limits_of(&scope)
-        if job.result == RESULT_REPLIED and not job.uses_set:
-            job.mark = reply_defer_array(&tx.reply)
     if not job.is_complete:
         if not operate(job, &tx.reply):
             return
@@ -357,7 +353,7 @@ cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     elif job.result == RESULT_COUNTED:
         reply_int(&tx.reply, <int64_t>job.count)
     elif not job.uses_set:
-        reply_set_deferred(&tx.reply, job.mark, c'~', job.count)
+        reply_chain_header(&tx.chain, &tx.reply, c'~', job.count)
     elif reply_built(job, &tx.reply):
         drop_value(&scope, &job.built)
     else:
@@ -369,7 +365,6 @@ cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef scope_t scope
     transaction_scope(tx, shard, &scope)
     drop_value(&scope, &(<job_t *>tx.state).built)
-    reply_reset(&tx.reply)
 
 
 cdef slices_plan_t PLAN

@@ -6,6 +6,7 @@ Order of checks, replies and events as Redis 7.0. The events of a change come in
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
 from dfly._core.commands.pops cimport pop_count
 from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
                                                reply_empty_scan, scan_bucket_limit, scan_options_t,
@@ -14,10 +15,11 @@ from dfly._core.commands.value_digest cimport digest_xor, register_value_digest
 from dfly._core.engine.command cimport (ACL_SET, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE,
                                         KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_RO, KEY_RW, call_int_argument,
                                         call_t, command_spec_t, key_row, register_commands, reply_syntax_error,
-                                        reply_wrong_type)
+                                        reply_wrong_type, transaction_t)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_SET, delete_key, drop_value, find_read, find_write,
                                          insert_key, notify, update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t
+from dfly._core.engine.slices cimport work_goes_on
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_deinit, reply_error, reply_init,
                                     reply_int, reply_null, reply_set, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
@@ -284,15 +286,29 @@ cdef void scard_command(call_t *call) noexcept nogil:
         reply_int(call.reply, <int64_t>set_count(&ref.entry.value) if found else 0)
 
 
+cdef bint go_on_with_members(long_read_t *read, transaction_t *tx) noexcept nogil:
+    cdef list_item_t item
+    if not read.is_begun:
+        reply_set(&tx.reply, set_count(&read.value))
+        set_begin(&read.value, &read.cursor.members)
+    while work_goes_on(&read.work):
+        if not set_next(&read.cursor.members, &item):
+            return True
+        reply_member(&tx.reply, &item)
+    return False
+
+
 cdef void smembers_command(call_t *call) noexcept nogil:
     cdef dash_ref_t ref
     cdef bint found
     if not find_set(call, &ref, &found):
         return
-    if found:
-        reply_set_members(call.reply, &ref.entry.value)
-    else:
+    if not found:
         reply_set(call.reply, 0)
+    elif long_read_wanted(call, set_count(&ref.entry.value)):
+        long_read_begin(call, &ref.entry.value, go_on_with_members)
+    else:
+        reply_set_members(call.reply, &ref.entry.value)
 
 
 # ---- SRANDMEMBER -------------------------------------------------------------------------------
@@ -497,6 +513,7 @@ def register():
     rows[4] = key_row("smismember", -3, read | fast, ACL_SET, look, smismember_command)
     rows[5] = key_row("scard", 2, read | fast, ACL_SET, KEY_RO, scard_command)
     rows[6] = key_row("smembers", 2, read, ACL_SET, look, smembers_command)
+    rows[6].step = long_read_step
     rows[7] = key_row("srandmember", -2, read, ACL_SET, look, srandmember_command)
     rows[8] = key_row("sscan", -3, read, ACL_SET, look, sscan_command)
     register_commands(rows, ROW_COUNT)

@@ -23,7 +23,7 @@ from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t, slices_t,
                                        slices_work, work_goes_on, work_t)
 from dfly._core.engine.transaction cimport transaction_scope
-from dfly._core.resp.reply cimport reply_error, reply_int, reply_reset, reply_t
+from dfly._core.resp.reply cimport reply_error, reply_int, reply_t
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.member_set cimport set_begin, set_contains, set_count, set_cursor_t, set_next
@@ -506,7 +506,6 @@ cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef scope_t scope
     transaction_scope(tx, shard, &scope)
     drop_value(&scope, &(<job_t *>tx.state).built)
-    reply_reset(&tx.reply)
 
 
 cdef slices_plan_t PLAN

@@ -7,6 +7,7 @@ Order of checks, replies and events as Redis 7.0.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.commands.float_arguments cimport parse_score_limit
+from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
 from dfly._core.commands.zsets cimport (ZSET_FOUND, ZSET_WRONG_TYPE, find_zset, find_zset_to_change, reply_zset_entry,
                                         reply_zset_header, zset_finish_removal, zset_limits_of, zset_long_argument,
                                         zset_lookup_read, zset_store)
@@ -16,6 +17,7 @@ from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_
                                         reply_wrong_type, slice_equals, transaction_row, transaction_t)
 from dfly._core.engine.database cimport NOTIFY_GENERIC, NOTIFY_ZSET, delete_key, notify, purge_later, update_begin
 from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.slices cimport work_goes_on
 from dfly._core.engine.transaction cimport hop_on_shard, transaction_scope
 from dfly._core.resp.reply cimport reply_array, reply_error, reply_int, reply_t
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
@@ -164,13 +166,11 @@ cdef void zset_resolve_range(const object_t *value, const zset_range_t *range, u
 
 # ---- Replies -----------------------------------------------------------------------------------
 
-cdef void reply_range(reply_t *reply, const object_t *value, const zset_range_t *range) noexcept nogil:
+cdef void reply_range(reply_t *reply, const object_t *value, const zset_range_t *range, uint64_t first,
+                      uint64_t count) noexcept nogil:
     cdef bint nested = range.with_scores and reply.resp == 3
     cdef zset_cursor_t cursor
     cdef zset_entry_t entry
-    cdef uint64_t first = 0
-    cdef uint64_t count = 0
-    zset_resolve_range(value, range, &first, &count)
     reply_zset_header(reply, count, range.with_scores)
     if count == 0:
         return
@@ -188,8 +188,27 @@ cdef void reply_range(reply_t *reply, const object_t *value, const zset_range_t 
         count -= 1
 
 
+cdef bint go_on_with_range(long_read_t *read, transaction_t *tx) noexcept nogil:
+    cdef bint nested = read.what and tx.reply.resp == 3
+    cdef zset_entry_t entry
+    if not read.is_begun:
+        reply_zset_header(&tx.reply, read.left, read.what)
+        zset_seek(&read.value, read.first + read.is_backward, &read.cursor.scores)
+    while read.left > 0 and work_goes_on(&read.work):
+        if read.is_backward:
+            zset_previous(&read.cursor.scores, &entry)
+        else:
+            zset_next(&read.cursor.scores, &entry)
+        reply_zset_entry(&tx.reply, &entry, read.what, nested)
+        read.left -= 1
+    return read.left == 0
+
+
 cdef void range_generic(call_t *call, range_kind_t kind, bint reverse, bint has_direction) noexcept nogil:
     cdef zset_range_t range
+    cdef long_read_t *read
+    cdef uint64_t first = 0
+    cdef uint64_t count = 0
     cdef dash_ref_t ref
     cdef bint found
     range.kind = kind
@@ -198,10 +217,19 @@ cdef void range_generic(call_t *call, range_kind_t kind, bint reverse, bint has_
         return
     if not find_zset(call, &ref, &found):
         return
-    if found:
-        reply_range(call.reply, &ref.entry.value, &range)
-    else:
+    if not found:
         reply_array(call.reply, 0)
+        return
+    zset_resolve_range(&ref.entry.value, &range, &first, &count)
+    if long_read_wanted(call, count):
+        read = long_read_begin(call, &ref.entry.value, go_on_with_range)
+        if read != NULL:
+            read.first = first
+            read.left = count
+            read.what = range.with_scores
+            read.is_backward = range.reverse
+    else:
+        reply_range(call.reply, &ref.entry.value, &range, first, count)
 
 
 cdef void zrange_command(call_t *call) noexcept nogil:
@@ -384,12 +412,15 @@ def register():
     cdef uint64_t read = COMMAND_READONLY
     cdef uint64_t look = KEY_RO | KEY_ACCESS
     cdef uint64_t remove = KEY_RW | KEY_DELETE
+    cdef int i
     rows[0] = key_row("zrange", -4, read, ACL_SORTEDSET, look, zrange_command)
     rows[1] = key_row("zrevrange", -4, read, ACL_SORTEDSET, look, zrevrange_command)
     rows[2] = key_row("zrangebyscore", -4, read, ACL_SORTEDSET, look, zrangebyscore_command)
     rows[3] = key_row("zrevrangebyscore", -4, read, ACL_SORTEDSET, look, zrevrangebyscore_command)
     rows[4] = key_row("zrangebylex", -4, read, ACL_SORTEDSET, look, zrangebylex_command)
     rows[5] = key_row("zrevrangebylex", -4, read, ACL_SORTEDSET, look, zrevrangebylex_command)
+    for i in range(6):
+        rows[i].step = long_read_step
     rows[6] = key_row("zcount", 4, read | COMMAND_FAST, ACL_SORTEDSET, look, zcount_command)
     rows[7] = key_row("zlexcount", 4, read | COMMAND_FAST, ACL_SORTEDSET, look, zlexcount_command)
     rows[8] = key_row("zremrangebyrank", 4, COMMAND_WRITE, ACL_SORTEDSET, remove, zremrangebyrank_command)

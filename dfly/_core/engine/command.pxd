@@ -13,6 +13,7 @@ Kinds say where a handler runs:
 - KIND_TRANSACTION: several keys or several shards (or all threads): spec.step is called as a continuation, see
   engine/transaction.pxd. Used for every command that needs more than one key or shard.
   A row of this kind may also have a handler: it serves the call with exactly one key, as KIND_KEY.
+  A handler of either kind may leave a long call to the step of its row (slicing_t).
 - KIND_CONTROL: executed by Python on the main thread (CONFIG, INFO, COMMAND DOCS ...).
 """
 
@@ -23,7 +24,7 @@ from dfly._core.engine.shard cimport caller_t, grant_t, scope_t, shard_t, token_
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_t
 from dfly._core.net.connection cimport connection_t
-from dfly._core.resp.reply cimport reply_t
+from dfly._core.resp.reply cimport reply_chain_t, reply_t
 from dfly._core.store.object cimport key_t, object_t
 from dfly._core.sys.base cimport slice_t
 
@@ -133,6 +134,13 @@ cdef enum refusal_t:
     REFUSAL_NO_AUTH = 4
     REFUSAL_LOADING = 5
 
+cdef enum slicing_t:
+    # May a handler whose row has a step, too, leave the call to a transaction of that step, which goes in slices?
+    SLICING_NEVER = 0
+    SLICING_ALLOWED = 1
+    SLICING_WANTED = 2               # it does: it has replied nothing, and changed nothing
+    SLICING_TRANSACTION = 3          # the transaction asks the handler what there is to do: commands/long_reads
+
 cdef struct call_t:
     # One execution of one command. Lives in the thread's batch or in a shard message.
     command_spec_t *spec
@@ -146,6 +154,7 @@ cdef struct call_t:
     int32_t kind                     # spec.kind, or KIND_KEY when a command of many keys got just one
     bint is_repeated                 # KIND_KEY: the call before it in the batch has the same key
     int32_t refusal                  # refusal_t: found before execution (arity, unknown command, ...)
+    uint32_t slicing                 # slicing_t
     uint32_t next_in_shard           # dispatch: the batch's next call for the same shard
     size_t input_end                 # where its bytes end in the window that was parsed
     size_t reply_offset              # where its reply lies in a shared buffer, for gathering
@@ -219,6 +228,7 @@ cdef struct transaction_t:
     uint32_t shard_count
     proactor_t **proactors
     uint32_t proactor_count
+    reply_chain_t chain          # what comes before `reply`, if slices wrote much
     reply_t reply
     reply_t *shard_replies       # one builder per shard, created by transaction_shard_reply
     void *state                  # the command's own, net_alloc: freed with the transaction

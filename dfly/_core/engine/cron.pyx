@@ -19,7 +19,7 @@ from dfly._core.engine.settings cimport CLIENT_CLASS_NORMAL, CLIENT_CLASS_PUBSUB
 from dfly._core.engine.shard cimport policy_tracks_access, shard_release, shard_t, shard_try_acquire
 from dfly._core.engine.waiter cimport serve_shard_waiters
 from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
-from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, connection_close,
+from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, connection_close, connection_has_output,
                                         connection_output_bytes, connection_release, connection_t)
 from dfly._core.net.posix cimport peer_has_finished
 from dfly._core.store.dash cimport dash_enable_access_tracking
@@ -164,7 +164,7 @@ cdef inline bint is_at_rest(const connection_t *connection) noexcept nogil:
     """Nothing is under way to a peer that may have gone."""
     return ((not connection.is_busy or connection.is_blocked) and not connection.is_client_paused
             and not connection.stream.is_paused and not connection.stream.is_sending
-            and not connection.stream.is_closing and connection.output.size == 0)
+            and not connection.stream.is_closing and not connection_has_output(connection))
 
 
 cdef inline void note_larger(uint64_t *peak, size_t size) noexcept nogil:

@@ -31,8 +31,9 @@ from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_
                                         COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG,
                                         COMMAND_WHILE_SUBSCRIBED, COMMAND_WRITE, KIND_CONNECTION, KIND_CONTROL,
                                         KIND_KEY, KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NONE, REFUSAL_NO_AUTH,
-                                        REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, call_t, command_spec_t, sanitize_error,
-                                        slice_equals, transaction_t)
+                                        REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, SLICING_ALLOWED, SLICING_NEVER,
+                                        SLICING_WANTED, call_t, command_spec_t, sanitize_error, slice_equals,
+                                        slicing_t, transaction_t)
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow, count_error,
                                         count_failure, run_on_shard)
@@ -52,12 +53,14 @@ from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
 from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_MONITOR, CONNECTION_MULTI,
                                         CONNECTION_PUBSUB, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
-                                        CONNECTION_REPLY_SKIP_NEXT, connection_close, connection_close_after_reply,
+                                        CONNECTION_REPLY_SKIP_NEXT, connection_append, connection_close,
+                                        connection_close_after_reply,
                                         connection_consume_input, connection_keep_input, connection_output_bytes,
                                         connection_prepare_output, connection_queue_flush, connection_release,
                                         connection_retain, connection_t, service_t)
 from dfly._core.resp.parser cimport PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, parser_reset, parser_trim
-from dfly._core.resp.reply cimport reply_deinit, reply_error, reply_init, reply_raw, reply_reset, reply_simple, reply_t
+from dfly._core.resp.reply cimport (REPLY_CHUNK, reply_chain_take, reply_deinit, reply_error, reply_init, reply_raw,
+                                    reply_reset, reply_simple, reply_t)
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, cycle_ticks, likely, slice_t, unlikely
 from dfly._core.sys.clock cimport ticks_per_us
@@ -96,6 +99,15 @@ cdef struct pending_run_t:
     uint32_t outstanding
     reply_t local                # replies that were executed in place
     batch_message_t *messages
+
+
+cdef inline bint is_silenced(const connection_t *connection) noexcept nogil:
+    return connection.flags & (CONNECTION_REPLY_OFF | CONNECTION_REPLY_SKIP) != 0
+
+
+cdef inline void end_silence(connection_t *connection) noexcept nogil:
+    """The command that waited was the one whose reply is skipped."""
+    connection.flags &= ~<uint32_t>CONNECTION_REPLY_SKIP
 
 
 # ---- What is not executed ------------------------------------------------------------------
@@ -169,9 +181,12 @@ cdef size_t upper_name(const char *name, char *out) noexcept nogil:
 
 # ---- Runs of single-key commands -----------------------------------------------------------
 
-cdef void execute_calls(executor_t *self, connection_t *connection, call_t *calls, uint32_t count,
-                        shard_t *shard, reply_t *reply) noexcept nogil:
-    """Executes the run's calls for one shard whose token this thread holds; notes where each reply lies."""
+cdef uint32_t execute_calls(executor_t *self, connection_t *connection, call_t *calls, uint32_t count,
+                            shard_t *shard, reply_t *reply, slicing_t slicing) noexcept nogil:
+    """Executes the run's calls for one shard whose token this thread holds; notes where each reply lies.
+
+    Returns their number, or the position of one that is to go in slices: what follows it waits.
+    """
     cdef int64_t now_ms = self.proactor.now_ms
     cdef caller_t caller
     cdef bint watch_slow = self.server.settings.slowlog_log_slower_than_us >= 0
@@ -192,8 +207,10 @@ cdef void execute_calls(executor_t *self, connection_t *connection, call_t *call
             continue
         errors = reply.error_count
         call.reply_offset = reply.size
-        run_on_shard(call, shard, &caller, now_ms, reply)
+        run_on_shard(call, shard, &caller, now_ms, reply, slicing)
         call.reply_size = reply.size - call.reply_offset
+        if unlikely(call.slicing == SLICING_WANTED):
+            return i
         after = cycle_ticks()
         call.ticks = after - before
         before = after
@@ -202,6 +219,7 @@ cdef void execute_calls(executor_t *self, connection_t *connection, call_t *call
             check_slow(self, connection, call)
         if unlikely(shard.blocked.ready_first != NULL):
             serve_shard_waiters(shard, now_ms)
+    return count
 
 
 cdef inline bint single_shard(const call_t *calls, uint32_t count) noexcept nogil:
@@ -212,19 +230,28 @@ cdef inline bint single_shard(const call_t *calls, uint32_t count) noexcept nogi
     return True
 
 
-cdef bint run_keys(executor_t *self, connection_t *connection, call_t *calls, uint32_t count) noexcept nogil:
-    """Executes a run of single-key commands; False if part of it travels and the connection waits."""
+cdef bint run_keys(executor_t *self, connection_t *connection, call_t *calls, uint32_t count,
+                   uint32_t *done) noexcept nogil:
+    """Executes a run of single-key commands; False if part of it travels and the connection waits.
+
+    *done is `count`, or the position of one that is to go in slices now: what follows it waits.
+    """
     cdef shard_t *shard
+    cdef bint is_complete
+    done[0] = count
     if self.server.thread_count == 1 or single_shard(calls, count):
         shard = self.server.shards[calls[0].shard_index]
         if likely(shard_try_acquire(shard)):
             if shard != self.shard:
                 shard.stats.borrowed += 1
                 self.stats.foreign_in_place += count
-            execute_calls(self, connection, calls, count, shard, &connection.output)
+            done[0] = execute_calls(self, connection, calls, count, shard, &connection.output, SLICING_ALLOWED)
             shard_release(shard)
             return True
-    return run_keys_scattered(self, connection, calls, count)
+    is_complete = run_keys_scattered(self, connection, calls, count)
+    if is_complete and count == 1 and calls[0].slicing == SLICING_WANTED:
+        done[0] = 0
+    return is_complete
 
 
 cdef bint run_keys_scattered(executor_t *self, connection_t *connection, call_t *calls,
@@ -280,7 +307,8 @@ cdef uint32_t execute_marked(executor_t *self, connection_t *connection, call_t 
                              shard_t *shard, reply_t *reply) noexcept nogil:
     cdef uint32_t i
     cdef uint32_t executed = 0
-    execute_calls(self, connection, calls, count, shard, reply)
+    # In a run that is scattered nothing may be left for later: replies are gathered in order.
+    execute_calls(self, connection, calls, count, shard, reply, SLICING_ALLOWED if count == 1 else SLICING_NEVER)
     for i in range(count):
         if calls[i].shard_index == shard.index:
             calls[i].next_in_shard = 1
@@ -389,7 +417,8 @@ cdef void run_batch_message(message_t *message, void *context) noexcept nogil:
         call = &batch.calls[i]
         errors = batch.reply.error_count
         call.reply_offset = batch.reply.size
-        run_on_shard(call, shard, &batch.caller, batch.now_ms, &batch.reply)
+        run_on_shard(call, shard, &batch.caller, batch.now_ms, &batch.reply,
+                     SLICING_ALLOWED if batch.run.count == 1 else SLICING_NEVER)
         call.reply_size = batch.reply.size - call.reply_offset
         call.refusal = batch.reply.error_count != errors
         after = cycle_ticks()
@@ -415,6 +444,8 @@ cdef void take_in_batch(message_t *message, void *context) noexcept nogil:
         slot = &run.slots[batch.slots[i]]
         slot.offset = call.reply_offset
         slot.size = call.reply_size
+        if unlikely(call.slicing == SLICING_WANTED):
+            continue
         # An error was counted where it happened (call.refusal says so): one more before than after.
         account_call(self, call, call.reply.error_count - <uint64_t>call.refusal)
         check_slow_travelled(self, connection, call)
@@ -436,8 +467,15 @@ cdef void finish_run(executor_t *self, pending_run_t *run) noexcept nogil:
     connection.is_busy = False
     if not connection.is_closed:
         connection_prepare_output(connection)
-        for i in range(run.count):
-            reply_raw(&connection.output, run.slots[i].source.data + run.slots[i].offset, run.slots[i].size)
+        if not is_silenced(connection):
+            for i in range(run.count):
+                reply_raw(&connection.output, run.slots[i].source.data + run.slots[i].offset, run.slots[i].size)
+        batch = run.messages
+        if unlikely(run.count == 1 and batch.calls[0].slicing == SLICING_WANTED):
+            batch.calls[0].connection = connection
+            start_in_slices(self, connection, &batch.calls[0], &batch.caller)
+        else:
+            end_silence(connection)
     else:
         connection_gone(connection)
     while run.messages != NULL:
@@ -451,6 +489,7 @@ cdef void finish_run(executor_t *self, pending_run_t *run) noexcept nogil:
     net_free(run.slots)
     net_free(run)
     dispatch_resume(connection)
+    tokens_release(&self.held, self.server.shards)
     connection_release(connection)
 
 
@@ -461,10 +500,11 @@ cdef void transaction_finished(transaction_t *transaction) noexcept nogil:
     cdef connection_t *connection = transaction.connection
     cdef executor_t *self = <executor_t *>connection.thread.context
     connection.is_busy = False
-    if transaction.spec.kind == KIND_TRANSACTION:
+    if transaction.spec.kind != KIND_CONTROL:
         self.transactions_in_flight -= 1
     if not connection.is_closed:
         take_transaction_reply(self, connection, transaction)
+        end_silence(connection)
     else:
         connection_gone(connection)
     transaction_free(transaction)
@@ -487,9 +527,15 @@ cdef void take_transaction_reply(executor_t *self, connection_t *connection, tra
     account_latency(self, stats, transaction.spec, ticks)
     if limit >= 0 and duration_us >= limit and not transaction.spec.flags & COMMAND_SKIP_SLOWLOG:
         slowlog_add(self, connection, transaction.argv, transaction.argc, duration_us)
-    connection_prepare_output(connection)
-    if not connection.flags & (CONNECTION_REPLY_OFF | CONNECTION_REPLY_SKIP):
+    if is_silenced(connection):
+        pass
+    elif transaction.chain.first == NULL and transaction.reply.size < REPLY_CHUNK:
+        connection_prepare_output(connection)
         reply_raw(&connection.output, transaction.reply.data, transaction.reply.size)
+    else:
+        reply_chain_take(&transaction.chain, &transaction.reply, False)
+        connection_append(connection, &transaction.chain)
+    connection_prepare_output(connection)
 
 
 cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
@@ -503,16 +549,34 @@ cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *
             return True
     transaction = transaction_new(call, NULL, &self.proactor, server.shards, server.thread_count,
                                   server.proactors, server.thread_count)
+    return launch(self, connection, transaction)
+
+
+cdef bint start_in_slices(executor_t *self, connection_t *connection, call_t *call,
+                          const caller_t *caller) noexcept nogil:
+    """A call that its handler has left to its row's step; caller: what it was with, NULL: the connection's."""
+    cdef transaction_t *transaction = transaction_new(call, NULL, &self.proactor, self.server.shards,
+                                                      self.server.thread_count, self.server.proactors,
+                                                      self.server.thread_count)
+    if caller != NULL:
+        transaction.caller = caller[0]
+    # The handler has touched the key.
+    transaction.caller.keep_access = True
+    return launch(self, connection, transaction)
+
+
+cdef bint launch(executor_t *self, connection_t *connection, transaction_t *transaction) noexcept nogil:
+    cdef command_spec_t *spec = transaction.spec
     transaction.on_done = transaction_finished
     transaction.held = &self.held
-    if call.spec.kind == KIND_TRANSACTION and transaction_run(transaction):
+    if spec.kind != KIND_CONTROL and transaction_run(transaction):
         take_transaction_reply(self, connection, transaction)
         transaction_free(transaction)
         return True
     connection.is_busy = True
     connection_retain(connection)
-    if call.spec.kind == KIND_CONTROL:
-        control_submit(server, transaction)
+    if spec.kind == KIND_CONTROL:
+        control_submit(self.server, transaction)
     else:
         self.transactions_in_flight += 1
     return False
@@ -656,6 +720,7 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
                         uint32_t count) noexcept nogil:
     cdef uint32_t i = 0
     cdef uint32_t end
+    cdef uint32_t done
     cdef bint waits
     cdef call_t *call
     while i < count:
@@ -687,7 +752,11 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
                     end += 1
             if unlikely(self.held.count != 0):
                 tokens_release(&self.held, self.server.shards)
-            waits = not run_keys(self, connection, call, end - i)
+            waits = not run_keys(self, connection, call, end - i, &done)
+            if unlikely(done < end - i):
+                call += done
+                end = i + done + 1
+                waits = not start_in_slices(self, connection, call, NULL)
         elif call.refusal != REFUSAL_NONE:
             refuse(self, connection, call, &connection.output)
         elif call.spec.kind == KIND_CONNECTION:
@@ -734,14 +803,15 @@ cdef uint32_t run_silenced(executor_t *self, connection_t *connection, call_t *c
         size = connection.output.size
         if run_batch(self, connection, &calls[i], 1) == 0:
             return i
+        if connection.is_busy:
+            # Its reply is dropped when it comes: is_silenced.
+            return i + 1
         # CLIENT REPLY ON answers for itself.
         if silent and connection.flags & (CONNECTION_REPLY_OFF | CONNECTION_REPLY_SKIP):
             connection.output.size = size
         connection.flags &= ~<uint32_t>CONNECTION_REPLY_SKIP
         if connection.flags & CONNECTION_REPLY_SKIP_NEXT:
             connection.flags = (connection.flags & ~<uint32_t>CONNECTION_REPLY_SKIP_NEXT) | CONNECTION_REPLY_SKIP
-        if connection.is_busy:
-            return i + 1
         if connection.flags & REPLY_SILENT == 0 and i + 1 < count:
             return i + 1
     return count

@@ -5,7 +5,8 @@ Inline, since the dispatcher does this for every command.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.engine.command cimport COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY, call_t, command_spec_t
+from dfly._core.engine.command cimport (COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY, SLICING_WANTED, call_t,
+                                        command_spec_t, slicing_t)
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.latency cimport (LATENCY_COMMAND, LATENCY_FAST_COMMAND, latency_add, latency_is_event,
                                         latency_record)
@@ -56,7 +57,8 @@ cdef inline void account_latency(executor_t *self, command_stats_t *stats, const
 
 # One single-key command under the shard's token.
 cdef inline void run_on_shard(call_t *call, shard_t *shard, const caller_t *caller, int64_t now_ms,
-                              reply_t *reply) noexcept nogil:
+                              reply_t *reply, slicing_t slicing) noexcept nogil:
+    call.slicing = slicing
     call.scope.shard = shard
     call.scope.database = shard_database(shard, caller.database_index)
     call.scope.now_ms = now_ms
@@ -69,7 +71,8 @@ cdef inline void run_on_shard(call_t *call, shard_t *shard, const caller_t *call
             reply_error(reply, OUT_OF_MEMORY)
             return
     call.spec.handler(call)
-    if unlikely(caller.tracker != NULL) and call.spec.flags & COMMAND_READONLY:
+    if (unlikely(caller.tracker != NULL) and call.spec.flags & COMMAND_READONLY
+            and call.slicing != SLICING_WANTED):
         tracking_remember(shard, &call.key, caller.tracker)
 
 

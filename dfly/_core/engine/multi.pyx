@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_GLOBAL, COMMAND_NO_AUTH, COMMAND_SKIP_MONITOR,
                                         KIND_CONNECTION, KIND_CONTROL, KIND_KEY, TRANSACTION_DONE,
-                                        TRANSACTION_WAIT, call_t, command_key_positions)
+                                        SLICING_NEVER, TRANSACTION_WAIT, call_t, command_key_positions)
 from dfly._core.engine.execute cimport account_call, check_slow, run_on_shard
 from dfly._core.engine.server_state cimport control_submit, executor_of, executor_t, monitor_feed
 from dfly._core.engine.shard cimport caller_t, shard_close_books, shard_of, shard_open_books, shard_t
@@ -167,7 +167,7 @@ cdef bint run_inside(transaction_t *tx, call_t *call) noexcept nogil:
             shard = tx.shards[call.shard_index]
             shard_open_books(shard)
             caller_of(connection, &caller)
-            run_on_shard(call, shard, &caller, tx.now_ms, &tx.reply)
+            run_on_shard(call, shard, &caller, tx.now_ms, &tx.reply, SLICING_NEVER)
             shard_close_books(shard)
         else:
             call.scope.now_ms = tx.now_ms

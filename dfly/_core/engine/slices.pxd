@@ -13,6 +13,9 @@ slice. A command of an EXEC is never sliced. Sources must be of types whose chan
     the work hop:               slices_work(&job.slices, tx, &work);
                                 while work_goes_on(&work) and ...: an element
 
+What a slice has replied may be in tx.chain by the next one; a header that comes last is reply_chain_header's. When the
+work is dropped, so is the reply.
+
 Ownership: slices_t lies in the transaction's state, zero at first; its listeners are in their shards' tables from
 slices_first until the work is done or dropped.
 """

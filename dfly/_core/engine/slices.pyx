@@ -7,6 +7,7 @@ from dfly._core.engine.database cimport find_peek
 from dfly._core.engine.listeners cimport listener_add, listener_remove
 from dfly._core.engine.shard cimport scope_t, shard_close_books, shard_open_books, shard_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_interrupt, transaction_scope
+from dfly._core.resp.reply cimport REPLY_CHUNK, reply_chain_free, reply_chain_take, reply_reset
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport object_next_member_deadline
 from dfly._core.sys.alloc cimport net_free, net_zalloc
@@ -122,8 +123,12 @@ cdef int slices_next(slices_t *self, transaction_t *tx, bint is_done, const slic
             end_listening(self, tx)
             return TRANSACTION_DONE
         tx.stage = SLICES_PAUSED
+        if tx.reply.size >= REPLY_CHUNK:
+            reply_chain_take(&tx.chain, &tx.reply, False)
         return transaction_interrupt(tx)
     if tx.stage == SLICES_DROPPED:
+        reply_reset(&tx.reply)
+        reply_chain_free(&tx.chain)
         return slices_look(tx, plan)
     if may_go_on(self, tx):
         return go_to_work(tx, plan)

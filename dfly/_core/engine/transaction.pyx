@@ -24,7 +24,7 @@ from dfly._core.engine.waiter cimport serve_waiters
 from dfly._core.loop.mailbox cimport message_run_t, message_t
 from dfly._core.net.migration cimport migration_hold, migration_let_go
 from dfly._core.loop.proactor cimport proactor_post, proactor_t
-from dfly._core.resp.reply cimport reply_deinit, reply_init
+from dfly._core.resp.reply cimport reply_chain_free, reply_deinit, reply_init
 from dfly._core.store.object cimport key_init, key_t, object_free
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_sub, atomic_store, cycle_ticks, slice_t, unlikely
@@ -141,6 +141,7 @@ cdef void transaction_free(transaction_t *self) noexcept nogil:
         for i in range(self.shard_count):
             reply_deinit(&self.shard_replies[i])
         net_free(self.shard_replies)
+    reply_chain_free(&self.chain)
     reply_deinit(&self.reply)
     net_free(self.state)
     net_free(self.messages)

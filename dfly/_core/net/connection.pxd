@@ -18,7 +18,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from dfly._core.loop.proactor cimport proactor_t, stream_t
 from dfly._core.loop.timer cimport timer_t
 from dfly._core.resp.parser cimport parser_t
-from dfly._core.resp.reply cimport reply_t
+from dfly._core.resp.reply cimport reply_chain_t, reply_t
 
 cdef enum connection_flag_t:
     CONNECTION_AUTHENTICATED = 1
@@ -67,6 +67,7 @@ cdef struct connection_t:
     char *input
     size_t input_size
     size_t input_capacity
+    reply_chain_t queue          # finished output, before what is in `output`
     reply_t output
     reply_t sending
     size_t sending_done
@@ -136,5 +137,12 @@ cdef void connection_queue_push(connection_t *self) noexcept nogil
 cdef void connection_prepare_output(connection_t *self) noexcept nogil         # makes sure output has a buffer
 cdef void connection_retain(connection_t *self) noexcept nogil
 cdef void connection_release(connection_t *self) noexcept nogil
+# Takes over long finished replies: they are sent, and freed, part by part.
+cdef void connection_append(connection_t *self, reply_chain_t *chain) noexcept nogil
 cdef size_t connection_output_bytes(connection_t *self) noexcept nogil
 cdef size_t connection_memory(connection_t *self) noexcept nogil               # CLIENT LIST tot-mem
+
+
+cdef inline bint connection_has_output(const connection_t *self) noexcept nogil:
+    """Something that is not given to the stream yet."""
+    return self.output.size > 0 or self.queue.first != NULL

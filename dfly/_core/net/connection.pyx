@@ -20,7 +20,8 @@ from dfly._core.net.posix cimport (AF_INET, AF_INET6, IPPROTO_TCP, MSG_DONTWAIT,
                                    getpeername, getsockname, inet_ntop, ntohs, send, setsockopt, sockaddr,
                                    sockaddr_in, sockaddr_in6, sockaddr_storage, sockaddr_un, socklen_t)
 from dfly._core.resp.parser cimport parser_deinit, parser_init
-from dfly._core.resp.reply cimport reply_init, reply_t
+from dfly._core.resp.reply cimport (reply_chain_free, reply_chain_join, reply_chain_pop, reply_chain_t,
+                                    reply_chain_take, reply_init, reply_t)
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
@@ -127,10 +128,11 @@ cdef void release_pushes(net_thread_t *self) noexcept nogil:
 
 
 cdef void start_sending(connection_t *self) noexcept nogil:
-    self.sending = self.output
-    self.output.data = NULL
-    self.output.size = 0
-    self.output.capacity = 0
+    if not reply_chain_pop(&self.queue, &self.sending):
+        self.sending = self.output
+        self.output.data = NULL
+        self.output.size = 0
+        self.output.capacity = 0
     self.bytes_out += self.sending.size
     self.thread.net_output_bytes += self.sending.size
     stream_send(&self.stream, self.sending.data, self.sending.size)
@@ -152,7 +154,7 @@ cdef void net_thread_flush(net_thread_t *self) noexcept nogil:
         connection.is_flush_queued = False
         if not connection.is_closed and not connection.stream.is_closing:
             if not connection.stream.is_sending:
-                if connection.output.size > 0:
+                if connection_has_output(connection):
                     start_sending(connection)
                 else:
                     give_buffer(self, &connection.output)
@@ -167,14 +169,14 @@ cdef void close_if_finished(connection_t *self) noexcept nogil:
         # What it waits for may never come.
         stream_close(&self.stream, 0)
     elif ((self.flags & CONNECTION_CLOSE_AFTER_REPLY or self.is_peer_done and not waits)
-            and not self.is_busy and self.output.size == 0 and not self.stream.is_sending):
+            and not self.is_busy and not connection_has_output(self) and not self.stream.is_sending):
         stream_close(&self.stream, 0)
 
 
 cdef void on_sent(stream_t *stream, size_t sent) noexcept nogil:
     cdef connection_t *self = <connection_t *>stream
     give_buffer(self.thread, &self.sending)
-    if self.output.size > 0:
+    if connection_has_output(self):
         connection_queue_flush(self)
         return
     if self.is_paused_for_output and not self.stream.is_closing:
@@ -226,6 +228,7 @@ cdef void on_closed(stream_t *stream, int error) noexcept nogil:
 
 
 cdef void connection_destroy(connection_t *self) noexcept nogil:
+    reply_chain_free(&self.queue)
     give_buffer(self.thread, &self.output)
     give_buffer(self.thread, &self.sending)
     parser_deinit(&self.parser)
@@ -325,7 +328,7 @@ cdef void connection_close(connection_t *self) noexcept nogil:
 
 cdef void connection_kill(connection_t *self) noexcept nogil:
     cdef bint is_open = not self.is_closed and not self.stream.is_closing
-    if is_open and not self.stream.is_sending and self.output.size > 0:
+    if is_open and not self.stream.is_sending and self.queue.first == NULL and self.output.size > 0:
         # An element that it has popped would be lost without its reply.
         send(self.stream.fd, self.output.data, self.output.size, MSG_DONTWAIT | MSG_NOSIGNAL)
     connection_close(self)
@@ -368,10 +371,15 @@ cdef void connection_consume_input(connection_t *self, size_t size) noexcept nog
         stream_resume_reading(&self.stream)
 
 
+cdef void connection_append(connection_t *self, reply_chain_t *chain) noexcept nogil:
+    reply_chain_take(&self.queue, &self.output, False)
+    reply_chain_join(&self.queue, chain)
+
+
 cdef size_t connection_output_bytes(connection_t *self) noexcept nogil:
-    return self.output.size + self.sending.size
+    return self.queue.size + self.output.size + self.sending.size
 
 
 cdef size_t connection_memory(connection_t *self) noexcept nogil:
-    return (sizeof(connection_t) + self.input_capacity + self.output.capacity + self.sending.capacity
-            + self.parser.argv_capacity * 16)
+    return (sizeof(connection_t) + self.input_capacity + self.queue.capacity + self.output.capacity
+            + self.sending.capacity + self.parser.argv_capacity * 16)

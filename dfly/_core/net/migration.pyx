@@ -5,7 +5,8 @@ from libc.stdint cimport uint64_t
 from dfly._core.loop.mailbox cimport message_t
 from dfly._core.loop.proactor cimport proactor_post, proactor_t, stream_join, stream_leave, stream_t
 from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_CLOSE_ASAP, CONNECTION_MONITOR,
-                                        CONNECTION_MULTI, CONNECTION_PUBSUB, connection_link, connection_t,
+                                        CONNECTION_MULTI, CONNECTION_PUBSUB, connection_has_output,
+                                        connection_link, connection_t,
                                         connection_unlink, net_thread_t)
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_load, atomic_sub
@@ -42,7 +43,7 @@ cdef bint is_at_rest(const connection_t *self) noexcept nogil:
     return not (self.is_closed or self.stream.is_closing or self.stream.is_sending
                 or self.is_busy or self.is_blocked or self.is_processing or self.is_client_paused
                 or self.is_paused_for_output or self.is_peer_done or self.is_flush_queued or self.is_push_queued
-                or self.flags & STAYS or self.output.size or self.references != 1
+                or self.flags & STAYS or connection_has_output(self) or self.references != 1
                 or self.multi != NULL or self.subscriptions != NULL or self.watcher != NULL
                 or self.tracking != NULL or self.waiter != NULL)
 

@@ -23,6 +23,22 @@ cdef struct reply_t:
     int resp                     # 2 or 3
     uint64_t error_count         # error replies appended, for stats
 
+cdef struct reply_chunk_t:
+    reply_chunk_t *next
+    char *data
+    size_t size
+    size_t capacity
+
+cdef struct reply_chain_t:
+    # Finished bytes in several buffers: what is long is neither grown, nor copied, nor freed at once. Zero: empty.
+    reply_chunk_t *first
+    reply_chunk_t *last
+    size_t size
+    size_t capacity
+
+cdef enum:
+    REPLY_CHUNK = 65536          # less is not worth a buffer of its own
+
 cdef void reply_init(reply_t *self, int resp) noexcept nogil
 cdef void reply_deinit(reply_t *self) noexcept nogil
 cdef void reply_reset(reply_t *self) noexcept nogil                             # size = 0, memory kept
@@ -56,6 +72,15 @@ cdef void reply_push(reply_t *self, size_t count) noexcept nogil
 # The header comes later: defer returns a mark; kind is '*', '%', '~' or '>'.
 cdef size_t reply_defer_array(reply_t *self) noexcept nogil
 cdef void reply_set_deferred(reply_t *self, size_t mark, char kind, size_t count) noexcept nogil
+
+# The builder's buffer becomes the last part of the chain (or the first one); the builder is empty then.
+cdef void reply_chain_take(reply_chain_t *self, reply_t *reply, bint front) noexcept nogil
+cdef void reply_chain_join(reply_chain_t *self, reply_chain_t *behind) noexcept nogil
+# The first part becomes the buffer of an empty builder; False: there is none.
+cdef bint reply_chain_pop(reply_chain_t *self, reply_t *out) noexcept nogil
+cdef void reply_chain_free(reply_chain_t *self) noexcept nogil
+# The header of all that chain and builder hold; kind as above.
+cdef void reply_chain_header(reply_chain_t *self, reply_t *reply, char kind, size_t count) noexcept nogil
 
 
 cdef inline char *reply_reserve(reply_t *self, size_t more) noexcept nogil:

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memmove, memset, strlen
 
-from dfly._core.sys.alloc cimport net_free, net_realloc
+from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_DCHECK, load64
 
 __abi__ = DFLY_ABI_STAMP
@@ -306,17 +306,97 @@ cdef size_t reply_defer_array(reply_t *self) noexcept nogil:
     return mark
 
 
+cdef size_t format_group(const reply_t *self, char kind, size_t count, char *out) noexcept nogil:
+    if self.resp != 3:
+        count = count * 2 if kind == c'%' else count
+        kind = c'*'
+    return format_header(kind, count, out)
+
+
 cdef void reply_set_deferred(reply_t *self, size_t mark, char kind, size_t count) noexcept nogil:
     cdef char text[HEADER_MAX]
     cdef size_t size
     cdef size_t tail = mark + DEFERRED_ROOM
     DFLY_DCHECK(tail <= self.size, "a deferred header lies within the reply")
-    if self.resp != 3:
-        count = count * 2 if kind == c'%' else count
-        kind = c'*'
-    size = format_header(kind, count, text)
+    size = format_group(self, kind, count, text)
     if size > DEFERRED_ROOM:
         reply_reserve(self, size - DEFERRED_ROOM)
         memmove(self.data + mark + size, self.data + tail, self.size - tail)
         self.size += size - DEFERRED_ROOM
     memcpy(self.data + mark, text, size)
+
+
+# ---- Chains ------------------------------------------------------------------------------------
+
+cdef void reply_chain_take(reply_chain_t *self, reply_t *reply, bint front) noexcept nogil:
+    cdef reply_chunk_t *chunk
+    if reply.size == 0:
+        return
+    chunk = <reply_chunk_t *>net_alloc(sizeof(reply_chunk_t))
+    chunk.data = reply.data
+    chunk.size = reply.size
+    chunk.capacity = reply.capacity
+    chunk.next = self.first if front else NULL
+    if self.first == NULL:
+        self.first = chunk
+        self.last = chunk
+    elif front:
+        self.first = chunk
+    else:
+        self.last.next = chunk
+        self.last = chunk
+    self.size += chunk.size
+    self.capacity += chunk.capacity
+    reply.data = NULL
+    reply.size = 0
+    reply.capacity = 0
+
+
+cdef void reply_chain_join(reply_chain_t *self, reply_chain_t *behind) noexcept nogil:
+    if behind.first == NULL:
+        return
+    if self.first == NULL:
+        self.first = behind.first
+    else:
+        self.last.next = behind.first
+    self.last = behind.last
+    self.size += behind.size
+    self.capacity += behind.capacity
+    memset(behind, 0, sizeof(reply_chain_t))
+
+
+cdef bint reply_chain_pop(reply_chain_t *self, reply_t *out) noexcept nogil:
+    cdef reply_chunk_t *chunk = self.first
+    if chunk == NULL:
+        return False
+    self.first = chunk.next
+    if self.first == NULL:
+        self.last = NULL
+    self.size -= chunk.size
+    self.capacity -= chunk.capacity
+    out.data = chunk.data
+    out.size = chunk.size
+    out.capacity = chunk.capacity
+    net_free(chunk)
+    return True
+
+
+cdef void reply_chain_free(reply_chain_t *self) noexcept nogil:
+    cdef reply_t part
+    while reply_chain_pop(self, &part):
+        net_free(part.data)
+
+
+cdef void reply_chain_header(reply_chain_t *self, reply_t *reply, char kind, size_t count) noexcept nogil:
+    cdef char text[HEADER_MAX]
+    cdef size_t size = format_group(reply, kind, count, text)
+    cdef reply_t header
+    if self.first == NULL:
+        reply_reserve(reply, size)
+        memmove(reply.data + size, reply.data, reply.size)
+        memcpy(reply.data, text, size)
+        reply.size += size
+        return
+    reply_init(&header, reply.resp)
+    reply_raw(&header, text, size)
+    reply_chain_take(self, &header, True)

@@ -78,6 +78,9 @@ cdef bint list_peek(block_list_t self, bint front, list_item_t *out) noexcept no
 # Drops elements from one end. The blocks that go as a whole become a list of their own, for the caller
 # to free (list_free_step); with dropped NULL they are freed here.
 cdef void list_drop(block_list_t *self, uint64_t count, bint front, block_list_t *dropped) noexcept nogil
+# The same, but what is dropped becomes a list of its own, the caller's.
+cdef void list_cut(block_list_t *self, uint64_t count, bint front, block_list_t *out,
+                   const list_limits_t *limits) noexcept nogil
 
 # The place before element `index` (at most the count); walking from there reads index, index + 1, ...
 # or index - 1, index - 2, ...

@@ -589,6 +589,56 @@ cdef void list_drop(block_list_t *self, uint64_t count, bint front, block_list_t
         settle(self)
 
 
+cdef uint64_t behind_whole_blocks(block_list_t self, uint64_t count, bint front) noexcept nogil:
+    """How many of the first or last `count` elements, not all, lie in the block that keeps some."""
+    cdef directory_t *directory
+    cdef slot_t *slot
+    if not has_directory(self):
+        return count
+    directory = directory_of(self)
+    slot = slots_of(directory) + (0 if front else directory.size - 1)
+    while count >= slot.count:
+        count -= slot.count
+        slot = slot + 1 if front else slot - 1
+    return count
+
+
+cdef void push_all(block_list_t *self, list_cursor_t *cursor, uint64_t count, bint front,
+                   const list_limits_t *limits) noexcept nogil:
+    """The next `count` elements from a place in another list, or the ones before it."""
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef list_item_t item
+    cdef slice_t text
+    while count > 0:
+        if front:
+            list_previous(cursor, &item)
+        else:
+            list_next(cursor, &item)
+        text = list_item_text(&item, scratch)
+        list_push(self, text.data, text.size, front, limits)
+        count -= 1
+
+
+cdef void list_cut(block_list_t *self, uint64_t count, bint front, block_list_t *out,
+                   const list_limits_t *limits) noexcept nogil:
+    cdef uint64_t total = list_count(self[0])
+    cdef block_list_t rest = NULL
+    cdef list_cursor_t cursor
+    cdef uint64_t left
+    if count >= total:
+        out[0] = self[0]
+        self[0] = NULL
+        return
+    # Whole blocks change hands; of the block that keeps some, copies go behind them.
+    left = behind_whole_blocks(self[0], count, front)
+    list_seek(self[0], count - left if front else total - count + left, &cursor)
+    push_all(&rest, &cursor, left, not front, limits)
+    list_drop(self, count, front, out)
+    list_seek(rest, 0 if front else left, &cursor)
+    push_all(out, &cursor, left, not front, limits)
+    list_free(&rest)
+
+
 # ---- Cursors ---------------------------------------------------------------------------------
 
 cdef void enter_block(list_cursor_t *self, bint at_end) noexcept nogil:

@@ -12,7 +12,7 @@ from libc.stdio cimport snprintf
 from dfly._core.commands.bit_words cimport (bit_operation_t, bits_combine, bits_count, bits_find,
                                             bits_read_field, bits_write_field)
 from dfly._core.commands.numbers cimport LONG_DOUBLE_TEXT_MAX, format_long_double, parse_long_double
-from dfly._core.engine.command cimport KIND_KEY, KIND_TRANSACTION, call_t, find_command
+from dfly._core.engine.command cimport KIND_KEY, KIND_TRANSACTION, SLICING_NEVER, call_t, find_command
 from dfly._core.engine.settings cimport settings_init_encoding_limits, settings_t
 from dfly._core.engine.shard cimport (database_t, shard_acquire, shard_database, shard_free, shard_new,
                                       shard_of, shard_release, shard_t)
@@ -136,6 +136,7 @@ cdef class Shards:
         call.scope.client_id = 0
         call.scope.keep_access = False
         call.reply = &self.reply
+        call.slicing = SLICING_NEVER
         call.spec.handler(call)
         shard_release(shard)
 

@@ -1,0 +1,84 @@
+"""Replies of many elements of one key: see long_reads.pxd."""
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memset
+
+from dfly._core.engine.command cimport (COMMAND_READONLY, SLICING_TRANSACTION, SLICING_WANTED, TRANSACTION_DONE,
+                                        call_t, transaction_t)
+from dfly._core.engine.shard cimport shard_t
+from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t,
+                                       slices_work)
+from dfly._core.engine.transaction cimport transaction_scope
+from dfly._core.store.object cimport object_t
+from dfly._core.sys.alloc cimport net_zalloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP
+
+__abi__ = DFLY_ABI_STAMP
+
+cdef struct asked_t:
+    call_t call                  # first: the handler hands it back
+    long_read_t *read
+
+
+cdef long_read_t *long_read_begin(call_t *call, const object_t *value, long_read_work_t go_on) noexcept nogil:
+    cdef long_read_t *read
+    if call.spec.flags & COMMAND_READONLY:
+        # A look that comes to nothing: the one that ends counts.
+        call.scope.shard.stats.hits -= 1
+    if call.slicing != SLICING_TRANSACTION:
+        call.slicing = SLICING_WANTED
+        return NULL
+    read = (<asked_t *>call).read
+    read.go_on = go_on
+    read.value = value[0]
+    read.is_begun = False
+    read.is_wanted = True
+    read.is_done = False
+    return read
+
+
+cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef asked_t asked
+    if tx.state == NULL:
+        tx.state = net_zalloc(sizeof(long_read_t))
+    memset(&asked, 0, sizeof(asked_t))
+    asked.read = <long_read_t *>tx.state
+    asked.read.is_wanted = False
+    asked.call.spec = tx.spec
+    asked.call.argv = tx.argv
+    asked.call.argc = tx.argc
+    asked.call.key = tx.keys[0]
+    asked.call.reply = &tx.reply
+    asked.call.slicing = SLICING_TRANSACTION
+    transaction_scope(tx, shard, &asked.call.scope)
+    tx.spec.handler(&asked.call)
+
+
+cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef long_read_t *read = <long_read_t *>tx.state
+    slices_work(&read.slices, tx, &read.work)
+    read.is_done = read.go_on(read, tx)
+    read.is_begun = True
+    if read.is_done and tx.spec.flags & COMMAND_READONLY:
+        shard.stats.hits += 1
+
+
+cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """It has built nothing but its reply."""
+
+
+cdef slices_plan_t PLAN
+PLAN.look = look_hop
+PLAN.work = work_hop
+PLAN.drop = drop_hop
+
+
+cdef int long_read_step(transaction_t *tx) noexcept nogil:
+    cdef long_read_t *read = <long_read_t *>tx.state
+    if tx.stage == 0:
+        return slices_look(tx, &PLAN)
+    if tx.stage == SLICES_LOOKED:
+        if not read.is_wanted:
+            return TRANSACTION_DONE
+        return slices_first(&read.slices, tx, <uint32_t>-1, 0, &PLAN)
+    return slices_next(&read.slices, tx, read.is_done, &PLAN)

@@ -1,0 +1,259 @@
+"""Long replies of one key go in slices, and show one moment all the same: here in slices of one element."""
+
+import threading
+import time
+
+import pytest
+
+from .differential import Duel
+from .servers import SUBJECT, Server
+from .test_slices import Other, used
+from .wire import encode
+
+COUNT = 300
+WHOLE = {
+    "list": ("LRANGE", "a", 0, -1),
+    "hash": ("HGETALL", "a"),
+    "set": ("SMEMBERS", "a"),
+    "one-set": ("SUNION", "a"),
+    "zset": ("ZRANGE", "a", 0, -1),
+}
+PAIRS = {
+    # What adds two elements, and what takes them away again.
+    "list": ([("MULTI",), ("LPUSH", "a", "x"), ("RPUSH", "a", "y"), ("EXEC",)],
+             [("MULTI",), ("LPOP", "a"), ("RPOP", "a"), ("EXEC",)]),
+    "hash": ([("HSET", "a", "x", 1, "y", 2)], [("HDEL", "a", "x", "y")]),
+    "set": ([("SADD", "a", "x", "y")], [("SREM", "a", "x", "y")]),
+    "one-set": ([("SADD", "a", "x", "y")], [("SREM", "a", "x", "y")]),
+    "zset": ([("ZADD", "a", -5, "x", 1_000_000, "y")], [("ZREM", "a", "x", "y")]),
+}
+
+
+def filling(kind, count=COUNT):
+    numbers = range(count)
+    if kind == "list":
+        return ("RPUSH", "a", *(number if number % 3 else f"element:{number}" for number in numbers))
+    if kind == "hash":
+        return ("HSET", "a", *(word for number in numbers for word in (f"field:{number}", number)))
+    if kind == "zset":
+        return ("ZADD", "a", *(word for number in numbers for word in (number // 2 / 4, f"member:{number:04d}")))
+    return ("SADD", "a", *(f"member:{number}" for number in numbers))
+
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
+def sliced(request):
+    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1) as server:
+        yield server
+
+
+@pytest.fixture
+def sliced_duel(sliced, redis_server):
+    return Duel(sliced, redis_server)
+
+
+READS = {
+    "list": [("LRANGE", "a", 0, -1), ("LRANGE", "a", 5, 250), ("LRANGE", "a", -3, -1), ("LRANGE", "a", 9, 2)],
+    "hash": [("HGETALL", "a"), ("HKEYS", "a"), ("HVALS", "a")],
+    "set": [("SMEMBERS", "a"), ("SINTER", "a"), ("SUNION", "a"), ("SDIFF", "a")],
+    "zset": [
+        ("ZRANGE", "a", 0, -1), ("ZRANGE", "a", 0, -1, "WITHSCORES"), ("ZRANGE", "a", 3, 70, "REV", "WITHSCORES"),
+        ("ZRANGE", "a", 5, "(30", "BYSCORE", "LIMIT", 2, 50, "WITHSCORES"),
+        ("ZRANGE", "a", "+inf", "-inf", "BYSCORE", "REV"), ("ZREVRANGE", "a", 0, -1, "WITHSCORES"),
+        ("ZRANGEBYSCORE", "a", "-inf", 20, "WITHSCORES"), ("ZREVRANGEBYSCORE", "a", 20, 2),
+        ("ZREVRANGE", "a", 290, -1), ("ZRANGE", "a", 299, -1),
+    ],
+}
+
+
+@pytest.mark.parametrize("mode", ["single", "pipeline", "spread"])
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("kind", READS)
+def test_as_redis_replies(sliced_duel, kind, protocol, mode):
+    """With others before and behind in the pipeline, of the wrong type, of keys that are not there, and in an EXEC."""
+    script = [filling(kind), ("SET", "s", 1)]
+    for read in READS[kind]:
+        other = "LLEN" if kind != "list" else "HLEN"
+        script += [("INCR", "n"), read, ("INCR", "n"), (read[0], "none", *read[2:]), (read[0], "s", *read[2:]),
+                   (other, "a"), read]
+    if mode != "spread" and kind in ("list", "zset"):
+        # What has no order is not compared inside of a reply.
+        script += [("MULTI",), ("INCR", "n"), *READS[kind], ("INCR", "n"), ("EXEC",), ("GET", "n")]
+    sliced_duel.run(script, protocol, mode)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_by_text(sliced_duel, protocol):
+    script = [("ZADD", "a", *(word for number in range(COUNT) for word in (0, f"m:{number:04d}")))]
+    script += [("ZRANGE", "a", "[m:0010", "(m:0200", "BYLEX"), ("ZRANGE", "a", "+", "-", "BYLEX", "REV", "LIMIT", 1, 9),
+               ("ZRANGEBYLEX", "a", "-", "+"), ("ZREVRANGEBYLEX", "a", "+", "[m:0100", "LIMIT", 3, 90)]
+    sliced_duel.run(script, protocol)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_of_one_moment(sliced, kind):
+    """Two elements come and go together, at both ends where there are ends."""
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), filling(kind)])
+        with Other(sliced, *PAIRS[kind]):
+            seen = {len(connection.command(*WHOLE[kind]).value) for _ in range(60)}
+            inside = connection.pipeline([("GET", "t"), WHOLE[kind], ("SET", "t", 1), WHOLE[kind]])
+            queued = connection.pipeline([("MULTI",), WHOLE[kind], WHOLE[kind], ("EXEC",)])[3].value
+        factor = 2 if kind == "hash" else 1
+        assert seen <= {COUNT * factor, (COUNT + 2) * factor}
+        assert len(queued[0]) == len(queued[1])
+        assert {len(inside[1].value), len(inside[3].value), len(queued[0])} <= {COUNT * factor, (COUNT + 2) * factor}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_deleted_meanwhile(sliced, kind):
+    with sliced.connect() as connection:
+        connection.command("FLUSHALL")
+        with Other(sliced, [filling(kind)], [("DEL", "a")]):
+            seen = {len(connection.command(*WHOLE[kind]).value) for _ in range(60)}
+        assert seen <= {0, COUNT * (2 if kind == "hash" else 1)}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_another_type_meanwhile(sliced, kind):
+    with sliced.connect() as connection, sliced.connect() as other:
+        for _ in range(10):
+            connection.pipeline([("FLUSHALL",), filling(kind)])
+            connection.send(encode(*WHOLE[kind]))
+            other.command("SET", "a", "text")
+            reply = connection.read()
+            assert reply.raw.startswith(b"-WRONGTYPE") or len(reply.value) >= COUNT
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_the_key_expires(sliced, kind):
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), filling(kind), ("PEXPIRE", "a", 15)])
+        sizes = [len(connection.command(*WHOLE[kind]).value) for _ in range(30)]
+        time.sleep(0.02)
+        assert set(sizes) <= {0, COUNT * (2 if kind == "hash" else 1)}
+        assert len(connection.command(*WHOLE[kind]).value) == 0
+
+
+def test_a_field_expires(sliced):
+    with sliced.connect() as connection:
+        due = ("HPEXPIRE", "a", 20, "FIELDS", 2, "field:0", "field:299")
+        connection.pipeline([("FLUSHALL",), filling("hash"), due])
+        sizes = [len(connection.command("HKEYS", "a").value) for _ in range(20)]
+        time.sleep(0.03)
+        sizes.append(len(connection.command("HKEYS", "a").value))
+        assert set(sizes) <= {COUNT, COUNT - 2}
+        assert sizes[-1] == COUNT - 2
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_the_client_goes(sliced, kind):
+    with sliced.connect() as other:
+        other.pipeline([("FLUSHALL",), filling(kind)])
+        before = used(other)
+        for _ in range(20):
+            with sliced.connect() as connection:
+                connection.send(encode(*WHOLE[kind]) * 3)
+        assert len(other.command(*WHOLE[kind]).value) >= COUNT
+        assert abs(used(other) - before) < 50_000
+
+
+def fields(connection, section):
+    text = connection.command("INFO", section).value.decode()
+    return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_counted_once(sliced, kind):
+    name = WHOLE[kind][0]
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), filling(kind), ("CONFIG", "RESETSTAT"), ("SLOWLOG", "RESET"),
+                             ("CONFIG", "SET", "slowlog-log-slower-than", 0)])
+        connection.command(*WHOLE[kind])
+        connection.command("CONFIG", "SET", "slowlog-log-slower-than", 10_000_000)
+        stats = fields(connection, "stats")
+        assert (stats["keyspace_hits"], stats["keyspace_misses"]) == ("1", "0")
+        assert fields(connection, "commandstats")[f"cmdstat_{name.lower()}"].startswith("calls=1,")
+        logged = [entry[3][0] for entry in connection.command("SLOWLOG", "GET", 100).value]
+        assert logged.count(name.encode()) == 1
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_shown_once(sliced, kind):
+    with sliced.connect() as connection, sliced.connect() as watcher:
+        connection.pipeline([("FLUSHALL",), filling(kind)])
+        assert watcher.command("MONITOR").raw == b"+OK\r\n"
+        connection.pipeline([("PING", "before"), WHOLE[kind], ("PING", "behind")])
+        lines = [watcher.read().raw for _ in range(3)]
+        assert [line.split(b'"')[1].decode() for line in lines] == ["PING", WHOLE[kind][0], "PING"]
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_silenced(sliced, kind):
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), filling(kind)])
+        connection.send(encode("CLIENT", "REPLY", "SKIP") + encode(*WHOLE[kind]) + encode("ECHO", "first"))
+        assert connection.read().value == b"first"
+        connection.send(encode("CLIENT", "REPLY", "OFF") + encode(*WHOLE[kind]) * 2 + encode("CLIENT", "REPLY", "ON")
+                        + encode("ECHO", "second"))
+        assert connection.read().raw == b"+OK\r\n"
+        assert connection.read().value == b"second"
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_clients_that_cache(sliced, kind):
+    with sliced.connect(protocol=3) as connection, sliced.connect() as other:
+        other.pipeline([("FLUSHALL",), filling(kind)])
+        connection.pipeline([("CLIENT", "TRACKING", "ON", "OPTIN"), ("CLIENT", "CACHING", "YES")])
+        assert len(connection.command(*WHOLE[kind]).value) >= COUNT
+        for batch in PAIRS[kind]:
+            other.pipeline(batch)
+        push = connection.read_any().value
+        assert push == [b"invalidate", [b"a"]]
+        assert connection.command("PING").raw == b"+PONG\r\n"
+        # Not told to cache: no further push.
+        connection.command(*WHOLE[kind])
+        other.pipeline(PAIRS[kind][0])
+        assert connection.command("PING").raw == b"+PONG\r\n"
+
+
+def test_very_long_ones(start):
+    """Replies of many parts, in order, behind and before others, while the reader is slow."""
+    server = start(proactor_threads=2)
+    text = "x" * 200_000
+    with server.connect(timeout=60) as connection:
+        for first in range(0, 120_000, 10_000):
+            connection.command("RPUSH", "a", *(f"element:{number}" for number in range(first, first + 10_000)))
+        connection.command("SET", "t", text)
+        connection.send(b"".join(encode(*words) for words in [
+            ("GET", "t"), ("LRANGE", "a", 0, -1), ("GET", "t"), ("LRANGE", "a", 10, 100_000), ("LLEN", "a")]))
+        time.sleep(0.3)
+        assert connection.read().value.decode() == text
+        assert connection.read().value == [b"element:%d" % number for number in range(120_000)]
+        assert connection.read().value.decode() == text
+        assert connection.read().value == [b"element:%d" % number for number in range(10, 100_001)]
+        assert connection.read().value == 120_000
+
+
+def test_many_readers(start):
+    """On both threads, each with tokens the others want; none is answered with another's reply."""
+    server = start(proactor_threads=2, slice_elements=1)
+    keys = {f"k{number}": 50 + number for number in range(8)}
+    wrong = []
+    with server.connect() as connection:
+        for key, size in keys.items():
+            connection.command("RPUSH", key, *(f"{key}:{number}" for number in range(size)))
+
+    def read(key, size):
+        with server.connect() as connection:
+            for _ in range(15):
+                for reply in connection.pipeline([("LRANGE", key, 0, -1), ("LLEN", key), ("LRANGE", key, 0, -1)])[::2]:
+                    if reply.value != [f"{key}:{number}".encode() for number in range(size)]:
+                        wrong.append((key, reply.raw[:100]))
+
+    readers = [threading.Thread(target=read, args=item) for item in keys.items()]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert not wrong
