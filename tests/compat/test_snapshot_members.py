@@ -81,8 +81,8 @@ def popped(kind, key):
         return [("ZPOPMIN", key), ("ZPOPMAX", key, 100), ("ZREMRANGEBYRANK", key, 10, SIZE // 2),
                 ("ZREMRANGEBYRANK", key, 0, -100)]
     if kind == "list":
-        return [("LPOP", key, 300), ("RPOP", key, 1000), ("LTRIM", key, 2000, 6000), ("LMOVE", key, key, "LEFT", "RIGHT"),
-                ("LTRIM", key, -500, -1), ("RPOP", key, SIZE)]
+        return [("LPOP", key, 300), ("RPOP", key, 1000), ("LTRIM", key, 2000, 6000),
+                ("LMOVE", key, key, "LEFT", "RIGHT"), ("LTRIM", key, -500, -1), ("RPOP", key, SIZE)]
     return [("HDEL", key, member(1)), ("HINCRBY", key, "counter", 1), remove(kind, key, range(1000)),
             remove(kind, key, range(SIZE))]
 

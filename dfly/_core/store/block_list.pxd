@@ -23,8 +23,8 @@ An element is written so that it can be read from both sides:
 A text that is the canonical decimal of an int64 is kept as integer. An element that would fill a block is
 alone in one, unpacked (begin is BLOCK_PLAIN, end its size, count 1).
 
-A walk (list_walk_t) visits the blocks of a list with a directory as they were when it began, in their order, however the
-list changes: it gets a copy of a block that is about to change, and the blocks themselves that are to be freed.
+A walk (list_walk_t) visits the blocks of a list with a directory as they were when it began, in their order, however
+the list changes: it gets a copy of a block that is about to change, and the blocks themselves that are to be freed.
 
 Ownership: a list owns its blocks (mem_alloc, the data account). An item borrows: valid until the list
 changes, as is a cursor. Bytes given to a list must not lie in it. Nothing here suspends.

@@ -20,8 +20,8 @@ from dfly._core.store.member_set cimport (set_add, set_begin, set_check, set_cur
                                           set_remove, set_table, set_to_table)
 from dfly._core.store.object cimport (TYPE_HASH, TYPE_LIST, TYPE_SET, TYPE_ZSET, key_init, key_t, object_dup,
                                       object_expire_members, object_finish_walk, object_free, object_pointer,
-                                      object_purge_step, object_root, object_set_container, object_t, object_type, object_type_t,
-                                      object_walk_owner)
+                                      object_purge_step, object_root, object_set_container, object_t, object_type,
+                                      object_type_t, object_walk_owner)
 from dfly._core.store.sorted_set cimport (zset_add, zset_check, zset_count, zset_cursor_t, zset_entry_t, zset_erase,
                                           zset_find, zset_limits_t, zset_make_large, zset_next, zset_place_t,
                                           zset_remove_range, zset_seek)
@@ -99,7 +99,8 @@ cdef class WalkedCollection:
     cdef list_limits_t limits
 
     def __cinit__(self, str kind):
-        object_set_container(&self.value, {"list": TYPE_LIST, "set": TYPE_SET, "hash": TYPE_HASH, "zset": TYPE_ZSET}[kind], NULL)
+        types = {"list": TYPE_LIST, "set": TYPE_SET, "hash": TYPE_HASH, "zset": TYPE_ZSET}
+        object_set_container(&self.value, types[kind], NULL)
         self.limits.bytes = 256
         self.limits.count = 1000
         self.renew()
