@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(SUBJECT != "dfly", reason="what dfly does withou
 SIZE = 12000
 KEYS = 3
 SMALL = 2000
-KINDS = ("set", "hash", "zset")
+KINDS = ("set", "hash", "zset", "list")
 
 
 def keys(kind):
@@ -32,12 +32,17 @@ def add(kind, key, numbers, value="value"):
     numbers = list(numbers)
     if kind == "set":
         return ("SADD", key, *map(member, numbers))
+    if kind == "list":
+        return ("RPUSH" if value == "value" else "LPUSH", key, *map(member, numbers))
     if kind == "hash":
         return ("HSET", key, *(part for n in numbers for part in (member(n), f"{value}:{n}")))
     return ("ZADD", key, *(part for n in numbers for part in (n / 7 if value == "value" else -n, member(n))))
 
 
 def remove(kind, key, numbers):
+    if kind == "list":
+        numbers = list(numbers)
+        return ("LREM", key, 1, member(numbers[0])) if len(numbers) == 1 else ("LPOP", key, len(numbers))
     return ({"set": "SREM", "hash": "HDEL", "zset": "ZREM"}[kind], key, *map(member, numbers))
 
 
@@ -56,6 +61,11 @@ def each(make):
 def churn(kind, key, first=0):
     """Members come, change and go, one by one."""
     numbers = [n * 7919 % (SIZE + 2000) + first for n in range(600)]
+    if kind == "list":
+        # LREM looks at all elements.
+        return [(("LSET", key, n % (SIZE // 2), "changed"), ("LINSERT", key, "BEFORE", member(n % 500), "new"),
+                 add(kind, key, [n], "other"), ("LPOP", key), ("RPOP", key), ("LTRIM", key, 1, -2))[i % 6]
+                if i % 20 else remove(kind, key, [n]) for i, n in enumerate(numbers)]
     return [(add, remove)[i % 3 == 2](kind, key, [n]) if i % 2 else add(kind, key, [n], "other")
             for i, n in enumerate(numbers)]
 
@@ -70,6 +80,9 @@ def popped(kind, key):
     if kind == "zset":
         return [("ZPOPMIN", key), ("ZPOPMAX", key, 100), ("ZREMRANGEBYRANK", key, 10, SIZE // 2),
                 ("ZREMRANGEBYRANK", key, 0, -100)]
+    if kind == "list":
+        return [("LPOP", key, 300), ("RPOP", key, 1000), ("LTRIM", key, 2000, 6000),
+                ("LMOVE", key, key, "LEFT", "RIGHT"), ("LTRIM", key, -500, -1), ("RPOP", key, SIZE)]
     return [("HDEL", key, member(1)), ("HINCRBY", key, "counter", 1), remove(kind, key, range(1000)),
             remove(kind, key, range(SIZE))]
 
@@ -91,8 +104,9 @@ def copied(kind, key):
 
 
 def overwritten(kind, key):
-    return [add(kind, key, [SIZE + 1]), ("SET", key, "x") if key.endswith("0") else
+    return [add(kind, key, [SIZE + 1]), remove(kind, key, [5]), ("SET", key, "x") if key.endswith("0") else
             ("SUNIONSTORE", key, "set:1", "set:2") if kind == "set" else
+            ("SORT", key, "ALPHA", "STORE", key) if kind == "list" else
             ("ZUNIONSTORE", key, 1, "zset:1") if kind == "zset" else ("SET", key, "y"), ("TYPE", key)]
 
 

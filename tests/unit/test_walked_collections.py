@@ -115,3 +115,72 @@ def test_members_that_are_cut_out_and_not_freed_are_not_walked_over():
     assert not collection.begin()
     collection.purge(10**6)
     assert collection.begin()
+
+
+texts = st.integers(0, 60).map(lambda n: (b"%d" % n) * (1, 1, 1, 9, 60, 300)[n % 6])
+list_change = st.one_of(
+    st.tuples(st.just("push"), texts, st.booleans()),
+    st.tuples(st.just("push many"), st.integers(1, 200), st.booleans()),
+    st.tuples(st.just("cut"), st.integers(1, 5), st.booleans(), st.booleans()),
+    st.tuples(st.just("cut"), st.integers(1, 400), st.booleans(), st.booleans()),
+    st.tuples(st.just("insert"), st.integers(0, 600), texts),
+    st.tuples(st.just("replace"), st.integers(0, 600), texts),
+    st.tuples(st.just("remove equal"), texts, st.integers(0, 3), st.booleans()),
+    st.tuples(st.just("step"), st.integers(1, 5)),
+    st.tuples(st.just("copy")),
+)
+
+
+def apply_to_list(collection, operation):
+    kind, *arguments = operation
+    if kind == "push many":
+        for number in range(arguments[0]):
+            collection.push(b"%d" % (number % 60), arguments[1])
+    elif kind in ("step", "copy"):
+        apply(collection, operation)
+    else:
+        getattr(collection, kind.replace(" ", "_"))(*arguments)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(texts, min_size=60, max_size=300), st.lists(list_change, max_size=40),
+       st.sampled_from(["steps", "finish", "drop", "again", "give up"]))
+def test_what_is_written_of_a_list_is_what_was_there(start, during, end):
+    collection = WalkedCollection("list")
+    for text in start:
+        collection.push(text, False)
+    for _ in range(2 if end == "again" else 1):
+        expected = collection.contents()
+        if not collection.begin():
+            return
+        for operation in during:
+            apply_to_list(collection, operation)
+            collection.check()
+        if end == "finish":
+            collection.finish()
+        elif end == "drop":
+            collection.drop()
+        elif end == "give up":
+            if not collection.step():
+                collection.give_up()
+            collection.check()
+            return
+        while not collection.step():
+            pass
+        assert collection.record() == expected
+        collection.check()
+
+
+def test_a_change_of_a_list_costs_a_few_blocks():
+    collection = WalkedCollection("list")
+    for number in range(50000):
+        collection.push(b"element:%d" % number, False)
+    expected = collection.contents()
+    assert collection.begin()
+    collection.push(b"new", True)
+    collection.cut(3, False, False)
+    collection.insert(20000, b"new")
+    assert 1 <= collection.forced() <= 6
+    while not collection.step():
+        pass
+    assert collection.record() == expected

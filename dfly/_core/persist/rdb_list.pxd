@@ -1,12 +1,16 @@
 """Lists in RDB files: written as a quicklist whose nodes are our blocks, read from every form."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_saving_t, rdb_writer_t
+from dfly._core.store.block_list cimport block_list_t, list_cursor_t
 from dfly._core.store.object cimport object_t
 
 cdef int rdb_list_type(const object_t *value, uint32_t version) noexcept nogil
+# What a record of it begins with, and the next part of it: that of the block at whose beginning the cursor is.
+cdef uint64_t rdb_list_length(block_list_t elements, uint32_t version) noexcept nogil
+cdef void rdb_save_list_block(const list_cursor_t *block, rdb_writer_t *out) noexcept nogil
 cdef void rdb_save_list(const object_t *value, rdb_writer_t *out) noexcept nogil
 cdef bint rdb_save_list_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
                              size_t budget) noexcept nogil

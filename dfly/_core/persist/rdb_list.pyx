@@ -86,6 +86,23 @@ cdef void save_node(const list_cursor_t *block, rdb_writer_t *out) noexcept nogi
         save_block(block, out)
 
 
+cdef uint64_t rdb_list_length(block_list_t elements, uint32_t version) noexcept nogil:
+    return list_count(elements) if version < VERSION_QUICKLIST_2 else list_block_count(elements)
+
+
+cdef void rdb_save_list_block(const list_cursor_t *block, rdb_writer_t *out) noexcept nogil:
+    cdef const char *p = block.begin
+    cdef list_item_t item
+    if out.version >= VERSION_QUICKLIST_2:
+        save_node(block, out)
+    elif block.is_plain:
+        rdb_put_string(out, block.begin, <size_t>(block.end - block.begin))
+    else:
+        while p < block.end:
+            p = element_read(p, &item)
+            save_item(&item, out)
+
+
 cdef void rdb_save_list(const object_t *value, rdb_writer_t *out) noexcept nogil:
     cdef block_list_t elements = object_pointer(value)
     cdef list_cursor_t cursor

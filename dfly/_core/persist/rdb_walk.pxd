@@ -1,9 +1,10 @@
-"""Large collections written member by member while they change: sets, hashes, sorted sets.
+"""Large collections written member by member while they change: sets, hashes, sorted sets, and lists by blocks.
 
 A walk begins where the record's value begins, and writes how many members there are. From then on every member that was
 there is written once, as it was: in steps, or before it changes or goes, by whoever changes it (the walks of store/dash
 and store/member_arena see to that; they follow the container, whatever becomes of its key). Their order is free in all
-these types, so what is loaded is the collection at the moment of the beginning.
+these types, so what is loaded is the collection at the moment of the beginning. The order of a list is not: its walk
+(store/block_list) gets blocks that are about to change as copies, and writes all in their turn.
 
 Ownership: the walk must stay in place until it is over; writer and owner are the caller's. All of it runs under the
 token of the shard that the owner stands for.
@@ -12,6 +13,7 @@ token of the shard that the owner stands for.
 from libc.stdint cimport int64_t, uint64_t
 
 from dfly._core.persist.rdb_io cimport rdb_writer_t
+from dfly._core.store.block_list cimport list_walk_t
 from dfly._core.store.dash cimport dash_walk_t
 from dfly._core.store.member_arena cimport arena_walk_t
 from dfly._core.store.object cimport object_t, object_type_t
@@ -20,6 +22,7 @@ cdef struct rdb_walk_t:
     object_type_t type
     dash_walk_t table                # sets, hashes
     arena_walk_t arena               # sorted sets
+    list_walk_t blocks               # lists
     rdb_writer_t *out
     bint is_timed                    # members come with their deadlines
     int64_t least                    # of hashes: deadlines count from here

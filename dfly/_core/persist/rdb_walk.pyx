@@ -3,15 +3,18 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from dfly._core.persist.rdb_hash cimport rdb_hash_type
+from dfly._core.persist.rdb_list cimport rdb_list_length, rdb_save_list_block
 from dfly._core.persist.rdb_io cimport (RDB_HASH_TTL, rdb_put_double, rdb_put_integer, rdb_put_length, rdb_put_ms,
                                         rdb_put_string, rdb_writer_t)
+from dfly._core.store.block_list cimport (list_block_count, list_count, list_cursor_t, list_walk_begin, list_walk_end,
+                                          list_walk_step)
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_ref_t, dash_t, dash_visit_t, dash_walk_begin,
                                     dash_walk_end, dash_walk_step)
 from dfly._core.store.hash_map cimport HASH_TABLE, hash_next_deadline, hash_table
 from dfly._core.store.member_arena cimport arena_walk_end, arena_walk_step, member_score, member_text
 from dfly._core.store.member_set cimport SET_TABLE, set_has_deadlines, set_table
-from dfly._core.store.object cimport (OBJECT_INT, OBJECT_SCRATCH, OBJECT_TAG_MASK, TYPE_HASH, TYPE_SET, TYPE_ZSET,
-                                      object_encoding, object_is_string, object_t, object_tag, object_type,
+from dfly._core.store.object cimport (OBJECT_INT, OBJECT_SCRATCH, OBJECT_TAG_MASK, TYPE_HASH, TYPE_LIST, TYPE_SET,
+                                      TYPE_ZSET, object_encoding, object_pointer, object_t, object_tag, object_type,
                                       object_type_t, object_view)
 from dfly._core.store.sorted_set cimport zset_can_be_walked, zset_count, zset_walk_begin
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t
@@ -63,12 +66,18 @@ cdef void put_scored(const char *member, void *context) noexcept nogil:
     rdb_put_double(self.out, member_score(<char *>member)[0])
 
 
+cdef void put_block(const list_cursor_t *block, void *context) noexcept nogil:
+    rdb_save_list_block(block, (<rdb_walk_t *>context).out)
+
+
 cdef bint rdb_can_walk(const object_t *value, uint64_t members) noexcept nogil:
     cdef object_type_t type = object_type(value)
     if type == TYPE_SET:
         return object_encoding(value) == SET_TABLE and set_table(value).table.count > members
     if type == TYPE_HASH:
         return object_encoding(value) == HASH_TABLE and hash_table(value).count > members
+    if type == TYPE_LIST:
+        return list_block_count(object_pointer(value)) > 1 and list_count(object_pointer(value)) > members
     return type == TYPE_ZSET and zset_count(value) > members and zset_can_be_walked(value)
 
 
@@ -92,6 +101,12 @@ cdef void rdb_walk_begin(rdb_walk_t *self, object_t *value, rdb_writer_t *out, c
         if self.is_timed:
             rdb_put_ms(out, self.least)
         begin_table(self, hash_table(value), put_field, owner)
+    elif self.type == TYPE_LIST:
+        rdb_put_length(out, rdb_list_length(object_pointer(value), out.version))
+        self.blocks.visit = put_block
+        self.blocks.context = self
+        self.blocks.owner = owner
+        list_walk_begin(object_pointer(value), &self.blocks)
     else:
         rdb_put_length(out, zset_count(value))
         self.arena.visit = put_scored
@@ -101,6 +116,8 @@ cdef void rdb_walk_begin(rdb_walk_t *self, object_t *value, rdb_writer_t *out, c
 
 
 cdef bint rdb_walk_step(rdb_walk_t *self) noexcept nogil:
+    if self.type == TYPE_LIST:
+        return list_walk_step(&self.blocks)
     if self.type == TYPE_ZSET:
         return self.arena.arena == NULL or arena_walk_step(self.arena.arena, STEP_MEMBERS)
     return self.table.table == NULL or dash_walk_step(self.table.table, STEP_BUCKETS)
@@ -110,9 +127,14 @@ cdef void rdb_walk_end(rdb_walk_t *self) noexcept nogil:
     if self.type == TYPE_ZSET:
         if self.arena.arena != NULL:
             arena_walk_end(self.arena.arena)
+    elif self.type == TYPE_LIST:
+        if self.blocks.slots != NULL:
+            list_walk_end(&self.blocks)
     elif self.table.table != NULL:
         dash_walk_end(self.table.table)
 
 
 cdef uint64_t rdb_walk_forced(const rdb_walk_t *self) noexcept nogil:
+    if self.type == TYPE_LIST:
+        return self.blocks.forced
     return self.arena.forced if self.type == TYPE_ZSET else self.table.forced

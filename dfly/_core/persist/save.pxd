@@ -6,18 +6,19 @@ connections (walk_at), and what is about to change before it was visited is visi
 dash_walk_t and the door see to that. A visit encodes an entry into the shard's chunk. Full chunks go to the file
 (save_file), which one thread writes. What a flush drops stays until its walk is over.
 
-Large values are written in steps, with the token given back in between. Large sets, hashes and sorted sets have walks of
-their own for that (persist/rdb_walk): begun by the walk or by the first change of the key, whichever comes first, after
-which the key's entry counts as visited. A change writes the members that it is about to change, and no more. Such a
-record is in a stream of its own (part_t) from its head to its end, and the file waits for the end once it has a chunk of
-it; so these go before the walk over keys, and when all streams are taken, a value that changes is written as a whole.
-What is dropped meanwhile is kept (shard.kept), what goes to another shard is finished before. Other large values are
-written by rdb_save_step; a change of one that is written in part or not at all waits until it is encoded as a whole.
+Large values are written in steps, with the token given back in between. Large lists, sets, hashes and sorted sets
+have walks of their own for that (persist/rdb_walk), begun by the walk or by the first change of the key, whichever
+comes first; from then on the key's entry counts as visited. A change writes the members that it is about to change, and
+no more. Such a record is in a stream of its own (part_t) from its head to its end, and the file waits for the end once
+it has a chunk of it. So these go before the walk over keys; while all streams are taken, a value that changes is
+written as a whole. What is dropped meanwhile is kept (shard.kept), what goes to another shard is finished before. Other
+large values are written by rdb_save_step; a change of one that is written in part or not at all waits until it is
+encoded as a whole.
 
 Pressure. The walk waits while WALK_BYTES of its own are sent and not written; one over members while PART_BYTES of its
-own are, or any while PARTS_BYTES of all are, but never one that nothing is waiting of: the file may wait for it. Changes cannot be put off by the door;
-so beyond PRESSURE_BYTES clients that want to write wait (server_t.save_pressure, as for CLIENT PAUSE) until half is
-written.
+own are, or any while PARTS_BYTES of all are, but never one that nothing is waiting of: the file may wait for it.
+Changes cannot be put off by the door; so beyond PRESSURE_BYTES clients that want to write wait (server_t.save_pressure,
+as for CLIENT PAUSE) until half is written.
 
 Pace. While a shard or its thread is in use a slice is short, and the next one waits for many times its length.
 

@@ -23,6 +23,9 @@ An element is written so that it can be read from both sides:
 A text that is the canonical decimal of an int64 is kept as integer. An element that would fill a block is
 alone in one, unpacked (begin is BLOCK_PLAIN, end its size, count 1).
 
+A walk (list_walk_t) visits the blocks of a list with a directory as they were when it began, in their order, however
+the list changes: it gets a copy of a block that is about to change, and the blocks themselves that are to be freed.
+
 Ownership: a list owns its blocks (mem_alloc, the data account). An item borrows: valid until the list
 changes, as is a cursor. Bytes given to a list must not lie in it. Nothing here suspends.
 """
@@ -68,6 +71,19 @@ cdef struct list_cursor_t:
     const char *position
     const char *end
 
+# `block` is at the beginning of a block and does not leave it.
+ctypedef void (*list_visit_t)(const list_cursor_t *block, void *context) noexcept nogil
+
+cdef struct list_walk_t:
+    void *directory                  # of the list; NULL: it has none any more, what is left is the walk's own
+    void *slots                      # as they were; freed when it is over
+    uint32_t size                    # blocks
+    uint32_t position                # the next one
+    list_visit_t visit
+    void *context
+    const void *owner                # its beginner's mark
+    uint64_t forced                  # blocks that were copied or taken over
+
 # What list-max-listpack-size means: -1..-5 blocks of 4..64 KB, above zero so many elements and 8 KB.
 cdef list_limits_t list_limits(int64_t setting) noexcept nogil
 
@@ -101,6 +117,13 @@ cdef block_list_t list_dup(block_list_t self) noexcept nogil
 cdef void list_free(block_list_t *self) noexcept nogil
 # Frees at most *budget blocks and takes them off the budget; True when the list is gone.
 cdef bint list_free_step(block_list_t *self, uint64_t *budget) noexcept nogil
+
+# One walk at a time, over a list of at least two blocks; it must stay in place until it is over. Sets the fields but
+# visit, context, owner. Nobody may change the list in a visit.
+cdef void list_walk_begin(block_list_t self, list_walk_t *walk) noexcept nogil
+cdef bint list_walk_step(list_walk_t *self) noexcept nogil            # one block; True: it is over
+cdef void list_walk_end(list_walk_t *self) noexcept nogil             # before it is over
+cdef list_walk_t *list_walk_of(block_list_t self) noexcept nogil      # NULL: there is none
 
 cdef uint64_t list_block_count(block_list_t self) noexcept nogil
 cdef size_t list_heap_bytes(block_list_t self) noexcept nogil        # real bytes of all it owns

@@ -29,7 +29,11 @@ cdef enum:
 cdef struct slot_t:
     block_t *block
     uint32_t count
-    bint is_touched              # list_remove took elements out of it
+    uint32_t mark                # bit 0: list_remove took elements out of it; the others: see the walk
+
+cdef enum:
+    TOUCHED = 1                  # of a mark
+    OWN = 2                      # of a mark of the walk's slots: the list does not have the block any more
 
 cdef struct directory_t:
     uint64_t count               # elements
@@ -37,6 +41,7 @@ cdef struct directory_t:
     uint32_t size                # blocks
     uint32_t capacity            # slots
     uint32_t reserved
+    list_walk_t *walk            # under way, or NULL; its owner's
 
 cdef struct piece_t:
     # An element about to be written.
@@ -393,7 +398,104 @@ cdef directory_t *new_directory(uint32_t capacity) noexcept nogil:
     self.size = 0
     self.capacity = capacity
     self.reserved = 0
+    self.walk = NULL
     return self
+
+
+# ---- The walk ----------------------------------------------------------------------------------
+# While there is one, the mark of a slot that was there when it began is the number of the walk's slot that it was then,
+# plus one, times two. Marks of a walk that is over mean nothing, and its successor sets them all anew.
+
+cdef slot_t *walked_slot(directory_t *self, const slot_t *slot) noexcept nogil:
+    """The walk's, if it still wants the block."""
+    cdef list_walk_t *walk = self.walk
+    cdef uint32_t number = slot.mark >> 1
+    return &(<slot_t *>walk.slots)[number - 1] if number > walk.position else NULL
+
+
+cdef void hand_over(directory_t *self, slot_t *slot, bint as_copy) noexcept nogil:
+    cdef slot_t *walked = walked_slot(self, slot)
+    slot.mark &= TOUCHED
+    if walked == NULL:
+        if not as_copy:
+            mem_free(slot.block)
+        return
+    walked.block = copy_block(slot.block) if as_copy else slot.block
+    walked.mark = OWN
+    self.walk.forced += 1
+
+
+cdef inline void before_change(directory_t *self, slot_t *slot) noexcept nogil:
+    """Of the block's elements, or of where they lie in it. The list keeps the block, the walk gets a copy."""
+    if unlikely(self.walk != NULL):
+        hand_over(self, slot, True)
+
+
+cdef inline void before_change_at(block_list_t *self, uint32_t slot) noexcept nogil:
+    if has_directory(self[0]):
+        before_change(directory_of(self[0]), &slots_of(directory_of(self[0]))[slot])
+
+
+cdef inline void free_block(directory_t *self, slot_t *slot) noexcept nogil:
+    if unlikely(self.walk != NULL):
+        hand_over(self, slot, False)
+    else:
+        mem_free(slot.block)
+
+
+cdef void list_walk_begin(block_list_t self, list_walk_t *walk) noexcept nogil:
+    cdef directory_t *directory = directory_of(self)
+    cdef slot_t *slots = slots_of(directory)
+    cdef slot_t *copy
+    cdef uint32_t i
+    DFLY_CHECK(has_directory(self) and directory.walk == NULL, "list: a walk over one block, or two walks at once")
+    copy = <slot_t *>mem_alloc(directory.size * sizeof(slot_t))
+    for i in range(directory.size):
+        slots[i].mark = (i + 1) << 1
+        copy[i].block = slots[i].block
+        copy[i].mark = 0
+    walk.directory = directory
+    walk.slots = copy
+    walk.size = directory.size
+    walk.position = 0
+    walk.forced = 0
+    directory.walk = walk
+
+
+cdef void list_walk_end(list_walk_t *self) noexcept nogil:
+    cdef slot_t *slots = <slot_t *>self.slots
+    while self.position < self.size:
+        if slots[self.position].mark == OWN:
+            mem_free(slots[self.position].block)
+        self.position += 1
+    if self.directory != NULL:
+        (<directory_t *>self.directory).walk = NULL
+        self.directory = NULL
+    mem_free(slots)
+    self.slots = NULL
+
+
+cdef bint list_walk_step(list_walk_t *self) noexcept nogil:
+    cdef slot_t *slot = &(<slot_t *>self.slots)[self.position]
+    cdef list_cursor_t cursor
+    if self.slots == NULL:
+        return True
+    if self.position < self.size:
+        cursor.root = slot.block
+        cursor.slot = 0
+        enter_block(&cursor, False)
+        self.visit(&cursor, self.context)
+        self.position += 1
+        if slot.mark == OWN:
+            mem_free(slot.block)
+    if self.position < self.size:
+        return False
+    list_walk_end(self)
+    return True
+
+
+cdef list_walk_t *list_walk_of(block_list_t self) noexcept nogil:
+    return directory_of(self).walk if has_directory(self) else NULL
 
 
 cdef void ensure_directory(block_list_t *self) noexcept nogil:
@@ -410,7 +512,7 @@ cdef void ensure_directory(block_list_t *self) noexcept nogil:
     slot = slots_of(directory)
     slot.block = block
     slot.count = block.count
-    slot.is_touched = False
+    slot.mark = 0
     set_directory(self, directory)
 
 
@@ -427,6 +529,9 @@ cdef void place_directory(block_list_t *self, uint32_t capacity, uint32_t first)
     other.size = directory.size
     other.first = first
     memcpy(slots_of(other), slots_of(directory), directory.size * sizeof(slot_t))
+    other.walk = directory.walk
+    if unlikely(other.walk != NULL):
+        other.walk.directory = other
     mem_free(directory)
     set_directory(self, other)
 
@@ -457,7 +562,7 @@ cdef void add_block(block_list_t *self, uint32_t at, block_t *block) noexcept no
         memmove(slots + at + 1, slots + at, (directory.size - at) * sizeof(slot_t))
     slots[at].block = block
     slots[at].count = block.count
-    slots[at].is_touched = False
+    slots[at].mark = 0
     directory.size += 1
     directory.count += block.count
 
@@ -466,6 +571,10 @@ cdef void settle(block_list_t *self) noexcept nogil:
     """After blocks went: one block needs no directory, a few need no large one."""
     cdef directory_t *directory = directory_of(self[0])
     if directory.size < 2:
+        if unlikely(directory.walk != NULL):
+            if directory.size == 1:
+                before_change(directory, slots_of(directory))
+            directory.walk.directory = NULL
         self[0] = slots_of(directory).block if directory.size == 1 else NULL
         mem_free(directory)
     elif directory.capacity > 4 * DIRECTORY_MIN and directory.size < directory.capacity // 8:
@@ -478,7 +587,7 @@ cdef void detach_blocks(block_list_t *self, uint32_t count, bint front, block_li
     cdef directory_t *other
     cdef slot_t *slots = slots_of(directory) + (0 if front else directory.size - count)
     cdef uint32_t i
-    if dropped != NULL and count > 1:
+    if dropped != NULL and count > 1 and likely(directory.walk == NULL):
         other = new_directory(count)
         other.size = count
         memcpy(slots_of(other), slots, count * sizeof(slot_t))
@@ -487,7 +596,7 @@ cdef void detach_blocks(block_list_t *self, uint32_t count, bint front, block_li
         set_directory(dropped, other)
     else:
         for i in range(count):
-            mem_free(slots[i].block)
+            free_block(directory, &slots[i])
     directory.size -= count
     if front:
         directory.first += count
@@ -512,6 +621,7 @@ cdef void push_piece(block_list_t *self, const piece_t *piece, bint front,
     if has_directory(self[0]):
         directory = directory_of(self[0])
         slot = 0 if front else directory.size - 1
+        before_change(directory, &slots_of(directory)[slot])
     if likely(not piece_is_large(piece, limits)) and push_packed(place_of(self, slot), piece, front, limits):
         if directory != NULL:
             directory.count += 1
@@ -582,6 +692,7 @@ cdef void list_drop(block_list_t *self, uint64_t count, bint front, block_list_t
         whole += 1
         slot = slot + 1 if front else slot - 1
     if count > 0:
+        before_change(directory, slot)
         cut_block(slot.block, <uint32_t>count, front)
         slot.count -= <uint32_t>count
     if whole > 0:
@@ -762,6 +873,10 @@ cdef void insert_between(block_list_t *self, uint32_t slot, uint32_t offset, con
         if offset < block.end:
             split_block(self, slot, offset, limits)
     ensure_directory(self)
+    if at > 0:
+        before_change_at(self, at - 1)
+    if at < directory_of(self[0]).size:
+        before_change_at(self, at)
     if not large and at > 0 and push_packed(place_of(self, at - 1), piece, False, limits):
         add_to_count(self, at - 1, 1)
     elif (not large and at < directory_of(self[0]).size
@@ -776,6 +891,7 @@ cdef void insert_piece(block_list_t *self, uint32_t slot, uint32_t offset, const
                        const list_limits_t *limits) noexcept nogil:
     cdef block_t **place = place_of(self, slot)
     cdef char *gap
+    before_change_at(self, slot)
     if is_packed(place[0]) and place[0].count < limits.count and not piece_is_large(piece, limits):
         gap = open_gap(place, offset, <uint32_t>piece.total, limits.bytes)
         if gap != NULL:
@@ -830,6 +946,7 @@ cdef void list_replace(block_list_t *self, list_cursor_t *at, const char *data, 
     place = place_of(self, at.slot)
     offset = cursor_offset(self, at)
     if not at.is_plain:
+        before_change_at(self, at.slot)
         old = <uint32_t>(element_read(at.position, &item) - at.position)
         if not piece_is_large(&piece, limits) and replace_packed(place, offset, old, &piece, limits):
             return
@@ -839,7 +956,10 @@ cdef void list_replace(block_list_t *self, list_cursor_t *at, const char *data, 
             add_to_count(self, at.slot, -1)
             insert_piece(self, at.slot, offset, &piece, limits)
             return
-    mem_free(place[0])
+    if has_directory(self[0]):
+        free_block(directory_of(self[0]), &slots_of(directory_of(self[0]))[at.slot])
+    else:
+        mem_free(place[0])
     place[0] = block_of_piece(&piece, <uint32_t>piece.total, False, limits)
 
 
@@ -885,6 +1005,15 @@ cdef uint32_t filter_packed(block_t *self, const list_item_t *needle, uint64_t s
     return removed
 
 
+cdef bint has_equal(const block_t *self, const list_item_t *needle) noexcept nogil:
+    cdef list_item_t item
+    if is_packed(self):
+        return count_equal(self, needle) > 0
+    item.data = area(self)
+    item.size = self.end
+    return items_equal(&item, needle)
+
+
 cdef uint32_t filter_block(block_t *self, const list_item_t *needle, uint64_t limit,
                            bint backward) noexcept nogil:
     cdef list_item_t item
@@ -904,7 +1033,8 @@ cdef uint32_t filter_block(block_t *self, const list_item_t *needle, uint64_t li
     return filter_packed(self, needle, equal - limit if equal > limit else 0, limit)
 
 
-cdef bint merge_into(slot_t *target, slot_t *source, const list_limits_t *limits) noexcept nogil:
+cdef bint merge_into(directory_t *directory, slot_t *target, slot_t *source,
+                     const list_limits_t *limits) noexcept nogil:
     """Moves the source's elements behind the target's, if both together fill no more than three quarters."""
     cdef block_t *from_ = source.block
     cdef block_t *block = target.block
@@ -913,6 +1043,7 @@ cdef bint merge_into(slot_t *target, slot_t *source, const list_limits_t *limits
         return False
     if (block.end - block.begin + moved + sizeof(block_t)) * 4 > <uint64_t>limits.bytes * 3:
         return False
+    before_change(directory, target)
     if block.capacity - block.end < moved:
         if block.capacity - (block.end - block.begin) >= moved:
             memmove(area(block), area(block) + block.begin, block.end - block.begin)
@@ -925,7 +1056,7 @@ cdef bint merge_into(slot_t *target, slot_t *source, const list_limits_t *limits
     block.end += moved
     block.count += from_.count
     target.count += source.count
-    mem_free(from_)
+    free_block(directory, source)
     return True
 
 
@@ -938,17 +1069,17 @@ cdef void sweep(block_list_t *self, const list_limits_t *limits) noexcept nogil:
     cdef bint is_touched
     for i in range(directory.size):
         if slots[i].count == 0:
-            mem_free(slots[i].block)
+            free_block(directory, &slots[i])
             continue
-        is_touched = slots[i].is_touched
-        if (kept > 0 and (is_touched or slots[kept - 1].is_touched)
-                and merge_into(&slots[kept - 1], &slots[i], limits)):
-            slots[kept - 1].is_touched = True
+        is_touched = slots[i].mark & TOUCHED
+        if (kept > 0 and (is_touched or slots[kept - 1].mark & TOUCHED)
+                and merge_into(directory, &slots[kept - 1], &slots[i], limits)):
+            slots[kept - 1].mark |= TOUCHED
             continue
         slots[kept] = slots[i]
         kept += 1
     for i in range(kept):
-        slots[i].is_touched = False
+        slots[i].mark &= ~<uint32_t>TOUCHED
     directory.size = kept
     settle(self)
 
@@ -962,10 +1093,12 @@ cdef uint64_t remove_from_directory(block_list_t *self, const list_item_t *needl
     cdef uint32_t here
     for i in range(directory.size):
         slot = slots_of(directory) + (directory.size - 1 - i if backward else i)
+        if unlikely(directory.walk != NULL) and has_equal(slot.block, needle):
+            before_change(directory, slot)
         here = filter_block(slot.block, needle, limit - removed, backward)
         if here > 0:
             slot.count -= here
-            slot.is_touched = True
+            slot.mark |= TOUCHED
             removed += here
             if removed == limit:
                 break
@@ -1033,7 +1166,9 @@ cdef bint list_free_step(block_list_t *self, uint64_t *budget) noexcept nogil:
         budget[0] -= 1
         directory.size -= 1
         directory.count -= slots_of(directory)[directory.size].count
-        mem_free(slots_of(directory)[directory.size].block)
+        free_block(directory, &slots_of(directory)[directory.size])
+    if unlikely(directory.walk != NULL):
+        directory.walk.directory = NULL
     mem_free(directory)
     self[0] = NULL
     return True
@@ -1113,7 +1248,7 @@ cdef bint list_check(block_list_t self) noexcept nogil:
     DFLY_CHECK(directory.first + directory.size <= directory.capacity, "slots lie inside the directory")
     for i in range(directory.size):
         check_block(slots[i].block)
-        DFLY_CHECK(slots[i].count == slots[i].block.count and not slots[i].is_touched,
+        DFLY_CHECK(slots[i].count == slots[i].block.count and slots[i].mark & TOUCHED == 0,
                    "a slot knows its block")
         total += slots[i].count
     DFLY_CHECK(total == directory.count, "the directory knows the sum")
@@ -1147,6 +1282,17 @@ cdef const char *object_encoding_text(const object_t *self) noexcept nogil:
     return "quicklist"
 
 
+cdef const void *walk_owner(const object_t *self) noexcept nogil:
+    cdef list_walk_t *walk = list_walk_of(object_pointer(self))
+    return walk.owner if walk != NULL else NULL
+
+
+cdef void finish_walk(object_t *self) noexcept nogil:
+    cdef list_walk_t *walk = list_walk_of(object_pointer(self))
+    while not list_walk_step(walk):
+        pass
+
+
 cdef container_ops_t OPS
 OPS.dup = dup_object
 OPS.free_step = free_object_step
@@ -1154,4 +1300,6 @@ OPS.block_count = object_blocks
 OPS.heap_bytes = object_heap
 OPS.data_bytes = object_data
 OPS.encoding_name = object_encoding_text
+OPS.walk_owner = walk_owner
+OPS.finish_walk = finish_walk
 object_register_container(TYPE_LIST, &OPS)

@@ -9,17 +9,19 @@ from dfly._core.persist.rdb_io cimport (rdb_put_byte, rdb_reader_init, rdb_reade
 from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_load_value, rdb_value_type
 from dfly._core.persist.rdb_walk cimport (rdb_can_walk, rdb_walk_begin, rdb_walk_end, rdb_walk_forced, rdb_walk_step,
                                           rdb_walk_t)
-from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
+from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_check, list_count, list_cursor_t,
+                                          list_drop, list_free, list_insert, list_item_t, list_item_text,
+                                          list_limits_t, list_next, list_push, list_remove, list_replace, list_seek)
 from dfly._core.store.dash cimport dash_find, dash_ref_t, dash_set_deadline
-from dfly._core.store.hash_map cimport (HASH_KEEP_DEADLINE, HASH_SHOW_ALL, hash_check, hash_entry_t, hash_expire,
-                                        hash_find, hash_limits_t, hash_place_t, hash_remove, hash_scan, hash_set,
+from dfly._core.store.hash_map cimport (HASH_KEEP_DEADLINE, HASH_SHOW_ALL, hash_check, hash_entry_t, hash_find,
+                                        hash_limits_t, hash_place_t, hash_remove, hash_scan, hash_set,
                                         hash_set_deadline, hash_to_table)
 from dfly._core.store.member_set cimport (set_add, set_begin, set_check, set_cursor_t, set_limits_t, set_next_timed,
                                           set_remove, set_table, set_to_table)
-from dfly._core.store.object cimport (TYPE_HASH, TYPE_SET, TYPE_ZSET, key_init, key_t, object_dup,
+from dfly._core.store.object cimport (TYPE_HASH, TYPE_LIST, TYPE_SET, TYPE_ZSET, key_init, key_t, object_dup,
                                       object_expire_members, object_finish_walk, object_free, object_pointer,
-                                      object_purge_step, object_set_container, object_t, object_type, object_type_t,
-                                      object_walk_owner)
+                                      object_purge_step, object_root, object_set_container, object_t, object_type,
+                                      object_type_t, object_walk_owner)
 from dfly._core.store.sorted_set cimport (zset_add, zset_check, zset_count, zset_cursor_t, zset_entry_t, zset_erase,
                                           zset_find, zset_limits_t, zset_make_large, zset_next, zset_place_t,
                                           zset_remove_range, zset_seek)
@@ -46,8 +48,18 @@ cdef void collect_field(const hash_entry_t *entry, void *context) noexcept nogil
         (<dict>context)[item_bytes(&entry.field)] = item_bytes(&entry.value), entry.deadline
 
 
-cdef dict contents(object_t *value):
-    """{member: what it has}"""
+cdef list elements(object_t *value):
+    cdef list_cursor_t cursor
+    cdef list_item_t item
+    found = []
+    list_seek(object_pointer(value), 0, &cursor)
+    while list_next(&cursor, &item):
+        found.append(item_bytes(&item))
+    return found
+
+
+cdef object contents(object_t *value):
+    """{member: what it has}, of a list its elements."""
     cdef set_cursor_t members
     cdef zset_cursor_t ranks
     cdef zset_entry_t entry
@@ -55,6 +67,8 @@ cdef dict contents(object_t *value):
     cdef int64_t deadline
     cdef uint64_t cursor = 0
     found = {}
+    if object_type(value) == TYPE_LIST:
+        return elements(value) if object_pointer(value) != NULL else []
     if object_pointer(value) == NULL:
         return found
     if object_type(value) == TYPE_SET:
@@ -74,7 +88,7 @@ cdef dict contents(object_t *value):
 
 
 cdef class WalkedCollection:
-    """A set, hash or sorted set in its large encoding, with at most one walk."""
+    """A list, or a set, hash or sorted set in its large encoding, with at most one walk."""
 
     cdef object_t value
     cdef rdb_walk_t walk
@@ -82,9 +96,13 @@ cdef class WalkedCollection:
     cdef bint is_open
     cdef bint is_writing
     cdef int owner
+    cdef list_limits_t limits
 
     def __cinit__(self, str kind):
-        object_set_container(&self.value, {"set": TYPE_SET, "hash": TYPE_HASH, "zset": TYPE_ZSET}[kind], NULL)
+        types = {"list": TYPE_LIST, "set": TYPE_SET, "hash": TYPE_HASH, "zset": TYPE_ZSET}
+        object_set_container(&self.value, types[kind], NULL)
+        self.limits.bytes = 256
+        self.limits.count = 1000
         self.renew()
 
     def __dealloc__(self):
@@ -104,7 +122,7 @@ cdef class WalkedCollection:
             pass
         elif type == TYPE_HASH:
             hash_to_table(&self.value)
-        else:
+        elif type == TYPE_ZSET:
             zset_make_large(&self.value)
 
     def put(self, bytes member, bytes value, double score):
@@ -163,11 +181,36 @@ cdef class WalkedCollection:
         if object_pointer(&self.value) != NULL:
             object_purge_step(&self.value, &budget)
 
+    # Of lists. Blocks are small, so that there are many of them.
+
+    def push(self, bytes data, bint front):
+        list_push(object_root(&self.value), data, len(data), front, &self.limits)
+
+    def cut(self, uint64_t count, bint front, bint keeps_dropped):
+        cdef block_list_t dropped = NULL
+        if object_pointer(&self.value) != NULL:
+            list_drop(object_root(&self.value), count, front, &dropped if keeps_dropped else NULL)
+            list_free(&dropped)
+
+    def insert(self, uint64_t index, bytes data):
+        cdef list_cursor_t at
+        list_seek(object_pointer(&self.value), min(index, list_count(object_pointer(&self.value))), &at)
+        list_insert(object_root(&self.value), &at, data, len(data), &self.limits)
+
+    def replace(self, uint64_t index, bytes data):
+        cdef list_cursor_t at
+        if index < list_count(object_pointer(&self.value)):
+            list_seek(object_pointer(&self.value), index, &at)
+            list_replace(object_root(&self.value), &at, data, len(data), &self.limits)
+
+    def remove_equal(self, bytes data, uint64_t count, bint backward):
+        list_remove(object_root(&self.value), data, len(data), count, backward, &self.limits)
+
     def copy(self):
         """What a copy holds; the original is as it was."""
         cdef object_t other
         if object_pointer(&self.value) == NULL:
-            return {}
+            return contents(&self.value)
         other = self.value
         object_dup(&self.value, &other)
         result = contents(&other)
@@ -186,6 +229,8 @@ cdef class WalkedCollection:
     def check(self):
         if object_pointer(&self.value) == NULL:
             return True
+        if object_type(&self.value) == TYPE_LIST:
+            return list_check(object_pointer(&self.value))
         if object_type(&self.value) == TYPE_SET:
             return set_check(&self.value)
         return hash_check(&self.value) if object_type(&self.value) == TYPE_HASH else zset_check(&self.value)
