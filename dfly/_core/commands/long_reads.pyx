@@ -29,6 +29,7 @@ cdef long_read_t *long_read_begin(call_t *call, const object_t *value, long_read
         call.slicing = SLICING_WANTED
         return NULL
     read = (<asked_t *>call).read
+    read.slices.first_key = 0
     read.go_on = go_on
     read.value = value[0]
     read.is_begun = False
@@ -80,5 +81,5 @@ cdef int long_read_step(transaction_t *tx) noexcept nogil:
     if tx.stage == SLICES_LOOKED:
         if not read.is_wanted:
             return TRANSACTION_DONE
-        return slices_first(&read.slices, tx, <uint32_t>-1, 0, &PLAN)
+        return slices_first(&read.slices, tx, <uint32_t>-1, read.slices.first_key, &PLAN)
     return slices_next(&read.slices, tx, read.is_done, &PLAN)

@@ -20,6 +20,7 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_SET, delete_key,
                                          insert_key, notify, update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_deinit, reply_error, reply_init,
                                     reply_int, reply_null, reply_set, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
@@ -191,7 +192,44 @@ cdef void pop_one(call_t *call, dash_ref_t *ref) noexcept nogil:
     set_finish_removal(&call.scope, &call.key, ref, "spop")
 
 
+cdef bint go_on_with_members(long_read_t *read, transaction_t *tx) noexcept nogil:
+    cdef list_item_t item
+    if not read.is_begun:
+        reply_set(&tx.reply, set_count(&read.value))
+        set_begin(&read.value, &read.cursor.members)
+    while work_goes_on(&read.work):
+        if not set_next(&read.cursor.members, &item):
+            return True
+        reply_member(&tx.reply, &item)
+    return False
+
+
+cdef bint go_on_with_popped(long_read_t *read, transaction_t *tx) noexcept nogil:
+    """All of a set that no key has any more."""
+    cdef scope_t scope
+    if not go_on_with_members(read, tx):
+        return False
+    transaction_scope(tx, tx.shards[tx.key_shards[0]], &scope)
+    drop_value(&scope, &read.value)
+    return True
+
+
+cdef void pop_all_in_slices(call_t *call, dash_ref_t *ref) noexcept nogil:
+    cdef long_read_t *read = long_read_begin(call, &ref.entry.value, go_on_with_popped)
+    if read == NULL:
+        return
+    notify(&call.scope, &call.key, NOTIFY_SET, "spop")
+    update_begin(&call.scope, ref)
+    object_set_container(&ref.entry.value, TYPE_SET, NULL)
+    delete_key(&call.scope, &call.key, ref, NOTIFY_GENERIC, "del")
+    # It reads no key any more.
+    read.slices.first_key = 1
+
+
 cdef void pop_all(call_t *call, dash_ref_t *ref) noexcept nogil:
+    if long_read_wanted(call, set_count(&ref.entry.value)):
+        pop_all_in_slices(call, ref)
+        return
     reply_set_members(call.reply, &ref.entry.value)
     notify(&call.scope, &call.key, NOTIFY_SET, "spop")
     delete_key(&call.scope, &call.key, ref, NOTIFY_GENERIC, "del")
@@ -284,18 +322,6 @@ cdef void scard_command(call_t *call) noexcept nogil:
     cdef bint found
     if find_set(call, &ref, &found):
         reply_int(call.reply, <int64_t>set_count(&ref.entry.value) if found else 0)
-
-
-cdef bint go_on_with_members(long_read_t *read, transaction_t *tx) noexcept nogil:
-    cdef list_item_t item
-    if not read.is_begun:
-        reply_set(&tx.reply, set_count(&read.value))
-        set_begin(&read.value, &read.cursor.members)
-    while work_goes_on(&read.work):
-        if not set_next(&read.cursor.members, &item):
-            return True
-        reply_member(&tx.reply, &item)
-    return False
 
 
 cdef void smembers_command(call_t *call) noexcept nogil:
@@ -509,6 +535,7 @@ def register():
     rows[0] = key_row("sadd", -3, COMMAND_WRITE | COMMAND_DENYOOM | fast, ACL_SET, KEY_RW | KEY_INSERT, sadd_command)
     rows[1] = key_row("srem", -3, COMMAND_WRITE | fast, ACL_SET, KEY_RW | KEY_DELETE, srem_command)
     rows[2] = key_row("spop", -2, COMMAND_WRITE | fast, ACL_SET, KEY_RW | KEY_ACCESS | KEY_DELETE, spop_command)
+    rows[2].step = long_read_step
     rows[3] = key_row("sismember", 3, read | fast, ACL_SET, KEY_RO, sismember_command)
     rows[4] = key_row("smismember", -3, read | fast, ACL_SET, look, smismember_command)
     rows[5] = key_row("scard", 2, read | fast, ACL_SET, KEY_RO, scard_command)
