@@ -5,7 +5,8 @@ from libc.string cimport memset
 
 from dfly._core.engine.command cimport (COMMAND_READONLY, SLICING_TRANSACTION, SLICING_WANTED, TRANSACTION_DONE,
                                         call_t, transaction_t)
-from dfly._core.engine.shard cimport shard_t
+from dfly._core.engine.database cimport drop_value
+from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t,
                                        slices_work)
 from dfly._core.engine.transaction cimport transaction_scope
@@ -65,7 +66,12 @@ cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
 
 
 cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    """It has built nothing but its reply."""
+    """Beside its reply it may have built one value (SPOP), in its key's result."""
+    cdef scope_t scope
+    if tx.results[0].has_value:
+        transaction_scope(tx, shard, &scope)
+        tx.results[0].has_value = False
+        drop_value(&scope, &tx.results[0].value)
 
 
 cdef slices_plan_t PLAN
