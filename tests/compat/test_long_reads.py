@@ -423,3 +423,16 @@ def test_no_member_is_popped_twice(sliced):
         connection.command("RENAME", "b", "a")
         taken += connection.command("SMEMBERS", "a").value
     assert sorted(taken) == sorted(b"m:%d" % number for number in range(2_000))
+
+
+def test_the_limit_of_output(start):
+    """A long reply that is above it closes the connection, with no further command."""
+    server = start(slice_elements=100)
+    with server.connect() as connection, server.connect() as other:
+        connection.command("RPUSH", "a", *(f"element:{number}" for number in range(50_000)))
+        other.command("CONFIG", "SET", "client-output-buffer-limit", "normal 200000 0 0")
+        connection.send(encode("LRANGE", "a", 0, -1))
+        assert len(connection.read_until_closed()) < 700_000
+        assert other.command("LLEN", "a").value == 50_000
+        other.command("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
+        assert len(other.command("LRANGE", "a", 0, -1).value) == 50_000
