@@ -257,3 +257,182 @@ def test_many_readers(start):
     for reader in readers:
         reader.join()
     assert not wrong
+
+
+# ---- What takes away -------------------------------------------------------------------------------
+
+POPS = {
+    "list": [("LPOP", "a", 120), ("RPOP", "a", 130), ("LPOP", "a", 1), ("RPUSH", "a", 1, "x", 2), ("RPOP", "a", 2),
+             ("LPOP", "a", 1000), ("LPOP", "a", 3)],
+    "zset": [("ZPOPMIN", "a", 120), ("ZPOPMAX", "a", 130), ("ZPOPMIN", "a", 1), ("ZADD", "a", 1, "x", 5, "y"),
+             ("ZPOPMAX", "a", 2), ("ZPOPMIN", "a", 1000), ("ZPOPMAX", "a", 3)],
+}
+
+
+@pytest.mark.parametrize("mode", ["single", "pipeline", "spread"])
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("kind", POPS)
+def test_pops_as_redis_does(sliced_duel, kind, protocol, mode):
+    script = []
+    for _ in range(2):
+        script += [("DEL", "a"), filling(kind)]
+        for pop in POPS[kind]:
+            script += [pop, ("EXISTS", "a"), (*WHOLE[kind],)]
+    script += [filling(kind), ("MULTI",), *POPS[kind], ("EXEC",)]
+    sliced_duel.run(script if mode != "spread" else script[:-len(POPS[kind]) - 2], protocol, mode)
+
+
+@pytest.mark.parametrize("limit", [-1, -5, 1, 7])
+def test_long_lists_are_cut_in_two(start_pair, limit):
+    """Within blocks and between them."""
+    pair = start_pair(list_max_listpack_size=limit)
+    with pair.subject.connect() as connection:
+        assert connection.command("CONFIG", "SET", "slice-elements", 1).raw == b"+OK\r\n"
+    script = [filling("list", 3_000)]
+    for count in (1, 2, 7, 8, 300, 511):
+        script += [("LPOP", "a", count), ("RPOP", "a", count), ("RPUSH", "a", "t" * 9_000, count), ("LLEN", "a")]
+    pair.run([*script, ("LRANGE", "a", 0, -1), ("LPOP", "a", 5_000)])
+
+
+@pytest.mark.parametrize("kind", POPS)
+def test_nothing_is_popped_twice(sliced, kind):
+    """Two that pop, and one that adds meanwhile: what comes out is what went in, each once."""
+    pop = ("LPOP", "a", 40) if kind == "list" else ("ZPOPMIN", "a", 40)
+    taken, lock = [], threading.Lock()
+    done = threading.Event()
+
+    def take():
+        with sliced.connect() as connection:
+            while True:
+                was_done = done.is_set()
+                members = connection.command(*pop).value or []
+                with lock:
+                    taken.extend(members if kind == "list" else members[::2])
+                if was_done and not members:
+                    return
+
+    with sliced.connect() as connection:
+        connection.command("FLUSHALL")
+        takers = [threading.Thread(target=take) for _ in range(2)]
+        for taker in takers:
+            taker.start()
+        for number in range(2_000):
+            connection.command(*(("RPUSH", "a") if kind == "list" else ("ZADD", "a", number)), f"m:{number}")
+        done.set()
+        for taker in takers:
+            taker.join()
+    assert sorted(taken) == sorted(b"m:%d" % number for number in range(2_000))
+
+
+@pytest.mark.parametrize("kind", POPS)
+def test_who_pops_goes(sliced, kind):
+    """What is popped is gone at once, and its memory too."""
+    pop = ("LPOP", "a", COUNT - 1) if kind == "list" else ("ZPOPMIN", "a", COUNT - 1)
+    with sliced.connect() as other:
+        other.pipeline([("FLUSHALL",), filling(kind)])
+        for _ in range(20):
+            other.pipeline([("DEL", "a"), filling(kind)])
+            with sliced.connect() as connection:
+                connection.send(encode(*pop))
+            if kind == "list":
+                assert other.command("LLEN", "a").value in (0, 1, COUNT)
+        deadline = time.monotonic() + 10
+        # The one before may have come late, and popped of these.
+        while other.command("LLEN" if kind == "list" else "ZCARD", "a").value > 1:
+            assert time.monotonic() < deadline
+        other.command("FLUSHALL")
+        time.sleep(0.1)
+        assert used(other) < 100_000
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_whole_set_is_popped(sliced, protocol):
+    with sliced.connect(protocol=protocol) as connection:
+        connection.command("FLUSHALL")
+        for _ in range(5):
+            replies = connection.pipeline([filling("set"), ("SPOP", "a", COUNT + 5), ("EXISTS", "a"), ("SCARD", "a")])
+            assert replies[1].raw.startswith(b"*300" if protocol == 2 else b"~300")
+            assert sorted(replies[1].value) == sorted(b"member:%d" % number for number in range(COUNT))
+            assert [reply.value for reply in replies[2:]] == [0, 0]
+        time.sleep(0.1)
+        assert used(connection) < 100_000
+
+
+@pytest.mark.parametrize("options", [(), ("REV",)], ids=["forward", "backward"])
+def test_a_range_is_stored_as_of_one_moment(sliced, options):
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), filling("zset")])
+        with Other(sliced, *PAIRS["zset"]):
+            for _ in range(40):
+                stored = connection.command("ZRANGESTORE", "out", "a", 0, -1, *options).value
+                members = connection.command("ZRANGE", "out", 0, -1).value
+                assert len(members) == stored
+                assert (b"x" in members, b"y" in members, stored) in ((True, True, COUNT + 2), (False, False, COUNT))
+        connection.command("ZRANGESTORE", "a", "a", 10, 19)
+        assert connection.command("ZRANGE", "a", 0, -1).value == [b"member:%04d" % number for number in range(10, 20)]
+
+
+@pytest.mark.parametrize("count", [20, 100, 200, 290])
+@pytest.mark.parametrize("members", ["text", "integers"])
+def test_a_part_of_a_set_is_popped(sliced, count, members):
+    everything = [b"%d" % number if members == "integers" else b"member:%d" % number for number in range(COUNT)]
+    seen = set()
+    with sliced.connect() as connection:
+        connection.command("FLUSHALL")
+        for _ in range(5):
+            connection.pipeline([("DEL", "a"), ("SADD", "a", *everything)])
+            popped = connection.command("SPOP", "a", count).value
+            rest = connection.command("SMEMBERS", "a").value
+            assert len(popped) == count
+            assert sorted(popped + rest) == sorted(everything)
+            seen.add(tuple(sorted(popped)))
+        assert len(seen) == 5
+        encoding = connection.command("OBJECT", "ENCODING", "a").value
+        assert encoding == (b"intset" if members == "integers" else b"listpack" if count == 290 else b"hashtable")
+        connection.command("FLUSHALL")
+        time.sleep(0.1)
+        assert used(connection) < 100_000
+
+
+def test_no_member_is_popped_twice(sliced):
+    """While others pop, add, and take the key away."""
+    taken, lock, done = [], threading.Lock(), threading.Event()
+
+    def take():
+        with sliced.connect() as connection:
+            while True:
+                was_done = done.is_set()
+                members = connection.command("SPOP", "a", 40).value
+                with lock:
+                    taken.extend(members)
+                if was_done and not members:
+                    return
+
+    with sliced.connect() as connection:
+        connection.command("FLUSHALL")
+        takers = [threading.Thread(target=take) for _ in range(2)]
+        for taker in takers:
+            taker.start()
+        for number in range(2_000):
+            connection.command("SADD", "a", f"m:{number}")
+            if number % 100 == 0:
+                connection.pipeline([("RENAME", "a", "b"), ("RENAME", "b", "a")])
+        done.set()
+        for taker in takers:
+            taker.join()
+        connection.command("RENAME", "b", "a")
+        taken += connection.command("SMEMBERS", "a").value
+    assert sorted(taken) == sorted(b"m:%d" % number for number in range(2_000))
+
+
+def test_the_limit_of_output(start):
+    """A long reply that is above it closes the connection, with no further command."""
+    server = start(slice_elements=100)
+    with server.connect() as connection, server.connect() as other:
+        connection.command("RPUSH", "a", *(f"element:{number}" for number in range(50_000)))
+        other.command("CONFIG", "SET", "client-output-buffer-limit", "normal 200000 0 0")
+        connection.send(encode("LRANGE", "a", 0, -1))
+        assert len(connection.read_until_closed()) < 700_000
+        assert other.command("LLEN", "a").value == 50_000
+        other.command("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
+        assert len(other.command("LRANGE", "a", 0, -1).value) == 50_000

@@ -18,10 +18,11 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_LIST, delete_key
                                          find_write, insert_key, update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_defer_array, reply_error,
                                     reply_int, reply_null, reply_null_array, reply_ok, reply_set_deferred,
                                     reply_t)
-from dfly._core.store.block_list cimport (block_list_t, list_count, list_cursor_t, list_drop, list_insert,
+from dfly._core.store.block_list cimport (block_list_t, list_count, list_cursor_t, list_cut, list_drop, list_insert,
                                           list_item_equals, list_item_t, list_limits, list_limits_t,
                                           list_needle, list_next, list_peek, list_previous, list_push,
                                           list_remove, list_replace, list_seek)
@@ -209,6 +210,44 @@ cdef void rpushx_command(call_t *call) noexcept nogil:
     push_generic(call, False, True)
 
 
+cdef bint go_on_with_popped(long_read_t *read, transaction_t *tx) noexcept nogil:
+    cdef list_item_t item
+    cdef scope_t scope
+    if not read.is_begun:
+        reply_array(&tx.reply, read.left)
+        list_seek(object_pointer(&read.value), read.left if read.is_backward else 0, &read.cursor.elements)
+    while read.left > 0 and work_goes_on(&read.work):
+        if read.is_backward:
+            list_previous(&read.cursor.elements, &item)
+        else:
+            list_next(&read.cursor.elements, &item)
+        reply_list_item(&tx.reply, &item)
+        read.left -= 1
+    if read.left > 0:
+        return False
+    transaction_scope(tx, tx.shards[tx.key_shards[0]], &scope)
+    drop_value(&scope, &read.value)
+    return True
+
+
+cdef void pop_in_slices(call_t *call, dash_ref_t *ref, uint64_t count, bint front) noexcept nogil:
+    """The elements leave the key at once; then they are replied in slices, whatever becomes of the key."""
+    cdef long_read_t *read = long_read_begin(call, &ref.entry.value, go_on_with_popped)
+    cdef list_limits_t limits
+    cdef block_list_t popped
+    if read == NULL:
+        return
+    limits = limits_of(&call.scope)
+    update_begin(&call.scope, ref)
+    list_cut(object_root(&ref.entry.value), count, front, &popped, &limits)
+    finish_removal(&call.scope, &call.key, ref, list_pop_event(front))
+    object_set_container(&read.value, TYPE_LIST, popped)
+    read.left = list_count(popped)
+    read.is_backward = not front
+    # It reads no key any more.
+    read.slices.first_key = 1
+
+
 cdef inline void pop_generic(call_t *call, bint front) noexcept nogil:
     cdef char text[96]
     cdef dash_ref_t ref
@@ -229,6 +268,8 @@ cdef inline void pop_generic(call_t *call, bint front) noexcept nogil:
         list_pop_one(&call.scope, &call.key, &ref, front, call.reply)
     elif count == 0:
         reply_array(call.reply, 0)
+    elif long_read_wanted(call, min(<uint64_t>count, list_count(object_pointer(&ref.entry.value)))):
+        pop_in_slices(call, &ref, <uint64_t>count, front)
     else:
         list_pop_many(&call.scope, &call.key, &ref, <uint64_t>count, front, call.reply)
 
@@ -538,7 +579,9 @@ def register():
     rows[2] = key_row("lpushx", -3, grow | COMMAND_FAST, ACL_LIST, KEY_RW | KEY_INSERT, lpushx_command)
     rows[3] = key_row("rpushx", -3, grow | COMMAND_FAST, ACL_LIST, KEY_RW | KEY_INSERT, rpushx_command)
     rows[4] = key_row("lpop", -2, shrink | COMMAND_FAST, ACL_LIST, take, lpop_command)
+    rows[4].step = long_read_step
     rows[5] = key_row("rpop", -2, shrink | COMMAND_FAST, ACL_LIST, take, rpop_command)
+    rows[5].step = long_read_step
     rows[6] = key_row("llen", 2, read | COMMAND_FAST, ACL_LIST, KEY_RO, llen_command)
     rows[7] = key_row("lrange", 4, read, ACL_LIST, look, lrange_command)
     rows[7].step = long_read_step

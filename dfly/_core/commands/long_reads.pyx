@@ -5,7 +5,8 @@ from libc.string cimport memset
 
 from dfly._core.engine.command cimport (COMMAND_READONLY, SLICING_TRANSACTION, SLICING_WANTED, TRANSACTION_DONE,
                                         call_t, transaction_t)
-from dfly._core.engine.shard cimport shard_t
+from dfly._core.engine.database cimport drop_value
+from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t,
                                        slices_work)
 from dfly._core.engine.transaction cimport transaction_scope
@@ -29,6 +30,7 @@ cdef long_read_t *long_read_begin(call_t *call, const object_t *value, long_read
         call.slicing = SLICING_WANTED
         return NULL
     read = (<asked_t *>call).read
+    read.slices.first_key = 0
     read.go_on = go_on
     read.value = value[0]
     read.is_begun = False
@@ -64,7 +66,12 @@ cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
 
 
 cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    """It has built nothing but its reply."""
+    """Beside its reply it may have built one value (SPOP), in its key's result."""
+    cdef scope_t scope
+    if tx.results[0].has_value:
+        transaction_scope(tx, shard, &scope)
+        tx.results[0].has_value = False
+        drop_value(&scope, &tx.results[0].value)
 
 
 cdef slices_plan_t PLAN
@@ -80,5 +87,5 @@ cdef int long_read_step(transaction_t *tx) noexcept nogil:
     if tx.stage == SLICES_LOOKED:
         if not read.is_wanted:
             return TRANSACTION_DONE
-        return slices_first(&read.slices, tx, <uint32_t>-1, 0, &PLAN)
+        return slices_first(&read.slices, tx, <uint32_t>-1, read.slices.first_key, &PLAN)
     return slices_next(&read.slices, tx, read.is_done, &PLAN)

@@ -20,6 +20,7 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_SET, delete_key,
                                          insert_key, notify, update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_deinit, reply_error, reply_init,
                                     reply_int, reply_null, reply_set, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
@@ -28,7 +29,7 @@ from dfly._core.store.dash cimport (dash_clear, dash_find, dash_init_keys, dash_
 from dfly._core.store.dash_scan cimport dash_scan
 from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_item, set_begin, set_contains, set_count,
                                           set_cursor_t, set_limits_t, set_next, set_place_t, set_random, set_remove,
-                                          set_remove_at, set_table)
+                                          set_remove_at, set_table, set_to_table)
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_SET, key_init, key_t, object_encoding,
                                       object_expire_members, object_is_container, object_pointer,
                                       object_set_container, object_t, object_view)
@@ -39,6 +40,10 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     KEEP_FACTOR = 5              # SPOP leaving fewer than count / 5 members keeps those, as Redis does
+    PART_MIN = 16                # SPOP of less than a sixteenth of a large set does not walk over it
+    # Places in tx.numbers, of SPOP.
+    WANTED = 0
+    UNSEEN = 1
     WALK_FACTOR = 3              # SRANDMEMBER of more than a third of the members walks over all
     REPEATS_MAX = 0x7fffffff      # members with repetition in one reply
 
@@ -191,7 +196,44 @@ cdef void pop_one(call_t *call, dash_ref_t *ref) noexcept nogil:
     set_finish_removal(&call.scope, &call.key, ref, "spop")
 
 
+cdef bint go_on_with_members(long_read_t *read, transaction_t *tx) noexcept nogil:
+    cdef list_item_t item
+    if not read.is_begun:
+        reply_set(&tx.reply, set_count(&read.value))
+        set_begin(&read.value, &read.cursor.members)
+    while work_goes_on(&read.work):
+        if not set_next(&read.cursor.members, &item):
+            return True
+        reply_member(&tx.reply, &item)
+    return False
+
+
+cdef bint go_on_with_popped(long_read_t *read, transaction_t *tx) noexcept nogil:
+    """All of a set that no key has any more."""
+    cdef scope_t scope
+    if not go_on_with_members(read, tx):
+        return False
+    transaction_scope(tx, tx.shards[tx.key_shards[0]], &scope)
+    drop_value(&scope, &read.value)
+    return True
+
+
+cdef void pop_all_in_slices(call_t *call, dash_ref_t *ref) noexcept nogil:
+    cdef long_read_t *read = long_read_begin(call, &ref.entry.value, go_on_with_popped)
+    if read == NULL:
+        return
+    notify(&call.scope, &call.key, NOTIFY_SET, "spop")
+    update_begin(&call.scope, ref)
+    object_set_container(&ref.entry.value, TYPE_SET, NULL)
+    delete_key(&call.scope, &call.key, ref, NOTIFY_GENERIC, "del")
+    # It reads no key any more.
+    read.slices.first_key = 1
+
+
 cdef void pop_all(call_t *call, dash_ref_t *ref) noexcept nogil:
+    if long_read_wanted(call, set_count(&ref.entry.value)):
+        pop_all_in_slices(call, ref)
+        return
     reply_set_members(call.reply, &ref.entry.value)
     notify(&call.scope, &call.key, NOTIFY_SET, "spop")
     delete_key(&call.scope, &call.key, ref, NOTIFY_GENERIC, "del")
@@ -217,6 +259,52 @@ cdef void pop_most(call_t *call, dash_ref_t *ref, uint64_t left) noexcept nogil:
     update_end(&call.scope, &call.key, NOTIFY_SET, "spop")
 
 
+cdef bint go_on_with_selection(long_read_t *read, transaction_t *tx) noexcept nogil:
+    """Each member goes with the probability that still makes read.first of them; the others become a new set."""
+    cdef object_t *kept = &tx.results[0].value
+    cdef set_limits_t limits
+    cdef list_item_t item
+    cdef object_t old
+    cdef dash_ref_t ref
+    cdef scope_t scope
+    transaction_scope(tx, tx.shards[tx.key_shards[0]], &scope)
+    limits = set_limits_of(&scope)
+    if not read.is_begun:
+        object_set_container(kept, TYPE_SET, NULL)
+        tx.results[0].has_value = True
+        tx.numbers[WANTED] = <int64_t>read.first
+        tx.numbers[UNSEEN] = <int64_t>set_count(&read.value)
+        reply_set(&tx.reply, read.first)
+        set_begin(&read.value, &read.cursor.members)
+    while tx.numbers[UNSEEN] > 0:
+        if not work_goes_on(&read.work):
+            return False
+        set_next(&read.cursor.members, &item)
+        if <int64_t>((random_u64() >> 32) * <uint64_t>tx.numbers[UNSEEN] >> 32) < tx.numbers[WANTED]:
+            reply_member(&tx.reply, &item)
+            tx.numbers[WANTED] -= 1
+        else:
+            set_add_item(kept, &item, &limits)
+            if read.what and object_encoding(kept) != SET_TABLE:
+                set_to_table(kept)
+        tx.numbers[UNSEEN] -= 1
+    set_lookup_write(&scope, &tx.keys[0], &ref)
+    update_begin(&scope, &ref)
+    old = ref.entry.value
+    ref.entry.value = kept[0]
+    tx.results[0].has_value = False
+    drop_value(&scope, &old)
+    update_end(&scope, &tx.keys[0], NOTIFY_SET, "spop")
+    return True
+
+
+cdef void pop_in_slices(call_t *call, dash_ref_t *ref, uint64_t count, bint keeps_table) noexcept nogil:
+    cdef long_read_t *read = long_read_begin(call, &ref.entry.value, go_on_with_selection)
+    if read != NULL:
+        read.first = count
+        read.what = keeps_table
+
+
 cdef void pop_some(call_t *call, dash_ref_t *ref, uint64_t count) noexcept nogil:
     cdef set_place_t place
     update_begin(&call.scope, ref)
@@ -233,6 +321,7 @@ cdef void spop_command(call_t *call) noexcept nogil:
     cdef dash_ref_t ref
     cdef int64_t count
     cdef uint64_t total
+    cdef bint keeps_few
     cdef bint found
     if unlikely(call.argc > 3):
         reply_syntax_error(call.reply)
@@ -251,9 +340,15 @@ cdef void spop_command(call_t *call) noexcept nogil:
     total = set_count(&ref.entry.value)
     if count == 0:
         reply_set(call.reply, 0)
-    elif <uint64_t>count >= total:
+        return
+    if <uint64_t>count >= total:
         pop_all(call, &ref)
-    elif (total - <uint64_t>count) * KEEP_FACTOR > <uint64_t>count or has_deadlines(&ref.entry.value):
+        return
+    keeps_few = (total - <uint64_t>count) * KEEP_FACTOR <= <uint64_t>count
+    if (long_read_wanted(call, <uint64_t>count) and total // PART_MIN <= <uint64_t>count
+            and not has_deadlines(&ref.entry.value)):
+        pop_in_slices(call, &ref, <uint64_t>count, not keeps_few and object_encoding(&ref.entry.value) == SET_TABLE)
+    elif not keeps_few or has_deadlines(&ref.entry.value):
         pop_some(call, &ref, <uint64_t>count)
     else:
         pop_most(call, &ref, total - <uint64_t>count)
@@ -284,18 +379,6 @@ cdef void scard_command(call_t *call) noexcept nogil:
     cdef bint found
     if find_set(call, &ref, &found):
         reply_int(call.reply, <int64_t>set_count(&ref.entry.value) if found else 0)
-
-
-cdef bint go_on_with_members(long_read_t *read, transaction_t *tx) noexcept nogil:
-    cdef list_item_t item
-    if not read.is_begun:
-        reply_set(&tx.reply, set_count(&read.value))
-        set_begin(&read.value, &read.cursor.members)
-    while work_goes_on(&read.work):
-        if not set_next(&read.cursor.members, &item):
-            return True
-        reply_member(&tx.reply, &item)
-    return False
 
 
 cdef void smembers_command(call_t *call) noexcept nogil:
@@ -509,6 +592,7 @@ def register():
     rows[0] = key_row("sadd", -3, COMMAND_WRITE | COMMAND_DENYOOM | fast, ACL_SET, KEY_RW | KEY_INSERT, sadd_command)
     rows[1] = key_row("srem", -3, COMMAND_WRITE | fast, ACL_SET, KEY_RW | KEY_DELETE, srem_command)
     rows[2] = key_row("spop", -2, COMMAND_WRITE | fast, ACL_SET, KEY_RW | KEY_ACCESS | KEY_DELETE, spop_command)
+    rows[2].step = long_read_step
     rows[3] = key_row("sismember", 3, read | fast, ACL_SET, KEY_RO, sismember_command)
     rows[4] = key_row("smismember", -3, read | fast, ACL_SET, look, smismember_command)
     rows[5] = key_row("scard", 2, read | fast, ACL_SET, KEY_RO, scard_command)

@@ -15,10 +15,12 @@ from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_
                                         KEY_ACCESS, KEY_DELETE, KEY_OW, KEY_RO, KEY_RW, KEY_UPDATE, TRANSACTION_DONE,
                                         call_t, command_spec_t, key_row, register_commands, reply_syntax_error,
                                         reply_wrong_type, slice_equals, transaction_row, transaction_t)
-from dfly._core.engine.database cimport NOTIFY_GENERIC, NOTIFY_ZSET, delete_key, notify, purge_later, update_begin
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_ZSET, delete_key, drop_value, notify, purge_later,
+                                         update_begin)
 from dfly._core.engine.shard cimport scope_t, shard_t
-from dfly._core.engine.slices cimport work_goes_on
-from dfly._core.engine.transaction cimport hop_on_shard, transaction_scope
+from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t, slices_t,
+                                       slices_work, work_goes_on, work_t)
+from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.resp.reply cimport reply_array, reply_error, reply_int, reply_t
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
@@ -26,7 +28,7 @@ from dfly._core.store.object cimport TYPE_ZSET, object_set_container, object_t
 from dfly._core.store.sorted_set cimport (zset_add, zset_bound_t, zset_count, zset_cursor_t, zset_entry_t,
                                           zset_limits_t, zset_next, zset_previous, zset_range_by_score,
                                           zset_range_by_text, zset_remove_range, zset_seek)
-from dfly._core.sys.alloc cimport net_alloc
+from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -328,75 +330,107 @@ cdef void zremrangebylex_command(call_t *call) noexcept nogil:
 
 # ---- ZRANGESTORE -------------------------------------------------------------------------------
 
-cdef enum step_t:
-    STEP_START = 0
-    STEP_LOOKED = 1
-    STEP_STORED = 2
+cdef struct job_t:
+    # A ZRANGESTORE under way, in tx.state.
+    slices_t slices
+    work_t work
+    object_t value               # the source, borrowed
+    zset_cursor_t cursor
+    uint64_t first
+    uint64_t left
+    object_t built
+    zset_limits_t limits
+    bint is_begun
+    bint is_done
 
 
 cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    """The value is a borrowed copy: nothing changes the set while the transaction holds its token."""
+    """The value is a borrowed copy: slices drop it with any change."""
     cdef scope_t scope
     cdef dash_ref_t ref
+    if tx.key_shards[1] != shard.index:
+        return
     transaction_scope(tx, shard, &scope)
     tx.results[1].number = zset_lookup_read(&scope, &tx.keys[1], &ref)
     if tx.results[1].number == ZSET_FOUND:
         tx.results[1].value = ref.entry.value
 
 
-cdef void copy_range(const object_t *value, const zset_range_t *range, object_t *out,
-                     const zset_limits_t *limits) noexcept nogil:
-    cdef char scratch[LIST_ITEM_SCRATCH]
-    cdef zset_cursor_t cursor
-    cdef zset_entry_t entry
-    cdef uint64_t first = 0
-    cdef uint64_t count = 0
-    cdef slice_t member
-    zset_resolve_range(value, range, &first, &count)
-    if count == 0:
-        return
-    if range.reverse:
-        first = first + 1 - count
-    zset_seek(value, first, &cursor)
-    while count > 0:
-        zset_next(&cursor, &entry)
-        member = list_item_text(&entry.member, scratch)
-        zset_add(out, member.data, member.size, entry.score, limits)
-        count -= 1
-
-
 cdef void store_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef zset_range_t *range = <zset_range_t *>tx.state
-    cdef zset_limits_t limits
+    cdef job_t *job = <job_t *>tx.state
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef zset_entry_t entry
+    cdef slice_t member
     cdef scope_t scope
-    cdef object_t built
     transaction_scope(tx, shard, &scope)
-    limits = zset_limits_of(&scope)
-    object_set_container(&built, TYPE_ZSET, NULL)
-    if tx.results[1].number == ZSET_FOUND:
-        copy_range(&tx.results[1].value, range, &built, &limits)
-    reply_int(&tx.reply, <int64_t>zset_count(&built))
-    zset_store(&scope, &tx.keys[0], &built, "zrangestore")
+    slices_work(&job.slices, tx, &job.work)
+    if not job.is_begun:
+        job.is_begun = True
+        job.limits = zset_limits_of(&scope)
+        if job.left > 0:
+            zset_seek(&job.value, job.first, &job.cursor)
+    while job.left > 0 and work_goes_on(&job.work):
+        zset_next(&job.cursor, &entry)
+        member = list_item_text(&entry.member, scratch)
+        zset_add(&job.built, member.data, member.size, entry.score, &job.limits)
+        job.left -= 1
+    if job.left > 0:
+        return
+    reply_int(&tx.reply, <int64_t>zset_count(&job.built))
+    zset_store(&scope, &tx.keys[0], &job.built, "zrangestore")
+    job.is_done = True
+
+
+cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    drop_value(&scope, &(<job_t *>tx.state).built)
+
+
+cdef slices_plan_t PLAN
+PLAN.look = look_hop
+PLAN.work = store_hop
+PLAN.drop = drop_hop
+
+
+cdef bint parse_stored_range(transaction_t *tx, zset_range_t *range) noexcept nogil:
+    range.kind = RANGE_AUTO
+    range.reverse = False
+    return parse_range(&tx.reply, tx.argv, tx.argc, 3, True, False, range)
+
+
+cdef void begin_job(transaction_t *tx, const zset_range_t *range) noexcept nogil:
+    cdef job_t *job = <job_t *>tx.state
+    if job == NULL:
+        job = <job_t *>net_zalloc(sizeof(job_t))
+        tx.state = job
+    job.left = 0
+    job.is_begun = False
+    job.is_done = False
+    object_set_container(&job.built, TYPE_ZSET, NULL)
+    if tx.results[1].number != ZSET_FOUND:
+        return
+    job.value = tx.results[1].value
+    zset_resolve_range(&job.value, range, &job.first, &job.left)
+    if range.reverse and job.left > 0:
+        job.first = job.first + 1 - job.left
 
 
 cdef int zrangestore_step(transaction_t *tx) noexcept nogil:
-    cdef zset_range_t *range
-    if tx.stage == STEP_START:
-        tx.state = net_alloc(sizeof(zset_range_t))
-        range = <zset_range_t *>tx.state
-        range.kind = RANGE_AUTO
-        range.reverse = False
-        if not parse_range(&tx.reply, tx.argv, tx.argc, 3, True, False, range):
-            return TRANSACTION_DONE
-        tx.stage = STEP_LOOKED
-        return hop_on_shard(tx, tx.key_shards[1], look_hop)
-    if tx.stage == STEP_LOOKED:
+    cdef job_t *job = <job_t *>tx.state
+    cdef zset_range_t range
+    if tx.stage == 0:
+        return slices_look(tx, &PLAN) if parse_stored_range(tx, &range) else TRANSACTION_DONE
+    if tx.stage == SLICES_LOOKED:
         if tx.results[1].number == ZSET_WRONG_TYPE:
             reply_wrong_type(&tx.reply)
             return TRANSACTION_DONE
-        tx.stage = STEP_STORED
-        return hop_on_shard(tx, tx.key_shards[0], store_hop)
-    return TRANSACTION_DONE
+        # Once more: its texts lie in the arguments, which move when it waits.
+        parse_stored_range(tx, &range)
+        begin_job(tx, &range)
+        job = <job_t *>tx.state
+        return slices_first(&job.slices, tx, job.left, 1, &PLAN)
+    return slices_next(&job.slices, tx, job.is_done, &PLAN)
 
 
 # ---- Rows --------------------------------------------------------------------------------------

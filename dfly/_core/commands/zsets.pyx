@@ -11,6 +11,7 @@ from libc.string cimport memset
 
 from dfly._core.commands.float_arguments cimport double_argument
 from dfly._core.commands.lists cimport reply_list_item
+from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
 from dfly._core.commands.pops cimport pop_count
 from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
                                                reply_empty_scan, scan_options_t, scan_pattern_matches)
@@ -19,10 +20,13 @@ from dfly._core.commands.value_digest cimport digest_mix, digest_xor, register_v
 from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE,
                                         KEY_ACCESS, KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE,
                                         call_int_argument, call_t, command_spec_t, key_row, register_commands,
-                                        reply_not_integer, reply_syntax_error, reply_wrong_type, slice_equals)
+                                        reply_not_integer, reply_syntax_error, reply_wrong_type, slice_equals,
+                                        transaction_t)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_ZSET, delete_key, drop_value, find_read, find_write,
                                          insert_key, purge_later, update_begin, update_end)
 from dfly._core.engine.shard cimport scope_t
+from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_deinit, reply_double, reply_error, reply_init,
                                     reply_int, reply_null, reply_null_array, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
@@ -121,6 +125,15 @@ cdef void reply_zset_header(reply_t *reply, uint64_t count, bint with_scores) no
     reply_array(reply, count * 2 if with_scores and reply.resp == 2 else count)
 
 
+cdef void remove_popped(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count,
+                        bint from_end) noexcept nogil:
+    update_begin(scope, ref)
+    zset_remove_range(&ref.entry.value, zset_count(&ref.entry.value) - count if from_end else 0, count,
+                      <uint64_t>scope.shard.settings.slice_elements)
+    purge_later(scope, key, &ref.entry.value)
+    zset_finish_removal(scope, key, ref, "zpopmax" if from_end else "zpopmin")
+
+
 cdef void zset_pop(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count, bint from_end, bint nested,
                    reply_t *reply) noexcept nogil:
     cdef uint64_t total = zset_count(&ref.entry.value)
@@ -135,11 +148,7 @@ cdef void zset_pop(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t c
             zset_next(&cursor, &entry)
         reply_zset_entry(reply, &entry, True, nested)
         left -= 1
-    update_begin(scope, ref)
-    zset_remove_range(&ref.entry.value, total - count if from_end else 0, count,
-                      <uint64_t>scope.shard.settings.slice_elements)
-    purge_later(scope, key, &ref.entry.value)
-    zset_finish_removal(scope, key, ref, "zpopmax" if from_end else "zpopmin")
+    remove_popped(scope, key, ref, count, from_end)
 
 
 cdef bint zset_long_argument(reply_t *reply, const char *data, size_t size, int64_t *out) noexcept nogil:
@@ -380,7 +389,32 @@ cdef void zrevrank_command(call_t *call) noexcept nogil:
 
 # ---- ZPOPMIN, ZPOPMAX --------------------------------------------------------------------------
 
+cdef bint go_on_with_popped(long_read_t *read, transaction_t *tx) noexcept nogil:
+    """They are replied while they are members still, and leave as soon as the reply is complete."""
+    cdef bint nested = tx.reply.resp == 3
+    cdef zset_entry_t entry
+    cdef dash_ref_t ref
+    cdef scope_t scope
+    if not read.is_begun:
+        reply_array(&tx.reply, read.left if nested else 2 * read.left)
+        zset_seek(&read.value, zset_count(&read.value) if read.is_backward else 0, &read.cursor.scores)
+    while read.left > 0 and work_goes_on(&read.work):
+        if read.is_backward:
+            zset_previous(&read.cursor.scores, &entry)
+        else:
+            zset_next(&read.cursor.scores, &entry)
+        reply_zset_entry(&tx.reply, &entry, True, nested)
+        read.left -= 1
+    if read.left > 0:
+        return False
+    transaction_scope(tx, tx.shards[tx.key_shards[0]], &scope)
+    if zset_lookup_write(&scope, &tx.keys[0], &ref) == ZSET_FOUND:
+        remove_popped(&scope, &tx.keys[0], &ref, read.first, read.is_backward)
+    return True
+
+
 cdef void pop_generic(call_t *call, bint from_end) noexcept nogil:
+    cdef long_read_t *read
     cdef int64_t count
     cdef dash_ref_t ref
     cdef bint found
@@ -398,6 +432,13 @@ cdef void pop_generic(call_t *call, bint from_end) noexcept nogil:
         count = 1
     if <uint64_t>count > zset_count(&ref.entry.value):
         count = <int64_t>zset_count(&ref.entry.value)
+    if long_read_wanted(call, <uint64_t>count):
+        read = long_read_begin(call, &ref.entry.value, go_on_with_popped)
+        if read != NULL:
+            read.first = <uint64_t>count
+            read.left = <uint64_t>count
+            read.is_backward = from_end
+        return
     reply_array(call.reply, count if nested else 2 * count)
     zset_pop(&call.scope, &call.key, &ref, <uint64_t>count, from_end, nested, call.reply)
 
@@ -607,7 +648,9 @@ def register():
     rows[6] = key_row("zrank", -3, read | fast, ACL_SORTEDSET, look, zrank_command)
     rows[7] = key_row("zrevrank", -3, read | fast, ACL_SORTEDSET, look, zrevrank_command)
     rows[8] = key_row("zpopmin", -2, COMMAND_WRITE | fast, ACL_SORTEDSET, pop, zpopmin_command)
+    rows[8].step = long_read_step
     rows[9] = key_row("zpopmax", -2, COMMAND_WRITE | fast, ACL_SORTEDSET, pop, zpopmax_command)
+    rows[9].step = long_read_step
     rows[10] = key_row("zrandmember", -2, read, ACL_SORTEDSET, look, zrandmember_command)
     rows[11] = key_row("zscan", -3, read, ACL_SORTEDSET, look, zscan_command)
     register_commands(rows, ROW_COUNT)

@@ -505,6 +505,7 @@ cdef void transaction_finished(transaction_t *transaction) noexcept nogil:
     if not connection.is_closed:
         take_transaction_reply(self, connection, transaction)
         end_silence(connection)
+        close_over_limit(self, connection)
     else:
         connection_gone(connection)
     transaction_free(transaction)
@@ -837,6 +838,14 @@ cdef inline bint over_hard_limit(executor_t *self, connection_t *connection) noe
     return limit != 0 and connection_output_bytes(connection) > <size_t>limit
 
 
+cdef bint close_over_limit(executor_t *self, connection_t *connection) noexcept nogil:
+    if likely(not over_hard_limit(self, connection)):
+        return False
+    self.stats.output_limit_closes += 1
+    connection_close(connection)
+    return True
+
+
 cdef size_t process_window(executor_t *self, connection_t *connection, const char *data, size_t size) noexcept nogil:
     """Executes what is complete in the window; returns the bytes it is done with."""
     cdef size_t offset = 0
@@ -872,9 +881,7 @@ cdef size_t process_window(executor_t *self, connection_t *connection, const cha
             connection_prepare_output(connection)
             fail_protocol(self, connection)
             return size
-        if unlikely(over_hard_limit(self, connection)):
-            self.stats.output_limit_closes += 1
-            connection_close(connection)
+        if unlikely(close_over_limit(self, connection)):
             return size
         if result == PARSE_NEED_MORE:
             break

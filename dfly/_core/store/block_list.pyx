@@ -594,6 +594,8 @@ cdef void detach_blocks(block_list_t *self, uint32_t count, bint front, block_li
         for i in range(count):
             other.count += slots[i].count
         set_directory(dropped, other)
+    elif dropped != NULL:
+        dropped[0] = slots.block
     else:
         for i in range(count):
             free_block(directory, &slots[i])
