@@ -123,6 +123,7 @@ list_change = st.one_of(
     st.tuples(st.just("push many"), st.integers(1, 200), st.booleans()),
     st.tuples(st.just("cut"), st.integers(1, 5), st.booleans(), st.booleans()),
     st.tuples(st.just("cut"), st.integers(1, 400), st.booleans(), st.booleans()),
+    st.tuples(st.just("cut out"), st.one_of(st.integers(1, 5), st.integers(1, 400)), st.booleans()),
     st.tuples(st.just("insert"), st.integers(0, 600), texts),
     st.tuples(st.just("replace"), st.integers(0, 600), texts),
     st.tuples(st.just("remove equal"), texts, st.integers(0, 3), st.booleans()),
@@ -138,6 +139,12 @@ def apply_to_list(collection, operation):
             collection.push(b"%d" % (number % 60), arguments[1])
     elif kind in ("step", "copy"):
         apply(collection, operation)
+    elif kind == "cut out":
+        count, front = arguments
+        before = collection.contents()
+        gone = before[:count] if front else before[max(0, len(before) - count):]
+        assert collection.cut_out(count, front) == gone
+        assert collection.contents() == (before[count:] if front else before[:max(0, len(before) - count)])
     else:
         getattr(collection, kind.replace(" ", "_"))(*arguments)
 

@@ -581,13 +581,20 @@ cdef void settle(block_list_t *self) noexcept nogil:
         place_directory(self, directory.size * 2, directory.size // 2)
 
 
-cdef void detach_blocks(block_list_t *self, uint32_t count, bint front, block_list_t *dropped) noexcept nogil:
-    """Takes whole blocks off one end; their elements do not count any more."""
+cdef void detach_blocks(block_list_t *self, uint32_t count, bint front, block_list_t *dropped,
+                        bint is_used) noexcept nogil:
+    """Takes whole blocks off one end; their elements do not count any more. Of blocks that are used further a walk gets
+    copies, of others what it still wants of them."""
     cdef directory_t *directory = directory_of(self[0])
     cdef directory_t *other
     cdef slot_t *slots = slots_of(directory) + (0 if front else directory.size - count)
     cdef uint32_t i
-    if dropped != NULL and count > 1 and likely(directory.walk == NULL):
+    if is_used:
+        for i in range(count):
+            before_change(directory, &slots[i])
+    elif unlikely(directory.walk != NULL):
+        dropped = NULL
+    if dropped != NULL and count > 1:
         other = new_directory(count)
         other.size = count
         memcpy(slots_of(other), slots, count * sizeof(slot_t))
@@ -669,7 +676,8 @@ cdef bint list_peek(block_list_t self, bint front, list_item_t *out) noexcept no
     return True
 
 
-cdef void list_drop(block_list_t *self, uint64_t count, bint front, block_list_t *dropped) noexcept nogil:
+cdef void drop_elements(block_list_t *self, uint64_t count, bint front, block_list_t *dropped,
+                        bint are_used) noexcept nogil:
     cdef directory_t *directory
     cdef slot_t *slot
     cdef uint32_t whole = 0
@@ -698,8 +706,12 @@ cdef void list_drop(block_list_t *self, uint64_t count, bint front, block_list_t
         cut_block(slot.block, <uint32_t>count, front)
         slot.count -= <uint32_t>count
     if whole > 0:
-        detach_blocks(self, whole, front, dropped)
+        detach_blocks(self, whole, front, dropped, are_used)
         settle(self)
+
+
+cdef void list_drop(block_list_t *self, uint64_t count, bint front, block_list_t *dropped) noexcept nogil:
+    drop_elements(self, count, front, dropped, False)
 
 
 cdef uint64_t behind_whole_blocks(block_list_t self, uint64_t count, bint front) noexcept nogil:
@@ -746,7 +758,7 @@ cdef void list_cut(block_list_t *self, uint64_t count, bint front, block_list_t 
     left = behind_whole_blocks(self[0], count, front)
     list_seek(self[0], count - left if front else total - count + left, &cursor)
     push_all(&rest, &cursor, left, not front, limits)
-    list_drop(self, count, front, out)
+    drop_elements(self, count, front, out, True)
     list_seek(rest, 0 if front else left, &cursor)
     push_all(out, &cursor, left, not front, limits)
     list_free(&rest)

@@ -10,7 +10,7 @@ from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_load_value, rdb_value_
 from dfly._core.persist.rdb_walk cimport (rdb_can_walk, rdb_walk_begin, rdb_walk_end, rdb_walk_forced, rdb_walk_step,
                                           rdb_walk_t)
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_check, list_count, list_cursor_t,
-                                          list_drop, list_free, list_insert, list_item_t, list_item_text,
+                                          list_cut, list_drop, list_free, list_insert, list_item_t, list_item_text,
                                           list_limits_t, list_next, list_push, list_remove, list_replace, list_seek)
 from dfly._core.store.dash cimport dash_find, dash_ref_t, dash_set_deadline
 from dfly._core.store.hash_map cimport (HASH_KEEP_DEADLINE, HASH_SHOW_ALL, hash_check, hash_entry_t, hash_find,
@@ -191,6 +191,17 @@ cdef class WalkedCollection:
         if object_pointer(&self.value) != NULL:
             list_drop(object_root(&self.value), count, front, &dropped if keeps_dropped else NULL)
             list_free(&dropped)
+
+    def cut_out(self, uint64_t count, bint front):
+        """What is cut out is a list of its own."""
+        cdef object_t out
+        object_set_container(&out, TYPE_LIST, NULL)
+        if object_pointer(&self.value) != NULL:
+            list_cut(object_root(&self.value), count, front, object_root(&out), &self.limits)
+        found = contents(&out)
+        assert object_pointer(&out) == NULL or list_check(object_pointer(&out))
+        object_free(&out)
+        return found
 
     def insert(self, uint64_t index, bytes data):
         cdef list_cursor_t at
