@@ -50,7 +50,7 @@ from dfly._core.engine.transaction cimport transaction_free, transaction_new, tr
 from dfly._core.engine.waiter cimport serve_shard_waiters
 from dfly._core.engine.watch cimport unwatch_all
 from dfly._core.loop.mailbox cimport message_t
-from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading
+from dfly._core.loop.proactor cimport proactor_post, stream_pause_reading, stream_resume_reading
 from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION_MONITOR, CONNECTION_MULTI,
                                         CONNECTION_PUBSUB, CONNECTION_REPLY_OFF, CONNECTION_REPLY_SKIP,
                                         CONNECTION_REPLY_SKIP_NEXT, connection_append, connection_close,
@@ -923,7 +923,7 @@ cdef void process_kept(executor_t *self, connection_t *connection) noexcept nogi
     # Something may have been kept while this ran: go on until nothing moves.
     while connection.input_size > 0 and not must_wait(connection):
         if connection.input_size < connection.parser.bytes_wanted:
-            return
+            break
         connection.is_processing = True
         consumed = process_window(self, connection, connection.input, connection.input_size)
         connection.is_processing = False
@@ -931,7 +931,10 @@ cdef void process_kept(executor_t *self, connection_t *connection) noexcept nogi
         if connection.input_size == 0 and not connection.is_busy:
             parser_trim(&connection.parser)
         if consumed == 0:
-            return
+            break
+    if unlikely(connection.stream.is_paused) and not must_wait(connection):
+        # So much was kept that reading stopped, and all of it is the begin of one command: the rest must come.
+        stream_resume_reading(&connection.stream)
 
 
 cdef void dispatch_resume(connection_t *connection) noexcept nogil:
