@@ -254,14 +254,14 @@ def test_huge_pipeline(healthy):
 @pytest.mark.parametrize("arguments", [1, 30000])
 def test_large_command_behind_one_that_waits(healthy, arguments):
     """More comes than is kept for a connection that waits, and all that is kept is one command's begin."""
-    large = encode("RPUSH", "large", *["x" * (3_000_000 // arguments)] * arguments)
+    large = encode("RPUSH", "behind", *["x" * (3_000_000 // arguments)] * arguments)
     with healthy.connect() as connection:
-        connection.send(encode("DEL", "large") + encode("BLPOP", "none", "0.4") + large + encode("PING"))
+        connection.send(encode("DEL", "behind") + encode("BLPOP", "none", "0.4") + large + encode("PING"))
         assert connection.read() == b":0\r\n"
         assert connection.read() == b"*-1\r\n"
         assert connection.read() == b":%d\r\n" % arguments
         assert connection.read() == PONG
-        assert connection.command("DEL", "large") == b":1\r\n"
+        assert connection.command("DEL", "behind") == b":1\r\n"
 
 
 def test_unfinished_giant_argument_costs_what_was_sent(start):
