@@ -117,6 +117,8 @@ def cases(count):
         "zunion": (two_zsets, ("ZUNION", 2, "a", "b")),
         "zinter": (two_zsets, ("ZINTER", 2, "a", "b")),
         "zdiff": (two_zsets, ("ZDIFF", 2, "a", "b")),
+        "xrange": (a_stream, ("XRANGE", "a", "-", "+")),
+        "xrevrange": (a_stream, ("XREVRANGE", "a", "+", "-")),
         "xtrim": (a_stream, ("XTRIM", "a", "MAXLEN", half)),
         "xgroup-delconsumer": (pending, ("XGROUP", "DELCONSUMER", "a", "g", "c0")),
         "xgroup-destroy": (pending, ("XGROUP", "DESTROY", "a", "g")),

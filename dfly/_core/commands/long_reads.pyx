@@ -5,11 +5,12 @@ from libc.string cimport memset
 
 from dfly._core.engine.command cimport (COMMAND_READONLY, SLICING_TRANSACTION, SLICING_WANTED, TRANSACTION_DONE,
                                         call_t, transaction_t)
-from dfly._core.engine.database cimport drop_value
+from dfly._core.engine.database cimport drop_value, find_peek
 from dfly._core.engine.shard cimport scope_t, shard_t
-from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t,
-                                       slices_work)
+from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_changed, slices_first, slices_look, slices_next,
+                                       slices_plan_t, slices_work)
 from dfly._core.engine.transaction cimport transaction_scope
+from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport object_t
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
@@ -32,6 +33,7 @@ cdef long_read_t *long_read_begin(call_t *call, const object_t *value, long_read
     read = (<asked_t *>call).read
     read.slices.first_key = 0
     read.go_on = go_on
+    read.still = NULL
     read.value = value[0]
     read.is_begun = False
     read.is_wanted = True
@@ -56,8 +58,18 @@ cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     tx.spec.handler(&asked.call)
 
 
+cdef bint is_still(const long_read_t *read, transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    transaction_scope(tx, shard, &scope)
+    return find_peek(&scope, &tx.keys[0], &ref) and read.still(read, &ref.entry.value)
+
+
 cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef long_read_t *read = <long_read_t *>tx.state
+    if read.slices.looks_itself and slices_changed(&read.slices) and not is_still(read, tx, shard):
+        read.slices.is_stale = True
+        return
     slices_work(&read.slices, tx, &read.work)
     read.is_done = read.go_on(read, tx)
     read.is_begun = True
@@ -87,5 +99,6 @@ cdef int long_read_step(transaction_t *tx) noexcept nogil:
     if tx.stage == SLICES_LOOKED:
         if not read.is_wanted:
             return TRANSACTION_DONE
+        read.slices.looks_itself = read.still != NULL
         return slices_first(&read.slices, tx, <uint32_t>-1, read.slices.first_key, &PLAN)
     return slices_next(&read.slices, tx, read.is_done, &PLAN)

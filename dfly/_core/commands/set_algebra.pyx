@@ -32,7 +32,7 @@ from dfly._core.store.member_set cimport (set_add, set_add_item, set_begin, set_
                                           set_count, set_cursor_t, set_limits_t, set_next, set_remove,
                                           set_remove_item)
 from dfly._core.store.object cimport TYPE_SET, object_set_container, object_t, parse_int64
-from dfly._core.sys.alloc cimport net_alloc
+from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -107,10 +107,8 @@ cdef bint gather(transaction_t *tx) noexcept nogil:
     cdef job_t *job = <job_t *>tx.state
     cdef uint32_t i
     if job == NULL:
-        job = <job_t *>net_alloc(sizeof(job_t) + count * sizeof(source_t))
+        job = <job_t *>net_zalloc(sizeof(job_t) + count * sizeof(source_t))
         tx.state = job
-        job.slices.listeners = NULL
-        job.slices.attempts = 0
     job.operation = <operation_t>tx.numbers[OPERATION]
     job.result = <result_t>tx.numbers[RESULT]
     job.limit = <uint64_t>tx.numbers[LIMIT]

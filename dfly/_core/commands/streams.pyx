@@ -1,4 +1,4 @@
-"""The stream commands about entries: XADD, XLEN, XRANGE, XREVRANGE, XDEL, XTRIM, XSETID.
+"""The stream commands about entries: XADD, XLEN, XDEL, XTRIM, XSETID.
 
 Order of checks, replies and events as Redis 7.0. XSETID is not seen by WATCH, as there.
 """
@@ -10,14 +10,14 @@ from libc.string cimport memchr, memcpy, strlen
 
 from dfly._core.commands.value_digest cimport digest_mix, register_value_digest
 from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
-                                        COMMAND_WRITE, KEY_ACCESS, KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE,
+                                        COMMAND_WRITE, KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE,
                                         call_t, command_spec_t, key_row, register_commands,
                                         reply_not_integer, reply_syntax_error, reply_wrong_type, slice_equals)
 from dfly._core.engine.database cimport (NOTIFY_STREAM, drop_value, find_read, find_write, insert_key, notify,
                                          update_begin, update_end, update_end_unseen)
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_defer_array, reply_error,
-                                    reply_error_slice, reply_int, reply_null, reply_null_array, reply_ok,
+                                    reply_error_slice, reply_int, reply_null, reply_ok,
                                     reply_set_deferred, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
@@ -556,50 +556,13 @@ cdef void xtrim_command(call_t *call) noexcept nogil:
     reply_int(call.reply, <int64_t>trimmed)
 
 
-# ---- XLEN, XRANGE, XREVRANGE -------------------------------------------------------------------
+# ---- XLEN --------------------------------------------------------------------------------------
 
 cdef void xlen_command(call_t *call) noexcept nogil:
     cdef dash_ref_t ref
     cdef bint found
     if find_stream(call, &ref, &found):
         reply_int(call.reply, <int64_t>stream_of(&ref).length if found else 0)
-
-
-cdef void range_generic(call_t *call, bint backward) noexcept nogil:
-    cdef stream_id_t start
-    cdef stream_id_t end
-    cdef dash_ref_t ref
-    cdef int64_t count = -1
-    cdef uint32_t i = 4
-    cdef bint found
-    if (not parse_range_start(call.reply, call.argv[3 if backward else 2], &start)
-            or not parse_range_end(call.reply, call.argv[2 if backward else 3], &end)):
-        return
-    while i < call.argc:
-        if not slice_equals(call.argv[i], "count") or i + 1 == call.argc:
-            reply_syntax_error(call.reply)
-            return
-        if not parse_integer(call.reply, call.argv[i + 1], &count):
-            return
-        if count < 0:
-            count = 0
-        i += 2
-    if not find_stream(call, &ref, &found):
-        return
-    if not found:
-        reply_array(call.reply, 0)
-    elif count == 0:
-        reply_null_array(call.reply)
-    else:
-        reply_range(call.reply, stream_of(&ref), start, end, <uint64_t>count if count > 0 else 0, backward)
-
-
-cdef void xrange_command(call_t *call) noexcept nogil:
-    range_generic(call, False)
-
-
-cdef void xrevrange_command(call_t *call) noexcept nogil:
-    range_generic(call, True)
 
 
 # ---- XDEL, XSETID ------------------------------------------------------------------------------
@@ -730,7 +693,7 @@ register_value_digest(TYPE_STREAM, digest_stream)
 # ---- Rows --------------------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 7
+    ROW_COUNT = 5
 
 cdef command_spec_t rows[ROW_COUNT]
 
@@ -738,12 +701,9 @@ cdef command_spec_t rows[ROW_COUNT]
 def register():
     """Registers the family's rows."""
     cdef uint64_t quick = COMMAND_WRITE | COMMAND_FAST
-    cdef uint64_t read = KEY_RO | KEY_ACCESS
     rows[0] = key_row("xadd", -5, quick | COMMAND_DENYOOM, ACL_STREAM, KEY_RW | KEY_UPDATE, xadd_command)
     rows[1] = key_row("xlen", 2, COMMAND_READONLY | COMMAND_FAST, ACL_STREAM, KEY_RO, xlen_command)
-    rows[2] = key_row("xrange", -4, COMMAND_READONLY, ACL_STREAM, read, xrange_command)
-    rows[3] = key_row("xrevrange", -4, COMMAND_READONLY, ACL_STREAM, read, xrevrange_command)
-    rows[4] = key_row("xdel", -3, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xdel_command)
-    rows[5] = key_row("xtrim", -4, COMMAND_WRITE, ACL_STREAM, KEY_RW | KEY_DELETE, xtrim_command)
-    rows[6] = key_row("xsetid", -3, quick | COMMAND_DENYOOM, ACL_STREAM, KEY_RW | KEY_UPDATE, xsetid_command)
+    rows[2] = key_row("xdel", -3, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xdel_command)
+    rows[3] = key_row("xtrim", -4, COMMAND_WRITE, ACL_STREAM, KEY_RW | KEY_DELETE, xtrim_command)
+    rows[4] = key_row("xsetid", -3, quick | COMMAND_DENYOOM, ACL_STREAM, KEY_RW | KEY_UPDATE, xsetid_command)
     register_commands(rows, ROW_COUNT)

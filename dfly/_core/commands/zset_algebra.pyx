@@ -32,7 +32,7 @@ from dfly._core.store.sorted_set cimport (is_zset, zset_add, zset_count, zset_cu
                                           zset_insert,
                                           zset_limits_t, zset_next, zset_place_t, zset_score, zset_seek,
                                           zset_set_score)
-from dfly._core.sys.alloc cimport net_alloc
+from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -411,9 +411,7 @@ cdef job_t *make_job(transaction_t *tx) noexcept nogil:
             return NULL
     job = <job_t *>tx.state
     if job == NULL:
-        job = <job_t *>net_alloc(sizeof(job_t) + tx.key_count * sizeof(source_t))
-        job.slices.listeners = NULL
-        job.slices.attempts = 0
+        job = <job_t *>net_zalloc(sizeof(job_t) + tx.key_count * sizeof(source_t))
         tx.state = job
     job.aggregate = AGGREGATE_SUM
     job.with_scores = False

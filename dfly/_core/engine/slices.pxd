@@ -4,7 +4,8 @@ For commands that read some keys and, at their end, reply or change one key. Suc
 for a slice, builds its result aside, gives its tokens away and goes on in a later tick. Meanwhile it listens to its
 sources as WATCH does. If one of them has changed, it drops what it has and begins again; after a few attempts it goes
 on to its end under its tokens, so nobody can keep it from ending. It takes place as a whole at the moment of its last
-slice. A command of an EXEC is never sliced. Sources must be of types whose changes all show to WATCH: streams are not.
+slice. A command of an EXEC is never sliced. Changes of sources must show to WATCH (of groups of streams they do not).
+Where not every change matters the work hop looks itself: slices_changed, then is_stale.
 
     stage 0, arguments read:    return slices_look(tx, &PLAN)
     stage SLICES_LOOKED:        the job is made;
@@ -40,6 +41,8 @@ cdef struct slices_plan_t:
 
 cdef struct slices_t:
     uint64_t is_changed          # a source
+    bint looks_itself            # the work hop does at such changes; set before slices_first
+    bint is_stale                # and has found that its work is in vain
     uint32_t attempts            # that were in vain
     uint32_t first_key           # sources: the keys from here on
     listener_t *listeners        # one for each source; NULL: it does not pause
@@ -56,6 +59,8 @@ cdef int slices_first(slices_t *self, transaction_t *tx, uint64_t elements, uint
 cdef int slices_next(slices_t *self, transaction_t *tx, bint is_done, const slices_plan_t *plan) noexcept nogil
 cdef void slices_work(const slices_t *self, const transaction_t *tx, work_t *out) noexcept nogil
 cdef bint work_look(work_t *self) noexcept nogil
+# For the work hop: has a source changed since it was asked last?
+cdef bint slices_changed(slices_t *self) noexcept nogil
 
 
 cdef inline bint work_goes_on(work_t *self) noexcept nogil:

@@ -11,7 +11,7 @@ from dfly._core.resp.reply cimport REPLY_CHUNK, reply_chain_free, reply_chain_ta
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport object_next_member_deadline
 from dfly._core.sys.alloc cimport net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load, atomic_store, likely, unlikely
 from dfly._core.sys.clock cimport monotonic_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -70,6 +70,13 @@ cdef bint work_look(work_t *self) noexcept nogil:
     return True
 
 
+cdef bint slices_changed(slices_t *self) noexcept nogil:
+    if likely(atomic_load(&self.is_changed) == 0):
+        return False
+    atomic_store(&self.is_changed, 0)
+    return True
+
+
 cdef bint has_due(transaction_t *tx, uint32_t position) noexcept nogil:
     """A key that is due goes here, which its listener hears."""
     cdef shard_t *shard = tx.shards[tx.key_shards[position]]
@@ -91,11 +98,15 @@ cdef bint may_go_on(slices_t *self, transaction_t *tx) noexcept nogil:
     tx.now_ms = tx.origin.now_ms
     for i in range(self.first_key, tx.key_count):
         is_due = has_due(tx, i) or is_due
-    if not is_due and atomic_load(&self.is_changed) == 0:
-        return True
+    return not is_due and (self.looks_itself or atomic_load(&self.is_changed) == 0)
+
+
+cdef int drop_work(slices_t *self, transaction_t *tx, const slices_plan_t *plan) noexcept nogil:
     end_listening(self, tx)
     self.attempts += 1
-    return False
+    self.is_stale = False
+    tx.stage = SLICES_DROPPED
+    return hop_on_shard(tx, tx.key_shards[0], plan.drop)
 
 
 # ---- Stages --------------------------------------------------------------------------------------
@@ -119,6 +130,8 @@ cdef int slices_first(slices_t *self, transaction_t *tx, uint64_t elements, uint
 
 cdef int slices_next(slices_t *self, transaction_t *tx, bint is_done, const slices_plan_t *plan) noexcept nogil:
     if tx.stage == SLICES_WORKED:
+        if unlikely(self.is_stale):
+            return drop_work(self, tx, plan)
         if is_done:
             end_listening(self, tx)
             return TRANSACTION_DONE
@@ -132,5 +145,4 @@ cdef int slices_next(slices_t *self, transaction_t *tx, bint is_done, const slic
         return slices_look(tx, plan)
     if may_go_on(self, tx):
         return go_to_work(tx, plan)
-    tx.stage = SLICES_DROPPED
-    return hop_on_shard(tx, tx.key_shards[0], plan.drop)
+    return drop_work(self, tx, plan)

@@ -46,6 +46,7 @@ cdef struct stream_t:
     stream_id_t first_id         # of the first entry; zero if there is none
     stream_id_t last_id          # the largest ever given
     stream_id_t max_deleted_id   # the largest that was deleted by its ID
+    uint64_t epoch               # unlike any other stream's; a new one when entries go otherwise than from the front
     name_table_t groups
     uint32_t tail_room           # bytes of the last block's allocation; 0: unknown
     uint32_t loose               # of the finished blocks at the end at most so many are to be joined yet
@@ -114,6 +115,9 @@ cdef void stream_seek_back(const stream_t *self, stream_id_t start, stream_curso
 cdef bint stream_read_next(stream_cursor_t *self) noexcept nogil             # False: at the end
 cdef bint stream_read_previous(stream_cursor_t *self) noexcept nogil
 cdef void stream_read_pair(stream_cursor_t *self, list_item_t *field, list_item_t *value) noexcept nogil
+# Are there surely no more than so many entries in it? False: about so many, or more.
+cdef bint stream_range_is_short(const stream_t *self, stream_id_t start, stream_id_t end,
+                                uint64_t most) noexcept nogil
 cdef bint stream_has(const stream_t *self, stream_id_t id) noexcept nogil
 cdef bint stream_last_entry(const stream_t *self, stream_id_t *out) noexcept nogil      # False: no entries
 

@@ -25,7 +25,7 @@ from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, group_at, gro
                                              groups_dup, groups_free_step, groups_heap_bytes, pending_find,
                                              pending_remove)
 from dfly._core.sys.alloc cimport mem_free, mem_good_size, mem_realloc, mem_usable, mem_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, likely, prefetch, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_add, likely, prefetch, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -118,8 +118,18 @@ cdef inline int64_t count_of(const uint8_t *pack) noexcept nogil:
 
 # ---- Whole streams -----------------------------------------------------------------------------
 
+# Streams of all threads count.
+cdef uint64_t epochs = 0
+
+
+cdef inline void renew_epoch(stream_t *self) noexcept nogil:
+    self.epoch = atomic_add(&epochs, 1)
+
+
 cdef stream_t *stream_new() noexcept nogil:
-    return <stream_t *>mem_zalloc(sizeof(stream_t))
+    cdef stream_t *self = <stream_t *>mem_zalloc(sizeof(stream_t))
+    renew_epoch(self)
+    return self
 
 
 cdef bint stream_free_step(stream_t **self, uint64_t *budget) noexcept nogil:
@@ -597,6 +607,19 @@ cdef void stream_read_pair(stream_cursor_t *self, list_item_t *field, list_item_
     self.pairs_left -= 1
 
 
+cdef bint stream_range_is_short(const stream_t *self, stream_id_t start, stream_id_t end,
+                                uint64_t most) noexcept nogil:
+    cdef uint64_t count = 0
+    cdef id_place_t place
+    cdef bint more = id_floor(&self.blocks, start, &place) or id_first(&self.blocks, &place)
+    while more and not id_less(end, id_slot(&self.blocks, place).id):
+        count += <uint64_t>count_of(pack_at(self, place))
+        if count > most:
+            return False
+        more = id_next(&self.blocks, &place)
+    return True
+
+
 cdef bint stream_has(const stream_t *self, stream_id_t id) noexcept nogil:
     cdef stream_cursor_t cursor
     stream_seek(self, id, &cursor)
@@ -711,6 +734,7 @@ cdef bint stream_delete(stream_t *self, stream_id_t id) noexcept nogil:
         # The flags are one byte.
         (<uint8_t *>cursor.position)[0] |= STREAM_DELETED
         set_counts(self, cursor.place, head.count - 1, head.deleted + 1)
+    renew_epoch(self)
     self.length -= 1
     if id_less(self.max_deleted_id, id):
         self.max_deleted_id = id
@@ -856,6 +880,7 @@ cdef uint64_t stream_trim_referenced(stream_t *self, int64_t length, stream_id_t
         if not is_whole and by_id:
             break
     if deleted > 0:
+        renew_epoch(self)
         stream_refresh_first(self)
     return deleted
 
