@@ -128,7 +128,7 @@ def knows(server, test, size):
 
 def run_test(running, test, size, options, cores):
     rounds = options.rounds or (3 if options.quick else 5)
-    requests = 100_000 if options.quick else 400_000
+    requests = 100_000 if options.quick else 1_000_000
     if test.grows and size == SMALL:
         requests = GROWING_KEYS * SMALL * 2 // 5
     elif test.name == "LRANGE(100)":
