@@ -75,10 +75,10 @@ cdef enum:
     SLICE_BUSY_US = 40
     SLICE_IDLE_US = 400
     PAUSE_IDLE_US = 10
-    # Of the slice, while commands are executed. At first changes bring many entries anyway.
-    PAUSE_FACTOR_FIRST = 25
+    # Of the slice, while commands are executed: what a save has not done in half a minute it does faster.
+    PAUSE_FACTOR_FIRST = 100
     PAUSE_FACTOR = 8
-    FIRST_US = 10000000
+    FIRST_US = 30000000
     RETRY_US = 500               # the token is taken, or too much is not written yet
     STEP_BYTES = 65536           # of a large value, between looks at the clock
     WORDS = 40
