@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(SUBJECT != "dfly", reason="what dfly does withou
 SIZE = 12000
 KEYS = 3
 SMALL = 2000
-KINDS = ("set", "hash", "zset", "list")
+KINDS = ("set", "hash", "zset", "list", "stream")
 
 
 def keys(kind):
@@ -34,6 +34,8 @@ def add(kind, key, numbers, value="value"):
         return ("SADD", key, *map(member, numbers))
     if kind == "list":
         return ("RPUSH" if value == "value" else "LPUSH", key, *map(member, numbers))
+    if kind == "stream":
+        return ("XADD", key, "*", "member", member(numbers[0]), value, value)
     if kind == "hash":
         return ("HSET", key, *(part for n in numbers for part in (member(n), f"{value}:{n}")))
     return ("ZADD", key, *(part for n in numbers for part in (n / 7 if value == "value" else -n, member(n))))
@@ -43,13 +45,17 @@ def remove(kind, key, numbers):
     if kind == "list":
         numbers = list(numbers)
         return ("LREM", key, 1, member(numbers[0])) if len(numbers) == 1 else ("LPOP", key, len(numbers))
+    if kind == "stream":
+        return ("XDEL", key, *(f"{number + 1}-1" for number in numbers))
     return ({"set": "SREM", "hash": "HDEL", "zset": "ZREM"}[kind], key, *map(member, numbers))
 
 
 def fill(client):
     ask(client, [("FLUSHALL",), ("DEBUG", "POPULATE", SMALL, "small", 60)])
     ask(client, [add(kind, key, range(first, first + 500))
-                 for kind in KINDS for key in keys(kind) for first in range(0, SIZE, 500)], batch=20)
+                 for kind in KINDS[:4] for key in keys(kind) for first in range(0, SIZE, 500)], batch=20)
+    ask(client, [("XADD", key, f"{n + 1}-1", "member", member(n), "number", n)
+                 for key in keys("stream") for n in range(SIZE)], batch=1000)
 
 
 def each(make):
@@ -66,6 +72,10 @@ def churn(kind, key, first=0):
         return [(("LSET", key, n % (SIZE // 2), "changed"), ("LINSERT", key, "BEFORE", member(n % 500), "new"),
                  add(kind, key, [n], "other"), ("LPOP", key), ("RPOP", key), ("LTRIM", key, 1, -2))[i % 6]
                 if i % 20 else remove(kind, key, [n]) for i, n in enumerate(numbers)]
+    if kind == "stream":
+        return [(add(kind, key, [n]), remove(kind, key, [n]), add(kind, key, [n], "other"),
+                 ("XTRIM", key, "MAXLEN", SIZE - 5 * i), ("XTRIM", key, "MAXLEN", "~", SIZE - 9 * i),
+                 ("XTRIM", key, "MINID", 4 * i, "DELREF"))[i % 6] for i, n in enumerate(numbers)]
     return [(add, remove)[i % 3 == 2](kind, key, [n]) if i % 2 else add(kind, key, [n], "other")
             for i, n in enumerate(numbers)]
 
@@ -80,6 +90,9 @@ def popped(kind, key):
     if kind == "zset":
         return [("ZPOPMIN", key), ("ZPOPMAX", key, 100), ("ZREMRANGEBYRANK", key, 10, SIZE // 2),
                 ("ZREMRANGEBYRANK", key, 0, -100)]
+    if kind == "stream":
+        return [("XTRIM", key, "MAXLEN", SIZE - 333), ("XDEL", key, f"{SIZE}-1"), ("XTRIM", key, "MINID", SIZE // 2),
+                ("XADD", key, "MAXLEN", 10, "*", "a", "b"), ("XTRIM", key, "MAXLEN", 0)]
     if kind == "list":
         return [("LPOP", key, 300), ("RPOP", key, 1000), ("LTRIM", key, 2000, 6000),
                 ("LMOVE", key, key, "LEFT", "RIGHT"), ("LTRIM", key, -500, -1), ("RPOP", key, SIZE)]
@@ -235,6 +248,35 @@ def test_deadlines_of_members_are_those_of_the_cut(start, tmp_path, layout):
                 assert client.command("HPEXPIRETIME", f"hash:{i}", "FIELDS", SIZE,
                                       *map(member, range(SIZE))).value == expected[i]
                 assert client.command("HMGET", f"hash:{i}", *map(member, range(SIZE))).value == values[i]
+
+
+@pytest.mark.parametrize("layout", [{}, {"df_snapshot_format": "yes"}], ids=["one file", "files by shard"])
+def test_groups_are_those_of_the_cut(start, layout):
+    server = start(dbfilename="dump.rdb", save="", snapshot_elements=50, proactor_threads=2, **layout)
+    read = ("XREADGROUP", "GROUP", "g", "c", "COUNT", 300, "STREAMS")
+    questions = [("XINFO", "STREAM", key, "FULL", "COUNT", 0) for key in keys("stream")]
+    with server.connect(timeout=60) as client:
+        fill(client)
+        changes = []
+        for key in keys("stream"):
+            ask(client, [("XGROUP", "CREATE", key, "g", 0), ("XGROUP", "CREATE", key, "h", 50), (*read, key, ">"),
+                         ("XACK", key, "g", "7-1", "9-1")])
+            changes += [("XACK", key, "g", *(f"{n}-1" for n in range(1, 100))), (*read, key, ">"), (*read, key, 0),
+                        ("XCLAIM", key, "g", "d", 0, "150-1"), ("XGROUP", "DESTROY", key, "h"),
+                        ("XGROUP", "CREATE", key, "i", "$"), ("XGROUP", "SETID", key, "g", 5),
+                        ("XAUTOCLAIM", key, "g", "e", 0, 0), ("XGROUP", "DELCONSUMER", key, "g", "c"),
+                        ("XADD", key, "MAXLEN", 100, "*", "a", "b"), ("XTRIM", key, "MAXLEN", 10, "ACKED")]
+        random.Random(3).shuffle(changes)
+        expected = [client.command(*question).raw for question in questions]
+        client.send(encode("BGSAVE") + b"".join(encode(*change) for change in changes))
+        for _ in range(len(changes) + 1):
+            client.read()
+        assert wait_for_save(client)["rdb_last_bgsave_status"] == "ok"
+        assert expected != [client.command(*question).raw for question in questions]
+    with Server("dfly", dbfilename="dump.rdb", dir=server.directory, save="") as again:
+        wait_until_loaded(again)
+        with again.connect(timeout=60) as client:
+            assert [client.command(*question).raw for question in questions] == expected
 
 
 def test_a_change_writes_a_few_members(start):

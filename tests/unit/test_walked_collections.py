@@ -191,3 +191,78 @@ def test_a_change_of_a_list_costs_a_few_blocks():
     while not collection.step():
         pass
     assert collection.record() == expected
+
+
+stream_change = st.one_of(
+    st.tuples(st.just("append"), texts),
+    st.tuples(st.just("append many"), st.integers(1, 200)),
+    st.tuples(st.just("delete"), st.integers(1, 400)),
+    st.tuples(st.just("delete many"), st.integers(1, 400), st.integers(1, 60)),
+    st.tuples(st.just("trim"), st.integers(0, 300), st.booleans(), st.booleans()),
+    st.tuples(st.just("trim referenced"), st.integers(0, 300), st.booleans()),
+    st.tuples(st.just("group"), st.sampled_from([b"g", b"h"])),
+    st.tuples(st.just("step"), st.integers(1, 5)),
+    st.tuples(st.just("copy")),
+)
+
+
+def apply_to_stream(collection, operation):
+    kind, *arguments = operation
+    if kind == "append many":
+        for number in range(arguments[0]):
+            collection.append(b"value:%d" % number)
+    elif kind == "delete many":
+        for number in range(arguments[0], sum(arguments)):
+            collection.delete(number)
+    elif kind in ("step", "copy"):
+        apply(collection, operation)
+    else:
+        getattr(collection, kind.replace(" ", "_"))(*arguments)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.integers(8, 900), st.lists(stream_change, max_size=8), st.lists(stream_change, max_size=40),
+       st.sampled_from(["steps", "finish", "drop", "again", "give up"]))
+def test_what_is_written_of_a_stream_is_what_was_there(count, before, during, end):
+    collection = WalkedCollection("stream")
+    for number in range(count):
+        collection.append(b"value:%d" % number)
+    for operation in before:
+        apply_to_stream(collection, operation)
+    for _ in range(2 if end == "again" else 1):
+        expected = collection.contents()
+        if not collection.begin():
+            return
+        for operation in during:
+            apply_to_stream(collection, operation)
+            collection.check()
+        if end == "finish":
+            collection.finish()
+        elif end == "drop":
+            collection.drop()
+        elif end == "give up":
+            if not collection.step():
+                collection.give_up()
+            collection.check()
+            return
+        while not collection.step():
+            pass
+        assert collection.record() == expected
+        if end != "drop":
+            collection.check()
+
+
+def test_a_change_of_a_stream_costs_a_few_blocks():
+    collection = WalkedCollection("stream")
+    for number in range(50000):
+        collection.append(b"value:%d" % number)
+    expected = collection.contents()
+    assert collection.begin()
+    for number in range(200):
+        collection.append(b"new:%d" % number)
+    collection.delete(20000)
+    collection.trim(50100, False, False)
+    assert 1 <= collection.forced() <= 80
+    while not collection.step():
+        pass
+    assert collection.record() == expected

@@ -21,11 +21,12 @@ from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_text, re
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport (id_first, id_index_t, id_next, id_place_t, id_slot, stream_id, stream_id_t)
 from dfly._core.store.object cimport TYPE_STREAM, object_set_container
-from dfly._core.store.stream cimport (stream_cursor_t, stream_lag, stream_new, stream_read_next, stream_read_previous,
-                                      stream_seek, stream_seek_back, stream_t, stream_tree_nodes)
+from dfly._core.store.stream cimport (stream_cursor_t, stream_new, stream_read_next, stream_read_previous, stream_seek,
+                                      stream_seek_back, stream_t, stream_tree_nodes)
 from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, consumer_at, consumer_create, consumer_delete,
                                              consumer_find, group_add, group_at, group_create, group_find, group_take,
                                              name_of, pending_t, stream_consumer_t, stream_group_t)
+from dfly._core.store.stream_progress cimport stream_lag
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP

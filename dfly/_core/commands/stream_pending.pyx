@@ -22,12 +22,12 @@ from dfly._core.store.id_index cimport (id_ceiling, id_first, id_index_t, id_las
                                         id_slot, stream_id, stream_id_t)
 from dfly._core.store.object cimport parse_int64
 from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, STREAM_ONLY_ACKNOWLEDGED,
-                                      stream_cursor_t, stream_delete, stream_drop_references, stream_has,
-                                      stream_is_needed, stream_read_next, stream_references_t, stream_seek,
-                                      stream_t)
+                                      stream_cursor_t, stream_delete, stream_has, stream_read_next,
+                                      stream_references_t, stream_seek, stream_t)
 from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, consumer_find, group_find, name_of,
                                              pending_assign, pending_create, pending_date, pending_find,
                                              pending_remove, pending_t, stream_consumer_t, stream_group_t)
+from dfly._core.store.stream_progress cimport stream_drop_references, stream_is_needed
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 

@@ -33,11 +33,11 @@ from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_equal, id_i
                                         id_place_t, id_slot,
                                         stream_id, stream_id_t)
 from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t, parse_int64
-from dfly._core.store.stream cimport (stream_advance_group, stream_cursor_t, stream_last_entry, stream_read_next,
-                                      stream_seek, stream_t)
+from dfly._core.store.stream cimport stream_cursor_t, stream_last_entry, stream_read_next, stream_seek, stream_t
 from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, pending_assign, pending_date,
                                              pending_deliver, pending_remove, pending_t, stream_consumer_t,
                                              stream_group_t)
+from dfly._core.store.stream_progress cimport stream_advance_group
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 from dfly._core.sys.clock cimport wall_ms

@@ -100,12 +100,16 @@ cdef void put_group(rdb_writer_t *out, const stream_group_t *group, int type) no
         put_pending(out, &consumer.pending, False)
 
 
-cdef void save_pack(const stream_t *stream, id_place_t place, rdb_writer_t *out, size_t *written) noexcept nogil:
-    cdef const uint8_t *pack = <const uint8_t *>id_slot(&stream.blocks, place).value
+cdef void rdb_save_stream_pack(stream_id_t master, const uint8_t *pack, rdb_writer_t *out) noexcept nogil:
     cdef char bytes[ID_BYTES]
-    id_to_bytes(id_slot(&stream.blocks, place).id, bytes)
+    id_to_bytes(master, bytes)
     rdb_put_string(out, bytes, ID_BYTES)
     rdb_put_string(out, <const char *>pack, listpack_bytes(pack))
+
+
+cdef void save_pack(const stream_t *stream, id_place_t place, rdb_writer_t *out, size_t *written) noexcept nogil:
+    cdef const uint8_t *pack = <const uint8_t *>id_slot(&stream.blocks, place).value
+    rdb_save_stream_pack(id_slot(&stream.blocks, place).id, pack, out)
     written[0] += listpack_bytes(pack)
 
 
@@ -121,6 +125,10 @@ cdef void save_rest(const stream_t *stream, int type, rdb_writer_t *out) noexcep
     rdb_put_length(out, stream.groups.count)
     for i in range(stream.groups.count):
         put_group(out, group_at(&stream.groups, i), type)
+
+
+cdef void rdb_save_stream_rest(const object_t *value, rdb_writer_t *out) noexcept nogil:
+    save_rest(<const stream_t *>object_pointer(value), rdb_stream_type(value, out.version), out)
 
 
 cdef void rdb_save_stream(const object_t *value, rdb_writer_t *out) noexcept nogil:

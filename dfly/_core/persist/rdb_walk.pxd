@@ -1,10 +1,11 @@
-"""Large collections written member by member while they change: sets, hashes, sorted sets, and lists by blocks.
+"""Large collections written member by member while they change: sets, hashes, sorted sets; lists and streams by blocks.
 
 A walk begins where the record's value begins, and writes how many members there are. From then on every member that was
 there is written once, as it was: in steps, or before it changes or goes, by whoever changes it (the walks of store/dash
 and store/member_arena see to that; they follow the container, whatever becomes of its key). Their order is free in all
 these types, so what is loaded is the collection at the moment of the beginning. The order of a list is not: its walk
-(store/block_list) gets blocks that are about to change as copies, and writes all in their turn.
+(store/block_list) gets blocks that are about to change as copies, and writes all in their turn. So does that of a
+stream (store/stream_walk); what stands behind its blocks, the groups and what is pending, is noted at the beginning.
 
 Ownership: the walk must stay in place until it is over; writer and owner are the caller's. All of it runs under the
 token of the shard that the owner stands for.
@@ -17,12 +18,16 @@ from dfly._core.store.block_list cimport list_walk_t
 from dfly._core.store.dash cimport dash_walk_t
 from dfly._core.store.member_arena cimport arena_walk_t
 from dfly._core.store.object cimport object_t, object_type_t
+from dfly._core.store.stream_walk cimport stream_walk_t
 
 cdef struct rdb_walk_t:
     object_type_t type
     dash_walk_t table                # sets, hashes
     arena_walk_t arena               # sorted sets
     list_walk_t blocks               # lists
+    stream_walk_t packs              # streams
+    rdb_writer_t rest                # of a stream, behind its blocks
+    bint has_rest
     rdb_writer_t *out
     bint is_timed                    # members come with their deadlines
     int64_t least                    # of hashes: deadlines count from here

@@ -1,22 +1,26 @@
 """Collections written while they change: see rdb_walk.pxd."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from dfly._core.persist.rdb_hash cimport rdb_hash_type
 from dfly._core.persist.rdb_list cimport rdb_list_length, rdb_save_list_block
-from dfly._core.persist.rdb_io cimport (RDB_HASH_TTL, rdb_put_double, rdb_put_integer, rdb_put_length, rdb_put_ms,
-                                        rdb_put_string, rdb_writer_t)
+from dfly._core.persist.rdb_io cimport (RDB_HASH_TTL, rdb_put, rdb_put_double, rdb_put_integer, rdb_put_length,
+                                        rdb_put_ms, rdb_put_string, rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
+from dfly._core.persist.rdb_stream cimport rdb_save_stream_pack, rdb_save_stream_rest
 from dfly._core.store.block_list cimport (list_block_count, list_count, list_cursor_t, list_walk_begin, list_walk_end,
                                           list_walk_step)
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_ref_t, dash_t, dash_visit_t, dash_walk_begin,
                                     dash_walk_end, dash_walk_step)
 from dfly._core.store.hash_map cimport HASH_TABLE, hash_next_deadline, hash_table
+from dfly._core.store.id_index cimport stream_id_t
 from dfly._core.store.member_arena cimport arena_walk_end, arena_walk_step, member_score, member_text
 from dfly._core.store.member_set cimport SET_TABLE, set_has_deadlines, set_table
 from dfly._core.store.object cimport (OBJECT_INT, OBJECT_SCRATCH, OBJECT_TAG_MASK, TYPE_HASH, TYPE_LIST, TYPE_SET,
-                                      TYPE_ZSET, object_encoding, object_pointer, object_t, object_tag, object_type,
-                                      object_type_t, object_view)
+                                      TYPE_STREAM, TYPE_ZSET, object_encoding, object_pointer, object_t, object_tag,
+                                      object_type, object_type_t, object_view)
 from dfly._core.store.sorted_set cimport zset_can_be_walked, zset_count, zset_walk_begin
+from dfly._core.store.stream cimport stream_begin_walk, stream_t
+from dfly._core.store.stream_walk cimport stream_walk_end, stream_walk_step
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -70,8 +74,18 @@ cdef void put_block(const list_cursor_t *block, void *context) noexcept nogil:
     rdb_save_list_block(block, (<rdb_walk_t *>context).out)
 
 
+cdef void put_pack(stream_id_t master, const uint8_t *pack, void *context) noexcept nogil:
+    rdb_save_stream_pack(master, pack, (<rdb_walk_t *>context).out)
+
+
+cdef inline stream_t *stream_of(const object_t *value) noexcept nogil:
+    return <stream_t *>object_pointer(value)
+
+
 cdef bint rdb_can_walk(const object_t *value, uint64_t members) noexcept nogil:
     cdef object_type_t type = object_type(value)
+    if type == TYPE_STREAM:
+        return stream_of(value).blocks.count > 1 and stream_of(value).length > members
     if type == TYPE_SET:
         return object_encoding(value) == SET_TABLE and set_table(value).table.count > members
     if type == TYPE_HASH:
@@ -86,6 +100,32 @@ cdef void begin_table(rdb_walk_t *self, dash_t *table, dash_visit_t visit, const
     dash_walk_begin(table, &self.table, atomic_add(&LAST_CUT, 2), visit, self)
     self.table.owner = owner
     rdb_put_length(self.out, table.count)
+
+
+cdef void begin_stream(rdb_walk_t *self, object_t *value, const void *owner) noexcept nogil:
+    rdb_writer_init(&self.rest, self.out.version, False, NULL, NULL, 0)
+    rdb_save_stream_rest(value, &self.rest)
+    self.has_rest = True
+    self.packs.visit = put_pack
+    self.packs.context = self
+    self.packs.owner = owner
+    rdb_put_length(self.out, stream_of(value).blocks.count)
+    stream_begin_walk(stream_of(value), &self.packs)
+
+
+cdef void drop_rest(rdb_walk_t *self) noexcept nogil:
+    if self.has_rest:
+        self.has_rest = False
+        rdb_writer_deinit(&self.rest)
+
+
+cdef bint step_stream(rdb_walk_t *self) noexcept nogil:
+    if not stream_walk_step(&self.packs):
+        return False
+    if self.has_rest:
+        rdb_put(self.out, self.rest.data, self.rest.size)
+        drop_rest(self)
+    return True
 
 
 cdef void rdb_walk_begin(rdb_walk_t *self, object_t *value, rdb_writer_t *out, const void *owner) noexcept nogil:
@@ -107,6 +147,8 @@ cdef void rdb_walk_begin(rdb_walk_t *self, object_t *value, rdb_writer_t *out, c
         self.blocks.context = self
         self.blocks.owner = owner
         list_walk_begin(object_pointer(value), &self.blocks)
+    elif self.type == TYPE_STREAM:
+        begin_stream(self, value, owner)
     else:
         rdb_put_length(out, zset_count(value))
         self.arena.visit = put_scored
@@ -118,6 +160,8 @@ cdef void rdb_walk_begin(rdb_walk_t *self, object_t *value, rdb_writer_t *out, c
 cdef bint rdb_walk_step(rdb_walk_t *self) noexcept nogil:
     if self.type == TYPE_LIST:
         return list_walk_step(&self.blocks)
+    if self.type == TYPE_STREAM:
+        return step_stream(self)
     if self.type == TYPE_ZSET:
         return self.arena.arena == NULL or arena_walk_step(self.arena.arena, STEP_MEMBERS)
     return self.table.table == NULL or dash_walk_step(self.table.table, STEP_BUCKETS)
@@ -127,6 +171,9 @@ cdef void rdb_walk_end(rdb_walk_t *self) noexcept nogil:
     if self.type == TYPE_ZSET:
         if self.arena.arena != NULL:
             arena_walk_end(self.arena.arena)
+    elif self.type == TYPE_STREAM:
+        stream_walk_end(&self.packs)
+        drop_rest(self)
     elif self.type == TYPE_LIST:
         if self.blocks.slots != NULL:
             list_walk_end(&self.blocks)
@@ -137,4 +184,6 @@ cdef void rdb_walk_end(rdb_walk_t *self) noexcept nogil:
 cdef uint64_t rdb_walk_forced(const rdb_walk_t *self) noexcept nogil:
     if self.type == TYPE_LIST:
         return self.blocks.forced
+    if self.type == TYPE_STREAM:
+        return self.packs.forced
     return self.arena.forced if self.type == TYPE_ZSET else self.table.forced

@@ -14,6 +14,8 @@ Blocks are indexed by master ID (id_index.pxd): 24 bytes for each hundred entrie
 room for its next entries; when it is full it moves to an allocation of its size, or in a long stream soon after to
 one that it shares with its neighbours (joined_packs.pxd).
 
+A walk (stream_walk.pxd) sees the blocks as they were when it began.
+
 Ownership: a stream owns its blocks and groups (mem_alloc). Cursors, and items read through them, borrow: valid until
 the stream changes. Nothing here suspends.
 """
@@ -22,7 +24,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.block_list cimport list_item_t
 from dfly._core.store.id_index cimport id_index_t, id_place_t, stream_id_t
-from dfly._core.store.stream_groups cimport name_table_t, stream_group_t
+from dfly._core.store.stream_groups cimport name_table_t
+from dfly._core.store.stream_walk cimport stream_walk_t
 from dfly._core.sys.base cimport slice_t
 
 cdef enum:
@@ -46,6 +49,7 @@ cdef struct stream_t:
     stream_id_t first_id         # of the first entry; zero if there is none
     stream_id_t last_id          # the largest ever given
     stream_id_t max_deleted_id   # the largest that was deleted by its ID
+    stream_walk_t *walk          # under way, or NULL; its owner's
     uint64_t epoch               # unlike any other stream's; a new one when entries go otherwise than from the front
     name_table_t groups
     uint32_t tail_room           # bytes of the last block's allocation; 0: unknown
@@ -92,11 +96,6 @@ cdef enum stream_references_t:
     STREAM_DROP_REFERENCES = 1
     STREAM_ONLY_ACKNOWLEDGED = 2         # an entry that some group may still need stays
 
-# A group has not got it yet, or has it pending.
-cdef bint stream_is_needed(const stream_t *self, stream_id_t id) noexcept nogil
-# It is pending nowhere any more.
-cdef void stream_drop_references(stream_t *self, stream_id_t id) noexcept nogil
-
 # Removing. Both keep first_id up to date; only stream_delete raises max_deleted_id.
 cdef bint stream_delete(stream_t *self, stream_id_t id) noexcept nogil       # False: there is no such entry
 # The oldest entries, down to `length`, or those with smaller IDs. approximate: whole blocks only.
@@ -121,16 +120,11 @@ cdef bint stream_range_is_short(const stream_t *self, stream_id_t start, stream_
 cdef bint stream_has(const stream_t *self, stream_id_t id) noexcept nogil
 cdef bint stream_last_entry(const stream_t *self, stream_id_t *out) noexcept nogil      # False: no entries
 
+# Of at least one block; see stream_walk_begin.
+cdef void stream_begin_walk(stream_t *self, stream_walk_t *walk) noexcept nogil
+
 # How many nodes Redis' radix tree of the blocks would have.
 cdef uint64_t stream_tree_nodes(const stream_t *self) noexcept nogil
-
-# How far groups are
-cdef bint stream_has_deleted_behind(const stream_t *self, stream_id_t id) noexcept nogil
-# How many entries were added up to this ID; ENTRIES_READ_UNKNOWN.
-cdef int64_t stream_distance(const stream_t *self, stream_id_t id) noexcept nogil
-cdef bint stream_lag(const stream_t *self, const stream_group_t *group, int64_t *out) noexcept nogil   # False: unknown
-# An entry is about to be delivered to a group: its last ID and its count of entries.
-cdef void stream_advance_group(const stream_t *self, stream_group_t *group, stream_id_t id) noexcept nogil
 
 # Saving and loading. Blocks in order: id_first(&self.blocks, &place), id_slot(...).id is the master ID, .value the
 # listpack (listpack_bytes of it), id_next. Groups: group_at(&self.groups, i), consumers and pending entries in the

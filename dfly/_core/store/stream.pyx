@@ -8,8 +8,8 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from dfly._core.store.block_list cimport list_item_equals, list_item_t, list_needle
-from dfly._core.store.id_index cimport (id_ceiling, id_check, id_compare, id_equal, id_first, id_floor, id_heap_bytes,
-                                        id_insert, id_is_zero, id_last, id_last_slot, id_less, id_next,
+from dfly._core.store.id_index cimport (id_ceiling, id_check, id_equal, id_first, id_floor, id_heap_bytes,
+                                        id_insert, id_last, id_last_slot, id_less, id_next,
                                         id_place_t, id_pop_last, id_previous, id_remove_at, id_slot,
                                         id_slot_t, stream_id, stream_id_t, id_increment)
 from dfly._core.store.joined_packs cimport (JOINED_ALIGNMENT, joined_of, joined_room, joined_t, pack_free,
@@ -21,9 +21,11 @@ from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPA
                                         listpack_room, listpack_seal)
 from dfly._core.store.object cimport (TYPE_STREAM, container_ops_t, object_pointer, object_register_container,
                                       object_root, object_t)
-from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, group_at, groups_block_count, groups_check,
-                                             groups_dup, groups_free_step, groups_heap_bytes, pending_find,
-                                             pending_remove)
+from dfly._core.store.stream_groups cimport (groups_block_count, groups_check,
+                                             groups_dup, groups_free_step, groups_heap_bytes)
+from dfly._core.store.stream_progress cimport stream_drop_references, stream_is_needed
+from dfly._core.store.stream_walk cimport (stream_walk_begin, stream_walk_keep, stream_walk_step, stream_walk_t,
+                                           stream_walk_take)
 from dfly._core.sys.alloc cimport mem_free, mem_good_size, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_add, likely, prefetch, unlikely
 
@@ -116,6 +118,23 @@ cdef inline int64_t count_of(const uint8_t *pack) noexcept nogil:
     return read_number(&p)
 
 
+# ---- The walk ----------------------------------------------------------------------------------
+
+cdef void stream_begin_walk(stream_t *self, stream_walk_t *walk) noexcept nogil:
+    stream_walk_begin(walk, &self.blocks, &self.walk)
+
+
+cdef inline void before_change(stream_t *self, const id_slot_t *slot) noexcept nogil:
+    if unlikely(self.walk != NULL):
+        stream_walk_keep(self.walk, slot.id)
+
+
+cdef inline void give_up_pack(stream_t *self, const id_slot_t *slot) noexcept nogil:
+    """The stream has it no more."""
+    if likely(self.walk == NULL) or not stream_walk_take(self.walk, slot.id):
+        pack_free(<uint8_t *>slot.value)
+
+
 # ---- Whole streams -----------------------------------------------------------------------------
 
 # Streams of all threads count.
@@ -140,9 +159,12 @@ cdef bint stream_free_step(stream_t **self, uint64_t *budget) noexcept nogil:
         if budget[0] == 0:
             return False
         budget[0] -= 1
-        pack_free(<uint8_t *>id_pop_last(&stream.blocks))
+        give_up_pack(stream, id_last_slot(&stream.blocks))
+        id_pop_last(&stream.blocks)
     if not groups_free_step(&stream.groups, budget):
         return False
+    if unlikely(stream.walk != NULL):
+        stream.walk.link = NULL
     mem_free(stream)
     self[0] = NULL
     return True
@@ -251,6 +273,7 @@ cdef void separate_few(stream_t *self, id_place_t place) noexcept nogil:
         return
     while count > 0:
         slot = id_slot(&self.blocks, place)
+        before_change(self, slot)
         slot.value = pack_separate(<uint8_t *>slot.value)
         id_next(&self.blocks, &place)
         count -= 1
@@ -285,6 +308,7 @@ cdef void shrink_loose(stream_t *self) noexcept nogil:
     cdef id_place_t place
     cdef bint more = id_last(&self.blocks, &place)
     while more and self.loose > 0:
+        before_change(self, id_slot(&self.blocks, place))
         shrink(id_slot(&self.blocks, place))
         self.loose -= 1
         more = id_previous(&self.blocks, &place)
@@ -313,6 +337,8 @@ cdef void join_loose(stream_t *self) noexcept nogil:
     if count == 0:
         shrink_loose(self)
         return
+    for i in range(count):
+        before_change(self, slots[i])
     packs_join(packs, count)
     for i in range(count):
         slots[i].value = packs[i]
@@ -327,6 +353,7 @@ cdef void finish_last(stream_t *self) noexcept nogil:
     if unlikely(listpack_bytes(<uint8_t *>slot.value) > JOIN_BYTES_MAX):
         shrink_loose(self)
     elif self.blocks.count < JOIN_SHARE * JOIN_MOST:
+        before_change(self, slot)
         shrink(slot)
     elif unlikely(self.loose == JOIN_MOST):
         join_loose(self)
@@ -447,6 +474,7 @@ cdef void stream_append(stream_t *self, stream_id_t id, const slice_t *texts, ui
     if likely(self.blocks.count > 0):
         pack = <uint8_t *>id_last_slot(&self.blocks).value
         read_head(pack, &head)
+        before_change(self, id_last_slot(&self.blocks))
         if unlikely(block_is_full(pack, &head, size, room, limits)):
             finish_last(self)
             begin_block(self, id, texts, pair_count, size)
@@ -712,7 +740,7 @@ cdef void set_counts(stream_t *self, id_place_t place, int64_t count, int64_t de
 
 cdef void drop_block(stream_t *self, id_place_t place) noexcept nogil:
     cdef stream_id_t master = id_slot(&self.blocks, place).id
-    pack_free(pack_at(self, place))
+    give_up_pack(self, id_slot(&self.blocks, place))
     id_remove_at(&self.blocks, place)
     self.tail_room = 0
     if id_floor(&self.blocks, master, &place):
@@ -731,6 +759,7 @@ cdef bint stream_delete(stream_t *self, stream_id_t id) noexcept nogil:
     if head.count == 1:
         drop_block(self, cursor.place)
     else:
+        before_change(self, id_slot(&self.blocks, cursor.place))
         # The flags are one byte.
         (<uint8_t *>cursor.position)[0] |= STREAM_DELETED
         set_counts(self, cursor.place, head.count - 1, head.deleted + 1)
@@ -748,7 +777,8 @@ cdef void detach_first(stream_t *self, stream_t **dropped) noexcept nogil:
     id_first(&self.blocks, &place)
     if dropped[0] == NULL:
         dropped[0] = stream_new()
-    id_insert(&dropped[0].blocks, id_slot(&self.blocks, place).id, pack_at(self, place))
+    if likely(self.walk == NULL) or not stream_walk_take(self.walk, id_slot(&self.blocks, place).id):
+        id_insert(&dropped[0].blocks, id_slot(&self.blocks, place).id, pack_at(self, place))
     id_remove_at(&self.blocks, place)
     if self.blocks.count == 0:
         self.tail_room = 0
@@ -797,6 +827,7 @@ cdef uint64_t trim_block(stream_t *self, id_place_t block, bint by_id, uint64_t 
     cursor.stream = self
     cursor.place = block
     enter_block(&cursor)
+    before_change(self, id_slot(&self.blocks, block))
     cursor.position = cursor.entries
     while cursor.position[0] != LISTPACK_END:
         flags = read_entry(&cursor, cursor.position)
@@ -883,75 +914,6 @@ cdef uint64_t stream_trim_referenced(stream_t *self, int64_t length, stream_id_t
         renew_epoch(self)
         stream_refresh_first(self)
     return deleted
-
-
-# ---- References ----------------------------------------------------------------------------------
-
-cdef bint stream_is_needed(const stream_t *self, stream_id_t id) noexcept nogil:
-    cdef const stream_group_t *group
-    cdef uint32_t i
-    for i in range(self.groups.count):
-        group = group_at(&self.groups, i)
-        if id_less(group.last_id, id) or pending_find(group, id) != NULL:
-            return True
-    return False
-
-
-cdef void stream_drop_references(stream_t *self, stream_id_t id) noexcept nogil:
-    cdef uint32_t i
-    for i in range(self.groups.count):
-        pending_remove(group_at(&self.groups, i), id)
-
-
-# ---- How far groups are ------------------------------------------------------------------------
-
-cdef bint stream_has_deleted_behind(const stream_t *self, stream_id_t id) noexcept nogil:
-    if self.length == 0 or id_is_zero(self.max_deleted_id):
-        return False
-    return not id_less(self.max_deleted_id, id)
-
-
-cdef int64_t stream_distance(const stream_t *self, stream_id_t id) noexcept nogil:
-    cdef int order = id_compare(id, self.last_id)
-    if self.entries_added == 0:
-        return 0
-    if (self.length == 0 and order <= 0) or order == 0:
-        return <int64_t>self.entries_added
-    if order > 0:
-        return ENTRIES_READ_UNKNOWN
-    if not id_is_zero(self.max_deleted_id) and not id_less(self.max_deleted_id, self.first_id):
-        # Something behind the first entry was deleted.
-        return ENTRIES_READ_UNKNOWN
-    if id_less(id, self.first_id):
-        return <int64_t>(self.entries_added - self.length)
-    if id_equal(id, self.first_id):
-        return <int64_t>(self.entries_added - self.length + 1)
-    return ENTRIES_READ_UNKNOWN
-
-
-cdef bint stream_lag(const stream_t *self, const stream_group_t *group, int64_t *out) noexcept nogil:
-    cdef int64_t entries_read = group.entries_read
-    if self.entries_added == 0:
-        out[0] = 0
-        return True
-    if entries_read == ENTRIES_READ_UNKNOWN or stream_has_deleted_behind(self, group.last_id):
-        entries_read = stream_distance(self, group.last_id)
-        if entries_read == ENTRIES_READ_UNKNOWN:
-            return False
-    out[0] = <int64_t>(self.entries_added - <uint64_t>entries_read)
-    return True
-
-
-cdef void stream_advance_group(const stream_t *self, stream_group_t *group, stream_id_t id) noexcept nogil:
-    if not id_less(group.last_id, id):
-        return
-    # As Redis 7.4: counting on is right only if nothing between the group's last entry and the end was deleted.
-    if (group.entries_read != ENTRIES_READ_UNKNOWN and not id_less(group.last_id, self.first_id)
-            and not stream_has_deleted_behind(self, group.last_id)):
-        group.entries_read += 1
-    elif self.entries_added > 0:
-        group.entries_read = stream_distance(self, id)
-    group.last_id = id
 
 
 # ---- Loading -----------------------------------------------------------------------------------
@@ -1097,7 +1059,20 @@ cdef const char *object_encoding_text(const object_t *self) noexcept nogil:
     return "stream"
 
 
+cdef const void *walk_owner(const object_t *self) noexcept nogil:
+    cdef const stream_t *stream = <const stream_t *>object_pointer(self)
+    return stream.walk.owner if stream != NULL and stream.walk != NULL else NULL
+
+
+cdef void finish_walk(object_t *self) noexcept nogil:
+    cdef stream_walk_t *walk = (<stream_t *>object_pointer(self)).walk
+    while not stream_walk_step(walk):
+        pass
+
+
 cdef container_ops_t OPS
+OPS.walk_owner = walk_owner
+OPS.finish_walk = finish_walk
 OPS.dup = dup_object
 OPS.free_step = free_object_step
 OPS.block_count = object_blocks

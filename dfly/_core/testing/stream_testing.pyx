@@ -14,17 +14,17 @@ from dfly._core.store.joined_packs cimport joined_of, pack_is_joined
 from dfly._core.store.listpack cimport listpack_bytes
 from dfly._core.store cimport stream
 from dfly._core.store.stream cimport (stream_append, stream_block_count, stream_check, stream_cursor_t,
-                                      stream_data_bytes, stream_delete, stream_distance, stream_dup, stream_free,
-                                      stream_free_step, stream_has, stream_heap_bytes, stream_last_entry,
-                                      stream_limits_t, stream_load_block, stream_new, stream_next_id,
-                                      stream_pack_is_valid, stream_read_next, stream_read_pair,
-                                      stream_read_previous, stream_refresh_first, stream_seek, stream_seek_back,
-                                      stream_t, stream_trim_id, stream_trim_length)
+                                      stream_data_bytes, stream_delete, stream_dup, stream_free, stream_free_step,
+                                      stream_has, stream_heap_bytes, stream_last_entry, stream_limits_t,
+                                      stream_load_block, stream_new, stream_next_id, stream_pack_is_valid,
+                                      stream_read_next, stream_read_pair, stream_read_previous, stream_refresh_first,
+                                      stream_seek, stream_seek_back, stream_t, stream_trim_id, stream_trim_length)
 from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, consumer_delete, consumer_find,
                                              group_at, group_create, group_find, group_take, groups_free_step,
                                              name_of, name_table_t, pending_deliver, pending_find,
                                              pending_remove, pending_t, stream_consumer_t, stream_group_t,
                                              group_add)
+from dfly._core.store.stream_progress cimport stream_distance
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 

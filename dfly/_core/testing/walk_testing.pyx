@@ -6,7 +6,7 @@ from libc.string cimport memset
 from dfly._core.engine.settings cimport settings_init_encoding_limits, settings_t
 from dfly._core.persist.rdb_io cimport (rdb_put_byte, rdb_reader_init, rdb_reader_t, rdb_writer_deinit, rdb_writer_init,
                                         rdb_writer_t)
-from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_load_value, rdb_value_type
+from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_load_value, rdb_save_value, rdb_value_type
 from dfly._core.persist.rdb_walk cimport (rdb_can_walk, rdb_walk_begin, rdb_walk_end, rdb_walk_forced, rdb_walk_step,
                                           rdb_walk_t)
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_check, list_count, list_cursor_t,
@@ -18,13 +18,18 @@ from dfly._core.store.hash_map cimport (HASH_KEEP_DEADLINE, HASH_SHOW_ALL, hash_
                                         hash_set_deadline, hash_to_table)
 from dfly._core.store.member_set cimport (set_add, set_begin, set_check, set_cursor_t, set_limits_t, set_next_timed,
                                           set_remove, set_table, set_to_table)
-from dfly._core.store.object cimport (TYPE_HASH, TYPE_LIST, TYPE_SET, TYPE_ZSET, key_init, key_t, object_dup,
-                                      object_expire_members, object_finish_walk, object_free, object_pointer,
-                                      object_purge_step, object_root, object_set_container, object_t, object_type,
-                                      object_type_t, object_walk_owner)
+from dfly._core.store.id_index cimport stream_id
+from dfly._core.store.object cimport (TYPE_HASH, TYPE_LIST, TYPE_SET, TYPE_STREAM, TYPE_ZSET, key_init, key_t,
+                                      object_dup, object_expire_members, object_finish_walk, object_free,
+                                      object_pointer, object_purge_step, object_root, object_set_container,
+                                      object_t, object_type, object_type_t, object_walk_owner)
 from dfly._core.store.sorted_set cimport (zset_add, zset_check, zset_count, zset_cursor_t, zset_entry_t, zset_erase,
                                           zset_find, zset_limits_t, zset_make_large, zset_next, zset_place_t,
                                           zset_remove_range, zset_seek)
+from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, stream_append, stream_check,
+                                      stream_delete, stream_free, stream_limits_t, stream_new, stream_t,
+                                      stream_trim_id, stream_trim_length, stream_trim_referenced)
+from dfly._core.store.stream_groups cimport group_create, group_find, stream_group_t
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -58,8 +63,17 @@ cdef list elements(object_t *value):
     return found
 
 
+cdef bytes encoded(object_t *value):
+    cdef rdb_writer_t writer
+    rdb_writer_init(&writer, 12, False, NULL, NULL, 0)
+    rdb_save_value(value, &writer)
+    found = writer.data[:writer.size]
+    rdb_writer_deinit(&writer)
+    return found
+
+
 cdef object contents(object_t *value):
-    """{member: what it has}, of a list its elements."""
+    """{member: what it has}, of a list its elements, of a stream its bytes."""
     cdef set_cursor_t members
     cdef zset_cursor_t ranks
     cdef zset_entry_t entry
@@ -71,6 +85,8 @@ cdef object contents(object_t *value):
         return elements(value) if object_pointer(value) != NULL else []
     if object_pointer(value) == NULL:
         return found
+    if object_type(value) == TYPE_STREAM:
+        return encoded(value)
     if object_type(value) == TYPE_SET:
         set_begin(value, &members)
         while set_next_timed(&members, &item, &deadline):
@@ -99,7 +115,7 @@ cdef class WalkedCollection:
     cdef list_limits_t limits
 
     def __cinit__(self, str kind):
-        types = {"list": TYPE_LIST, "set": TYPE_SET, "hash": TYPE_HASH, "zset": TYPE_ZSET}
+        types = {"list": TYPE_LIST, "stream": TYPE_STREAM, "set": TYPE_SET, "hash": TYPE_HASH, "zset": TYPE_ZSET}
         object_set_container(&self.value, types[kind], NULL)
         self.limits.bytes = 256
         self.limits.count = 1000
@@ -124,6 +140,8 @@ cdef class WalkedCollection:
             hash_to_table(&self.value)
         elif type == TYPE_ZSET:
             zset_make_large(&self.value)
+        elif type == TYPE_STREAM:
+            object_root(&self.value)[0] = stream_new()
 
     def put(self, bytes member, bytes value, double score):
         cdef set_limits_t set_limits
@@ -217,6 +235,41 @@ cdef class WalkedCollection:
     def remove_equal(self, bytes data, uint64_t count, bint backward):
         list_remove(object_root(&self.value), data, len(data), count, backward, &self.limits)
 
+    # Of streams. Blocks have few entries, with IDs that count up.
+
+    cdef stream_t *stream(self):
+        return <stream_t *>object_pointer(&self.value)
+
+    def append(self, bytes value):
+        cdef stream_limits_t limits
+        cdef slice_t texts[2]
+        limits.bytes = 400
+        limits.entries = 7
+        texts[0] = slice_of(b"field" if len(value) % 5 else b"another")
+        texts[1] = slice_of(value)
+        stream_append(self.stream(), stream_id(self.stream().last_id.ms + 1, 3), texts, 1, &limits)
+
+    def delete(self, uint64_t number):
+        return stream_delete(self.stream(), stream_id(number, 3))
+
+    def trim(self, uint64_t length, bint by_id, bint approximate):
+        cdef stream_t *dropped = NULL
+        if by_id:
+            stream_trim_id(self.stream(), stream_id(length, 0), approximate, 0, &dropped)
+        else:
+            stream_trim_length(self.stream(), length, approximate, 0, &dropped)
+        stream_free(&dropped)
+
+    def trim_referenced(self, int64_t length, bint drops):
+        stream_trim_referenced(self.stream(), length, stream_id(0, 0), False, 0,
+                               STREAM_DROP_REFERENCES if drops else STREAM_KEEP_REFERENCES)
+
+    def group(self, bytes name):
+        cdef stream_group_t *group = group_find(&self.stream().groups, slice_of(name))
+        if group == NULL:
+            group = group_create(&self.stream().groups, slice_of(name), stream_id(0, 0), 0)
+        group.last_id = self.stream().last_id
+
     def copy(self):
         """What a copy holds; the original is as it was."""
         cdef object_t other
@@ -242,6 +295,8 @@ cdef class WalkedCollection:
             return True
         if object_type(&self.value) == TYPE_LIST:
             return list_check(object_pointer(&self.value))
+        if object_type(&self.value) == TYPE_STREAM:
+            return stream_check(self.stream())
         if object_type(&self.value) == TYPE_SET:
             return set_check(&self.value)
         return hash_check(&self.value) if object_type(&self.value) == TYPE_HASH else zset_check(&self.value)
