@@ -322,6 +322,8 @@ SETTINGS = [
     Setting("save", "rules", ((3600, 1), (300, 100), (60, 10000)),
             "a snapshot after so many seconds with so many changes, several rules; '' is none"),
     Setting("snapshot_cron", "cron", "", "crontab fields of when to take snapshots: '*/30 * * * *'"),
+    number("snapshot-time-share", 1, "percent of a shard's time that a snapshot takes in its first half minute, while "
+           "the shard executes commands; later at least a tenth", low=1, high=50),
     Setting("stop-writes-on-bgsave-error", "bool", True, "refuse writes while snapshots fail"),
     Setting("shutdown-on-sigterm", "shutdown", ("default",), "default, or some of save, nosave, now, force"),
     Setting("shutdown-on-sigint", "shutdown", ("default",), "the same for SIGINT"),

@@ -190,6 +190,7 @@ cdef class Server:
         self.server.settings.latency_tracking = 1
         self.server.settings.slice_elements = 5000
         self.server.settings.snapshot_elements = 2000
+        self.server.settings.snapshot_time_share = 1
         self.server.settings.tracking_table_max_keys = 1000000
         self.server.settings.active_expire_enabled = 1
         settings_init_encoding_limits(&self.server.settings)
@@ -249,6 +250,8 @@ cdef class Server:
             self.server.settings.interrupt_transactions = bool(value)
         elif name == "slice-elements":
             self.server.settings.slice_elements = value
+        elif name == "snapshot-time-share":
+            self.server.settings.snapshot_time_share = value
         elif name == "snapshot-elements":
             self.server.settings.snapshot_elements = value
         elif name == "list-max-listpack-size":

@@ -176,6 +176,8 @@ def test_what_is_cut_out_of_a_sorted_set_is_gone_at_once(sliced):
 def test_a_snapshot_has_the_result_of_before_or_the_whole_one(sliced, tmp_path, kind):
     """Saves that begin and end between two slices."""
     members = 20_000
+    with sliced.connect() as connection:
+        connection.command("CONFIG", "SET", "snapshot-time-share", 50)
     count = "SCARD" if kind == "set" else "ZCARD"
     with sliced.connect(timeout=60) as connection, sliced.connect(timeout=60) as saving:
         fill(connection, kind, members)

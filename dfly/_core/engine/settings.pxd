@@ -59,6 +59,7 @@ cdef struct settings_t:
     int64_t shuffle_connections      # for tests: every connection moves to another thread all the time
     int64_t interrupt_transactions   # for tests: an EXEC gives its tokens away between its commands
     int64_t slice_elements           # what handles more elements goes in slices of at most so many: engine/slices.pxd
+    int64_t snapshot_time_share      # percent of a shard's time, at first: persist/save.pyx
     int64_t snapshot_elements        # a snapshot writes larger collections member by member: persist/rdb_walk.pxd
     int64_t list_max_listpack_size   # see list_limits in store/block_list.pxd
     # Up to these sizes a container is compact: elements, and bytes of its longest one.

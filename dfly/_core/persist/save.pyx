@@ -75,10 +75,8 @@ cdef enum:
     SLICE_BUSY_US = 40
     SLICE_IDLE_US = 400
     PAUSE_IDLE_US = 10
-    # Of the slice, while commands are executed: what a save has not done in half a minute it does faster.
-    PAUSE_FACTOR_FIRST = 100
-    PAUSE_FACTOR = 8
     FIRST_US = 30000000
+    SHARE_LATER = 11             # percent of a shard's time, while commands are executed; before, a setting
     RETRY_US = 500               # the token is taken, or too much is not written yet
     STEP_BYTES = 65536           # of a large value, between looks at the clock
     WORDS = 40
@@ -515,6 +513,7 @@ cdef chunk_t *end_stream(stream_t *self) noexcept nogil:
 
 
 cdef int64_t pause_after(shard_save_t *self, int64_t now_us, int64_t spent, bint is_busy) noexcept nogil:
+    cdef int64_t share = self.shard.settings.snapshot_time_share
     if self.is_stuck:
         return RETRY_US
     if not is_busy:
@@ -522,7 +521,9 @@ cdef int64_t pause_after(shard_save_t *self, int64_t now_us, int64_t spent, bint
     # What is above was the kernel's doing.
     if spent > 2 * SLICE_BUSY_US:
         spent = 2 * SLICE_BUSY_US
-    return spent * (PAUSE_FACTOR_FIRST if now_us - self.save.started_us < FIRST_US else PAUSE_FACTOR)
+    if now_us - self.save.started_us >= FIRST_US:
+        share = max(share, <int64_t>SHARE_LATER)
+    return spent * (100 - share) // share
 
 
 cdef void on_walk_timer(timer_t *timer, int64_t now_us) noexcept nogil:
