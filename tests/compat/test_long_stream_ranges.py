@@ -121,7 +121,7 @@ def test_deleted_by_id_meanwhile(sliced, read, deleting):
 
 
 @pytest.mark.parametrize("read", BOTH, ids=["forward", "backward"])
-@pytest.mark.parametrize("how", ["made again", "copied", "renamed", "trimmed by reference"])
+@pytest.mark.parametrize("how", ["made again", "emptied", "copied", "renamed", "trimmed by reference"])
 def test_another_one_meanwhile(sliced, read, how):
     """With the same IDs, and other values."""
     with sliced.connect() as connection:
@@ -131,6 +131,10 @@ def test_another_one_meanwhile(sliced, read, how):
         if how == "made again":
             changes = [[("MULTI",), ("DEL", "a"), *(("XADD", "a", f"{number}-1", "value", key)
                                                     for number in range(1, COUNT + 1)), ("EXEC",)] for key in "bc"]
+        elif how == "emptied":
+            changes = [[("MULTI",), ("XTRIM", "a", "MAXLEN", 0), ("XSETID", "a", "0-1"),
+                        *(("XADD", "a", f"{number}-1", "value", key) for number in range(1, COUNT + 1)), ("EXEC",)]
+                       for key in "bc"]
         elif how == "trimmed by reference":
             changes = [[("COPY", "b", "a", "REPLACE")], [("XTRIM", "a", "MAXLEN", 0, "DELREF")]]
         elif how == "copied":

@@ -50,7 +50,7 @@ cdef struct stream_t:
     stream_id_t last_id          # the largest ever given
     stream_id_t max_deleted_id   # the largest that was deleted by its ID
     stream_walk_t *walk          # under way, or NULL; its owner's
-    uint64_t epoch               # unlike any other stream's; a new one when entries go otherwise than from the front
+    uint64_t epoch               # unlike any other stream's; a new one when all entries go, or some not from the front
     name_table_t groups
     uint32_t tail_room           # bytes of the last block's allocation; 0: unknown
     uint32_t loose               # of the finished blocks at the end at most so many are to be joined yet

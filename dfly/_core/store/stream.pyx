@@ -867,6 +867,9 @@ cdef uint64_t trim(stream_t *self, bint by_id, uint64_t length, stream_id_t firs
     if deleted > 0:
         if id_first(&self.blocks, &place):
             separate_few(self, place)
+        if self.length == 0:
+            # XSETID may now give the same IDs once more.
+            renew_epoch(self)
         stream_refresh_first(self)
     return deleted
 
