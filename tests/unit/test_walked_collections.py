@@ -59,6 +59,26 @@ def apply(collection, operation):
             collection.step()
 
 
+def walk_while(collection, during, change, end, expected):
+    """The walk has begun, and is ended so; what it has written is what was there, unless it was given up."""
+    for operation in during:
+        change(collection, operation)
+        collection.check()
+    if end == "finish":
+        collection.finish()
+    elif end == "drop":
+        collection.drop()
+    elif end == "give up":
+        if not collection.step():
+            collection.give_up()
+        collection.check()
+        return
+    while not collection.step():
+        pass
+    assert collection.record() == expected
+    collection.check()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 600), st.lists(change, max_size=6), st.lists(change, max_size=40),
@@ -77,17 +97,7 @@ def test_what_is_written_is_what_was_there(kind, count, before, during, end, see
         if not expected:
             return
         assert collection.begin()
-        for operation in during:
-            apply(collection, operation)
-            collection.check()
-        if end == "finish":
-            collection.finish()
-        elif end == "drop":
-            collection.drop()
-        while not collection.step():
-            pass
-        assert collection.record() == expected
-        collection.check()
+        walk_while(collection, during, apply, end, expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -160,22 +170,9 @@ def test_what_is_written_of_a_list_is_what_was_there(start, during, end):
         expected = collection.contents()
         if not collection.begin():
             return
-        for operation in during:
-            apply_to_list(collection, operation)
-            collection.check()
-        if end == "finish":
-            collection.finish()
-        elif end == "drop":
-            collection.drop()
-        elif end == "give up":
-            if not collection.step():
-                collection.give_up()
-            collection.check()
+        walk_while(collection, during, apply_to_list, end, expected)
+        if end == "give up":
             return
-        while not collection.step():
-            pass
-        assert collection.record() == expected
-        collection.check()
 
 
 def test_a_change_of_a_list_costs_a_few_blocks():
@@ -233,23 +230,9 @@ def test_what_is_written_of_a_stream_is_what_was_there(count, before, during, en
         expected = collection.contents()
         if not collection.begin():
             return
-        for operation in during:
-            apply_to_stream(collection, operation)
-            collection.check()
-        if end == "finish":
-            collection.finish()
-        elif end == "drop":
-            collection.drop()
-        elif end == "give up":
-            if not collection.step():
-                collection.give_up()
-            collection.check()
+        walk_while(collection, during, apply_to_stream, end, expected)
+        if end == "give up":
             return
-        while not collection.step():
-            pass
-        assert collection.record() == expected
-        if end != "drop":
-            collection.check()
 
 
 def test_a_change_of_a_stream_costs_a_few_blocks():

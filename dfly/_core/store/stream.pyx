@@ -346,14 +346,13 @@ cdef void join_loose(stream_t *self) noexcept nogil:
 
 
 cdef void finish_last(stream_t *self) noexcept nogil:
-    """Another block will follow the last one. It moves to an allocation of its size, or in a long stream later to one
-    that it shares with others."""
+    """Another block will follow the last one, which a walk has already. It moves to an allocation of its size, or in a
+    long stream later to one that it shares with others."""
     cdef id_slot_t *slot = id_last_slot(&self.blocks)
     self.loose = min(self.loose + 1, <uint32_t>JOIN_MOST)
     if unlikely(listpack_bytes(<uint8_t *>slot.value) > JOIN_BYTES_MAX):
         shrink_loose(self)
     elif self.blocks.count < JOIN_SHARE * JOIN_MOST:
-        before_change(self, slot)
         shrink(slot)
     elif unlikely(self.loose == JOIN_MOST):
         join_loose(self)
