@@ -124,6 +124,7 @@ def cases(count):
         "xgroup-destroy": (pending, ("XGROUP", "DESTROY", "a", "g")),
         "sort-store": (a_list, ("SORT", "a", "ALPHA", "STORE", "out")),
         "del": (a_zset, ("DEL", "a")),
+        "del-set": (a_set, ("DEL", "a")),
     }
 
 
