@@ -6,8 +6,9 @@ moment later.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.commands.lists cimport (LIST_WRONG_TYPE, is_list, list_lookup, list_pop_many, list_pop_one,
-                                        list_push_element)
+from dfly._core.commands.lists cimport (LIST_WRONG_TYPE, is_list, list_lookup, list_pop_begin, list_pop_many,
+                                        list_pop_one, list_push_element)
+from dfly._core.commands.long_reads cimport long_read_t
 from dfly._core.commands.pops cimport (POP_BARE, bmpop_keys, bmpop_step, bpop_step, mpop_keys, mpop_step,
                                        pop_family_init, pop_family_t, pop_look_t, read_bulk)
 from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_LIST, COMMAND_BLOCKING, COMMAND_MOVABLE_KEYS,
@@ -41,6 +42,12 @@ cdef void pop(scope_t *scope, const key_t *key, uint64_t count, bint front, repl
         list_pop_many(scope, key, &ref, count, front, reply)
 
 
+cdef void begin(scope_t *scope, const key_t *key, uint64_t count, bint front, long_read_t *read) noexcept nogil:
+    cdef dash_ref_t ref
+    list_lookup(scope, key, &ref)
+    list_pop_begin(scope, key, &ref, count, front, read)
+
+
 cdef void put_back(scope_t *scope, const key_t *key, const char *text, int64_t count, bint front) noexcept nogil:
     cdef slice_t *elements
     cdef dash_ref_t ref
@@ -63,6 +70,8 @@ LISTS.first_word = "left"
 LISTS.last_word = "right"
 LISTS.look = look
 LISTS.pop = pop
+LISTS.begin = begin
+LISTS.is_cut = True
 LISTS.put_back = put_back
 pop_family_init(&LISTS, accepts)
 

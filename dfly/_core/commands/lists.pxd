@@ -5,6 +5,7 @@ All of it runs under the token of the scope's shard. A list key exists only whil
 
 from libc.stdint cimport uint64_t
 
+from dfly._core.commands.long_reads cimport long_read_t
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport reply_t
 from dfly._core.store.block_list cimport list_item_t
@@ -29,6 +30,9 @@ cdef void list_pop_one(scope_t *scope, const key_t *key, dash_ref_t *ref, bint f
                        reply_t *reply) noexcept nogil
 cdef void list_pop_many(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count, bint front,
                         reply_t *reply) noexcept nogil
+# The same for slices: the elements leave the key at once; then they are replied, whatever becomes of the key.
+cdef void list_pop_begin(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count, bint front,
+                         long_read_t *read) noexcept nogil
 cdef void reply_list_item(reply_t *reply, const list_item_t *item) noexcept nogil
 # LEFT (True) or RIGHT.
 cdef bint parse_list_end(slice_t word, bint *front) noexcept nogil

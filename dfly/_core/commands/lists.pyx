@@ -230,22 +230,25 @@ cdef bint go_on_with_popped(long_read_t *read, transaction_t *tx) noexcept nogil
     return True
 
 
-cdef void pop_in_slices(call_t *call, dash_ref_t *ref, uint64_t count, bint front) noexcept nogil:
-    """The elements leave the key at once; then they are replied in slices, whatever becomes of the key."""
-    cdef long_read_t *read = long_read_begin(call, &ref.entry.value, go_on_with_popped)
-    cdef list_limits_t limits
+cdef void list_pop_begin(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count, bint front,
+                         long_read_t *read) noexcept nogil:
+    cdef list_limits_t limits = limits_of(scope)
     cdef block_list_t popped
-    if read == NULL:
-        return
-    limits = limits_of(&call.scope)
-    update_begin(&call.scope, ref)
+    update_begin(scope, ref)
     list_cut(object_root(&ref.entry.value), count, front, &popped, &limits)
-    finish_removal(&call.scope, &call.key, ref, list_pop_event(front))
+    finish_removal(scope, key, ref, list_pop_event(front))
     object_set_container(&read.value, TYPE_LIST, popped)
+    read.go_on = go_on_with_popped
     read.left = list_count(popped)
     read.is_backward = not front
-    # It reads no key any more.
-    read.slices.first_key = 1
+
+
+cdef void pop_in_slices(call_t *call, dash_ref_t *ref, uint64_t count, bint front) noexcept nogil:
+    cdef long_read_t *read = long_read_begin(call, &ref.entry.value, go_on_with_popped)
+    if read != NULL:
+        list_pop_begin(&call.scope, &call.key, ref, count, front, read)
+        # It reads no key any more.
+        read.slices.first_key = 1
 
 
 cdef inline void pop_generic(call_t *call, bint front) noexcept nogil:

@@ -3,11 +3,12 @@
 LMPOP and ZMPOP are mpop_step, BLPOP, BRPOP, BZPOPMIN and BZPOPMAX bpop_step, BLMPOP and BZMPOP bmpop_step: they pop
 from the first of their keys that exists, over any number of shards. Those that wait try first (engine/blocking). What a
 connection was served that is gone goes back to the key, read from the reply that nobody will see: of bpop_step
-[key, element], of the others [key, [element ...]].
+[key, element], of the others [key, [element ...]]. Many elements that were there at once are replied in slices.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from dfly._core.commands.long_reads cimport long_read_t
 from dfly._core.engine.command cimport call_t, transaction_t
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.waiter cimport waiter_accepts_t, waiting_rules_t
@@ -30,6 +31,10 @@ cdef struct pop_family_t:
     pop_look_t (*look)(scope_t *scope, const key_t *key) noexcept nogil
     # From a key that was found at most `count`, or POP_BARE; the whole reply.
     void (*pop)(scope_t *scope, const key_t *key, uint64_t count, bint first_end, reply_t *reply) noexcept nogil
+    # The same of more than slice_elements, in slices: what long_reads want, for the first of tx.keys. If is_cut, the
+    # elements have left the key when it returns; else they leave it with the last slice.
+    void (*begin)(scope_t *scope, const key_t *key, uint64_t count, bint first_end, long_read_t *read) noexcept nogil
+    bint is_cut
     # `text`: so many elements as `pop` replied them. The key may be anything by now.
     void (*put_back)(scope_t *scope, const key_t *key, const char *text, int64_t count, bint first_end) noexcept nogil
     waiting_rules_t rules        # pop_family_init sets them

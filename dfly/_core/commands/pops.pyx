@@ -1,13 +1,17 @@
 """Implementation of popping from the first key that exists: see pops.pxd."""
 
+from dfly._core.commands.long_reads cimport long_read_t
 from dfly._core.commands.timeouts cimport parse_timeout_seconds
 from dfly._core.engine.blocking cimport blocking_is_over, blocking_wait
 from dfly._core.engine.command cimport (TRANSACTION_DONE, reply_syntax_error, reply_wrong_type, slice_equals)
 from dfly._core.engine.shard cimport shard_t
+from dfly._core.engine.slices cimport (SLICES_DROPPED, SLICES_LOOKED, slices_first, slices_look, slices_next,
+                                       slices_plan_t, slices_work)
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
 from dfly._core.engine.waiter cimport NO_SHARD
-from dfly._core.resp.reply cimport reply_error, reply_null_array
-from dfly._core.store.object cimport parse_int64
+from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_error, reply_null_array
+from dfly._core.store.object cimport key_t, parse_int64
+from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely
 
 __abi__ = DFLY_ABI_STAMP
@@ -55,26 +59,104 @@ cdef void pop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     pop_at(tx, <uint32_t>tx.numbers[CHOSEN])
 
 
+cdef bint choose_key(transaction_t *tx) noexcept nogil:
+    """False: there is none, or the first of them is of another type, which is replied."""
+    cdef uint32_t i
+    for i in range(tx.key_count):
+        if tx.results[i].number == POP_WRONG_TYPE:
+            reply_wrong_type(&tx.reply)
+            return False
+        if tx.results[i].number == POP_FOUND:
+            tx.numbers[CHOSEN] = i
+            return True
+    return False
+
+
+# ---- The same in slices ------------------------------------------------------------------------
+
+cdef bint is_long(const transaction_t *tx, int64_t count) noexcept nogil:
+    """Who has waited is served at once: it must not take what it may not live to get."""
+    return (count > <int64_t>tx.shards[0].settings.slice_elements and not tx.is_inside
+            and tx.connection.waiter == NULL)
+
+
+cdef void exchange_keys(transaction_t *tx, uint32_t position) noexcept nogil:
+    """The key there becomes the first, and the first goes there: slices work on the first."""
+    cdef key_t key = tx.keys[0]
+    cdef uint32_t shard = tx.key_shards[0]
+    cdef uint32_t in_argv = tx.key_positions[0]
+    tx.keys[0] = tx.keys[position]
+    tx.key_shards[0] = tx.key_shards[position]
+    tx.key_positions[0] = tx.key_positions[position]
+    tx.keys[position] = key
+    tx.key_shards[position] = shard
+    tx.key_positions[position] = in_argv
+
+
+cdef void slice_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef long_read_t *read = <long_read_t *>tx.state
+    cdef scope_t scope
+    slices_work(&read.slices, tx, &read.work)
+    if not read.is_begun:
+        transaction_scope(tx, shard, &scope)
+        reply_array(&tx.reply, 2)
+        reply_bulk(&tx.reply, tx.keys[0].data, tx.keys[0].size)
+        family_of(tx).begin(&scope, &tx.keys[0], <uint64_t>tx.numbers[COUNT], tx.numbers[FIRST_END] != 0, read)
+    read.is_done = read.go_on(read, tx)
+    read.is_begun = True
+
+
+cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """Nothing has been built but the reply."""
+
+
+cdef slices_plan_t PLAN
+PLAN.look = look_hop
+PLAN.work = slice_hop
+PLAN.drop = drop_hop
+
+
+cdef int slice_step(transaction_t *tx) noexcept nogil:
+    cdef long_read_t *read = <long_read_t *>tx.state
+    if tx.stage != SLICES_LOOKED:
+        if tx.stage == SLICES_DROPPED:
+            exchange_keys(tx, <uint32_t>tx.numbers[CHOSEN])
+        return slices_next(&read.slices, tx, read.is_done, &PLAN)
+    read.is_begun = False
+    if choose_key(tx):
+        exchange_keys(tx, <uint32_t>tx.numbers[CHOSEN])
+        # A key before it that appears comes first; what was cut out of it needs no key any more.
+        return slices_first(&read.slices, tx, <uint64_t>tx.numbers[COUNT],
+                            tx.key_count if family_of(tx).is_cut else 0, &PLAN)
+    net_free(tx.state)
+    tx.state = NULL
+    tx.stage = STEP_START
+    return TRANSACTION_DONE
+
+
 cdef int pop_first_step(transaction_t *tx, const pop_family_t *family, int64_t count, bint first_end) noexcept nogil:
     """Nothing in the reply when it is done: no key exists."""
-    cdef uint32_t i
+    if tx.state != NULL:
+        return slice_step(tx)
     if tx.stage == STEP_START:
         tx.numbers[FAMILY] = <int64_t>family
         tx.numbers[COUNT] = count
         tx.numbers[FIRST_END] = first_end
+        if is_long(tx, count):
+            tx.state = net_zalloc(sizeof(long_read_t))
+            return slices_look(tx, &PLAN)
         tx.stage = STEP_LOOKED
         return hop_on_keys(tx, look_hop)
-    if tx.stage == STEP_LOOKED:
-        for i in range(tx.key_count):
-            if tx.results[i].number == POP_WRONG_TYPE:
-                reply_wrong_type(&tx.reply)
-                break
-            if tx.results[i].number == POP_FOUND:
-                tx.numbers[CHOSEN] = i
-                tx.stage = STEP_LAST
-                return hop_on_shard(tx, tx.key_shards[i], pop_hop)
+    if tx.stage == STEP_LOOKED and choose_key(tx):
+        tx.stage = STEP_LAST
+        return hop_on_shard(tx, tx.key_shards[tx.numbers[CHOSEN]], pop_hop)
     tx.stage = STEP_START
     return TRANSACTION_DONE
+
+
+cdef inline bint has_nothing(const transaction_t *tx) noexcept nogil:
+    """It is done, and no key was there."""
+    return tx.reply.size == 0 and tx.state == NULL
 
 
 # ---- LMPOP, ZMPOP ------------------------------------------------------------------------------
@@ -119,7 +201,7 @@ cdef int mpop_step(transaction_t *tx, const pop_family_t *family) noexcept nogil
     if not parse_mpop(tx, family, 1, &count, &first_end):
         return TRANSACTION_DONE
     result = pop_first_step(tx, family, count, first_end)
-    if result == TRANSACTION_DONE and tx.reply.size == 0:
+    if result == TRANSACTION_DONE and has_nothing(tx):
         reply_null_array(&tx.reply)
     return result
 
@@ -200,7 +282,7 @@ cdef int pop_or_wait(transaction_t *tx, const pop_family_t *family, int64_t coun
     if tx.stage == STEP_START and blocking_is_over(tx):
         return TRANSACTION_DONE
     result = pop_first_step(tx, family, count, first_end)
-    if result != TRANSACTION_DONE or tx.reply.size != 0:
+    if result != TRANSACTION_DONE or not has_nothing(tx):
         return result
     return blocking_wait(tx, tx.key_count, NO_SHARD, timeout_ms, &family.rules)
 

@@ -19,8 +19,8 @@ from dfly._core.resp.reply cimport reply_array, reply_chain_header, reply_null_a
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport id_equal, id_less, stream_id_t
 from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t
-from dfly._core.store.stream cimport (stream_cursor_t, stream_range_is_short, stream_read_next, stream_read_previous,
-                                      stream_seek, stream_seek_back, stream_t)
+from dfly._core.store.stream cimport (stream_cursor_t, stream_has, stream_range_is_short, stream_read_next,
+                                      stream_read_previous, stream_seek, stream_seek_back, stream_t)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 __abi__ = DFLY_ABI_STAMP
@@ -76,28 +76,33 @@ cdef bint go_on_with_entries(long_read_t *read, transaction_t *tx) noexcept nogi
         read.cursor.entries.end = cursor.id
     else:
         read.cursor.entries.start = cursor.id
-    read.cursor.entries.first = stream.first_id
+    entries_left_note(&read.cursor.entries, stream)
     return False
 
 
-cdef bint is_untouched(const long_read_t *read, const object_t *value) noexcept nogil:
-    cdef const entries_left_t *entries = &read.cursor.entries
+cdef void entries_left_note(entries_left_t *self, const stream_t *stream) noexcept nogil:
+    self.first = stream.first_id
+    self.epoch = stream.epoch
+
+
+cdef bint entries_left_are_still(const entries_left_t *self, const object_t *begun, const object_t *value,
+                                 bint backward) noexcept nogil:
     cdef const stream_t *stream
-    cdef stream_cursor_t cursor
-    cdef range_t range
-    if not object_is_container(value, TYPE_STREAM) or object_pointer(value) != object_pointer(&read.value):
+    if not object_is_container(value, TYPE_STREAM) or object_pointer(value) != object_pointer(begun):
         return False
     stream = <const stream_t *>object_pointer(value)
-    if stream.epoch != entries.epoch:
+    if stream.epoch != self.epoch:
         return False
-    if id_equal(stream.first_id, entries.first):
+    if id_equal(stream.first_id, self.first):
         return True
     # Trimmed. Forward, the next entry is the first to go.
-    if read.is_backward:
-        return stream.length > 0 and not id_less(entries.start, stream.first_id)
-    range_left(read, &range)
-    seek_range(stream, &range, &cursor)
-    return read_range(&cursor, &range) and id_equal(cursor.id, entries.start)
+    if backward:
+        return stream.length > 0 and not id_less(self.start, stream.first_id)
+    return stream_has(stream, self.start)
+
+
+cdef bint is_untouched(const long_read_t *read, const object_t *value) noexcept nogil:
+    return entries_left_are_still(&read.cursor.entries, &read.value, value, read.is_backward)
 
 
 # ---- The commands --------------------------------------------------------------------------------
@@ -121,8 +126,7 @@ cdef void begin_slices(call_t *call, const object_t *value, const range_t *range
     read.cursor.entries.end = range.end
     if id_less(stream.last_id, range.end):
         read.cursor.entries.end = stream.last_id
-    read.cursor.entries.first = stream.first_id
-    read.cursor.entries.epoch = stream.epoch
+    entries_left_note(&read.cursor.entries, stream)
 
 
 cdef bint parse_range(call_t *call, bint backward, range_t *out) noexcept nogil:

@@ -1,8 +1,8 @@
 """XREAD and XREADGROUP, with and without BLOCK.
 
 One hop over the shards looks keys and groups up, then all IDs are settled in the order of the arguments ("$" is
-remembered as what it means now), then keys are served: XREAD in place, XREADGROUP key by key on their shards, since
-it changes the group. A waiter brings its IDs and its group along, so that who adds an entry can see at once whom
+remembered as what it means now), then keys are served: XREAD in place, of many entries in slices (stream_long_reads),
+XREADGROUP key by key on their shards, since it changes the group. A waiter brings its IDs and its group along, so that who adds an entry can see at once whom
 it concerns (engine/waiter.pxd); those behind a group wait for what is new to the group, whatever they have seen.
 With CLAIM a group's reader first gets what has been pending for so long, and while it waits it tries again when the
 next entry will be. What it meets there that is gone from the stream is no longer pending, as with XAUTOCLAIM. Order
@@ -10,8 +10,12 @@ of checks and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4 (redis.io/docs/late
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
+from dfly._core.commands.stream_long_reads cimport (stream_left_t, streams_left_add,
+                                                  streams_left_begin, streams_left_first, streams_left_is_long,
+                                                  streams_left_is_stage, streams_left_next, streams_left_plan,
+                                                  streams_left_t)
 from dfly._core.commands.streams cimport (STREAM_ABSENT, STREAM_FOUND, STREAM_WRONG_TYPE, parse_integer,
                                           parse_stream_id, reply_claimed_entry, reply_entry, reply_names_error,
                                           reply_range, reply_stream_id, stream_lookup, stream_lookup_read, stream_of)
@@ -23,6 +27,7 @@ from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_STREAM, COMMAND_BLOCKI
                                         reply_wrong_type, slice_equals, transaction_row, transaction_t)
 from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end_unseen
 from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.slices cimport SLICES_LOOKED, slices_look, slices_plan_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
 from dfly._core.engine.waiter cimport NO_SHARD, waiter_t, waiting_rules_t
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_defer_array, reply_error, reply_map,
@@ -62,12 +67,12 @@ cdef int64_t NO_CLAIM = -1
 
 cdef enum step_t:
     STEP_START = 0
-    STEP_LOOKED = 1
-    STEP_MISSED = 2
-    STEP_SERVED = 3
+    STEP_MISSED = 6              # behind STREAMS_CHECKED
+    STEP_SERVED = 7
 
 cdef struct wanted_t:
     # The command's options; in tx.state, later the waiter's. Its own memory throughout: arguments move.
+    streams_left_t left          # of XREAD; first
     int64_t count                # 0: all
     int64_t timeout_ms
     bint blocks
@@ -202,6 +207,7 @@ cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
     cdef wanted_t parsed
     cdef wanted_t *wanted
     cdef size_t group_size = 0
+    memset(&parsed.left, 0, sizeof(streams_left_t))
     parsed.count = 0
     parsed.timeout_ms = 0
     parsed.blocks = False
@@ -213,9 +219,11 @@ cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
         return NULL
     if is_group:
         group_size = tx.argv[parsed.group_position].size
-    wanted = <wanted_t *>net_zalloc(sizeof(wanted_t) + parsed.key_count * sizeof(stream_id_t) + group_size)
+    wanted = <wanted_t *>net_zalloc(sizeof(wanted_t) + group_size
+                                    + parsed.key_count * (sizeof(stream_id_t) + sizeof(stream_left_t)))
     wanted[0] = parsed
-    wanted.ids = <stream_id_t *>(wanted + 1)
+    wanted.left.streams = <stream_left_t *>(wanted + 1)
+    wanted.ids = <stream_id_t *>(wanted.left.streams + parsed.key_count)
     wanted.group.data = <const char *>(wanted.ids + parsed.key_count)
     wanted.group.size = group_size
     if is_group:
@@ -572,6 +580,10 @@ RULES.keeps_state = True
 
 # ---- Steps -------------------------------------------------------------------------------------
 
+cdef slices_plan_t PLAN
+streams_left_plan(&PLAN, look_hop)
+
+
 cdef int finish(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     cdef uint64_t served = <uint64_t>tx.numbers[SERVED]
     cdef int64_t due_ms = tx.numbers[DUE]
@@ -601,6 +613,14 @@ cdef void miss_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
             stream_lookup_read(&scope, &tx.keys[i], &ref)
 
 
+cdef void count_hits(transaction_t *tx) noexcept nogil:
+    """Nor is one that is there found only once."""
+    cdef uint32_t i
+    for i in range(tx.key_count):
+        if tx.results[i].number == STREAM_FOUND:
+            tx.shards[tx.key_shards[i]].stats.hits += 1
+
+
 cdef bint misses_any(const transaction_t *tx) noexcept nogil:
     cdef uint32_t i
     for i in range(tx.key_count):
@@ -609,9 +629,35 @@ cdef bint misses_any(const transaction_t *tx) noexcept nogil:
     return False
 
 
+cdef bint is_long(transaction_t *tx, const wanted_t *wanted) noexcept nogil:
+    cdef uint64_t most = <uint64_t>(wanted.count if wanted.count > 0 else -1)
+    cdef const stream_t *stream
+    cdef uint32_t i
+    for i in range(wanted.key_count):
+        stream = looked_up(tx, i)
+        if unlikely(stream != NULL and streams_left_is_long(tx, stream, wanted.ids[i], most)
+                    and has_behind(stream, wanted.ids[i])):
+            return True
+    return False
+
+
+cdef int serve_in_slices(transaction_t *tx, wanted_t *wanted) noexcept nogil:
+    cdef const stream_t *stream
+    cdef uint32_t i
+    tx.reply.size = 0
+    streams_left_begin(&wanted.left, tx, wanted.first, <uint64_t>(wanted.count if wanted.count > 0 else -1))
+    for i in range(wanted.key_count):
+        stream = looked_up(tx, i)
+        if stream != NULL and has_behind(stream, wanted.ids[i]):
+            streams_left_add(&wanted.left, i, &tx.results[i].value, wanted.ids[i])
+    return streams_left_first(tx, &PLAN)
+
+
 cdef int serve_readers(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     cdef const stream_t *stream
     cdef uint32_t i
+    if unlikely(is_long(tx, wanted)):
+        return serve_in_slices(tx, wanted)
     for i in range(wanted.key_count):
         stream = looked_up(tx, i)
         if stream != NULL and has_behind(stream, wanted.ids[i]):
@@ -626,11 +672,13 @@ cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
         # Who tries again has parsed them.
         if blocking_is_over(tx) or (wanted == NULL and make_wanted(tx, is_group) == NULL):
             return TRANSACTION_DONE
-        tx.stage = STEP_LOOKED
-        return hop_on_keys(tx, look_hop)
-    if tx.stage == STEP_LOOKED:
+        return slices_look(tx, &PLAN)
+    if unlikely(streams_left_is_stage(tx)):
+        return streams_left_next(tx, &PLAN)
+    if tx.stage == SLICES_LOOKED:
         if not settle(tx, wanted):
             return TRANSACTION_DONE
+        count_hits(tx)
         tx.numbers[SERVED] = 0
         tx.numbers[DUE] = DUE_NEVER
         tx.numbers[MARK] = <int64_t>reply_defer_array(&tx.reply)

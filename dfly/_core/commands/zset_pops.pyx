@@ -3,9 +3,11 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport strtod
 
+from dfly._core.commands.long_reads cimport long_read_t
 from dfly._core.commands.pops cimport (POP_BARE, bmpop_keys, bmpop_step, bpop_step, mpop_keys, mpop_step,
                                        pop_family_init, pop_family_t, pop_look_t, read_bulk, read_header)
-from dfly._core.commands.zsets cimport ZSET_ABSENT, ZSET_WRONG_TYPE, zset_limits_of, zset_lookup_write, zset_pop
+from dfly._core.commands.zsets cimport (ZSET_ABSENT, ZSET_WRONG_TYPE, zset_limits_of, zset_lookup_write, zset_pop,
+                                        zset_pop_begin)
 from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_SORTEDSET, COMMAND_BLOCKING, COMMAND_FAST,
                                         COMMAND_MOVABLE_KEYS, COMMAND_NOSCRIPT, COMMAND_WRITE, KEY_ACCESS, KEY_DELETE,
                                         KEY_RW, command_spec_t, register_commands, transaction_row, transaction_t)
@@ -37,6 +39,12 @@ cdef void pop(scope_t *scope, const key_t *key, uint64_t count, bint lowest, rep
         count = min(count, zset_count(&ref.entry.value))
         reply_array(reply, count)
     zset_pop(scope, key, &ref, count if nested else 1, not lowest, nested, reply)
+
+
+cdef void begin(scope_t *scope, const key_t *key, uint64_t count, bint lowest, long_read_t *read) noexcept nogil:
+    cdef dash_ref_t ref
+    zset_lookup_write(scope, key, &ref)
+    zset_pop_begin(&ref.entry.value, min(count, zset_count(&ref.entry.value)), not lowest, True, read)
 
 
 cdef const char *read_score(const char *text, double *out) noexcept nogil:
@@ -91,6 +99,8 @@ ZSETS.first_word = "min"
 ZSETS.last_word = "max"
 ZSETS.look = look
 ZSETS.pop = pop
+ZSETS.begin = begin
+ZSETS.is_cut = False
 ZSETS.put_back = put_back
 pop_family_init(&ZSETS, accepts)
 

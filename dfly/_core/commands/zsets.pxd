@@ -5,6 +5,7 @@ All of it runs under the token of the scope's shard. A sorted set key exists onl
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from dfly._core.commands.long_reads cimport long_read_t
 from dfly._core.engine.command cimport call_t
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport reply_t
@@ -48,4 +49,7 @@ cdef void reply_zset_header(reply_t *reply, uint64_t count, bint with_scores) no
 # Replies the first or last `count` members, which it has, and removes them.
 cdef void zset_pop(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count, bint from_end, bint nested,
                    reply_t *reply) noexcept nogil
+# The same for slices: they are removed with the last of them.
+cdef void zset_pop_begin(const object_t *value, uint64_t count, bint from_end, bint nested,
+                         long_read_t *read) noexcept nogil
 cdef bint zset_long_argument(reply_t *reply, const char *data, size_t size, int64_t *out) noexcept nogil

@@ -391,7 +391,7 @@ cdef void zrevrank_command(call_t *call) noexcept nogil:
 
 cdef bint go_on_with_popped(long_read_t *read, transaction_t *tx) noexcept nogil:
     """They are replied while they are members still, and leave as soon as the reply is complete."""
-    cdef bint nested = tx.reply.resp == 3
+    cdef bint nested = read.what != 0
     cdef zset_entry_t entry
     cdef dash_ref_t ref
     cdef scope_t scope
@@ -411,6 +411,16 @@ cdef bint go_on_with_popped(long_read_t *read, transaction_t *tx) noexcept nogil
     if zset_lookup_write(&scope, &tx.keys[0], &ref) == ZSET_FOUND:
         remove_popped(&scope, &tx.keys[0], &ref, read.first, read.is_backward)
     return True
+
+
+cdef void zset_pop_begin(const object_t *value, uint64_t count, bint from_end, bint nested,
+                         long_read_t *read) noexcept nogil:
+    read.go_on = go_on_with_popped
+    read.value = value[0]
+    read.first = count
+    read.left = count
+    read.is_backward = from_end
+    read.what = nested
 
 
 cdef void pop_generic(call_t *call, bint from_end) noexcept nogil:
@@ -435,9 +445,7 @@ cdef void pop_generic(call_t *call, bint from_end) noexcept nogil:
     if long_read_wanted(call, <uint64_t>count):
         read = long_read_begin(call, &ref.entry.value, go_on_with_popped)
         if read != NULL:
-            read.first = <uint64_t>count
-            read.left = <uint64_t>count
-            read.is_backward = from_end
+            zset_pop_begin(&ref.entry.value, <uint64_t>count, from_end, nested, read)
         return
     reply_array(call.reply, count if nested else 2 * count)
     zset_pop(&call.scope, &call.key, &ref, <uint64_t>count, from_end, nested, call.reply)

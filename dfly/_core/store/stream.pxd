@@ -117,6 +117,9 @@ cdef void stream_read_pair(stream_cursor_t *self, list_item_t *field, list_item_
 # Are there surely no more than so many entries in it? False: about so many, or more.
 cdef bint stream_range_is_short(const stream_t *self, stream_id_t start, stream_id_t end,
                                 uint64_t most) noexcept nogil
+# How many entries of the range are in the block there.
+cdef uint64_t stream_count_in_block(const stream_t *self, const id_place_t *place, stream_id_t start,
+                                    stream_id_t end) noexcept nogil
 cdef bint stream_has(const stream_t *self, stream_id_t id) noexcept nogil
 cdef bint stream_last_entry(const stream_t *self, stream_id_t *out) noexcept nogil      # False: no entries
 

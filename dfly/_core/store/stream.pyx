@@ -647,6 +647,22 @@ cdef bint stream_range_is_short(const stream_t *self, stream_id_t start, stream_
     return True
 
 
+cdef uint64_t stream_count_in_block(const stream_t *self, const id_place_t *place, stream_id_t start,
+                                    stream_id_t end) noexcept nogil:
+    """By its header, unless an end of the range may be in it."""
+    cdef stream_id_t master = id_slot(&self.blocks, place[0]).id
+    cdef id_place_t behind = place[0]
+    cdef stream_cursor_t cursor
+    cdef uint64_t count = 0
+    if (not id_less(master, start) and id_next(&self.blocks, &behind)
+            and not id_less(end, id_slot(&self.blocks, behind).id)):
+        return <uint64_t>count_of(pack_at(self, place[0]))
+    stream_seek(self, start if id_less(master, start) else master, &cursor)
+    while stream_read_next(&cursor) and id_equal(cursor.master, master) and not id_less(end, cursor.id):
+        count += 1
+    return count
+
+
 cdef bint stream_has(const stream_t *self, stream_id_t id) noexcept nogil:
     cdef stream_cursor_t cursor
     stream_seek(self, id, &cursor)
