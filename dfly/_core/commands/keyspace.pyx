@@ -1,32 +1,29 @@
 """Generic commands over several keys, shards or whole databases.
 
 DEL UNLINK EXISTS TOUCH take any number of keys; with one key they are ordinary single-key commands.
-RENAME, RENAMENX and COPY look first, then take or copy, then put: up to three hops. FLUSHALL frees in slices and
-lets others run between them. What walks over keys is in key_walks.pyx.
+FLUSHALL frees in slices and lets others run between them. RENAME and COPY are in key_moves.pyx, what walks over keys
+in key_walks.pyx.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_FAST, COMMAND_GLOBAL, COMMAND_READONLY,
-                                        COMMAND_WRITE, COMMAND_DENYOOM, KEY_ACCESS, KEY_DELETE, KEY_RM,
-                                        KEY_RO, KEY_RW, KEY_UPDATE, TRANSACTION_DONE, TRANSACTION_YIELD,
-                                        call_t, command_spec_t, hop_t, register_commands, reply_not_integer,
-                                        reply_syntax_error, slice_equals, transaction_row, transaction_t)
-from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_peek, find_read, find_write, flush_database,
-                                         get_deadline, insert_key, is_sticky, make_sticky, notify, purge_later,
-                                         set_deadline, swap_databases, take_value, update_begin, update_end,
-                                         update_end_unseen)
+                                        COMMAND_WRITE, KEY_DELETE, KEY_RM, KEY_RO, KEY_RW, KEY_UPDATE,
+                                        TRANSACTION_DONE, TRANSACTION_YIELD, call_t, command_spec_t, hop_t,
+                                        register_commands, reply_syntax_error, slice_equals, transaction_row,
+                                        transaction_t)
+from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, find_read, find_write, flush_database, is_sticky,
+                                         make_sticky, swap_databases, update_begin, update_end_unseen)
 from dfly._core.engine.expiry cimport reclaim_step
-from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.engine.server_state cimport executor_of
-from dfly._core.engine.shard cimport scope_t, shard_database, shard_t
+from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.tracking cimport tracking_flushed
 from dfly._core.engine.transaction cimport (hop_on_all_shards, hop_on_keys, hop_on_shard, transaction_release,
                                             transaction_scope)
 from dfly._core.resp.reply cimport reply_bulk, reply_error, reply_int, reply_null, reply_ok
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_deadline, dash_ref_t
 from dfly._core.store.dash_scan cimport dash_random
-from dfly._core.store.object cimport OBJECT_SCRATCH, key_t, object_dup, object_view, parse_int64
+from dfly._core.store.object cimport OBJECT_SCRATCH, key_t, object_view, parse_int64
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, slice_t
 from dfly._core.sys.hash cimport random_u64
@@ -127,200 +124,6 @@ cdef void stick_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
 
 cdef int stick_step(transaction_t *tx) noexcept nogil:
     return sum_over_keys(tx, stick_hop)
-
-
-# ---- RENAME, RENAMENX, COPY --------------------------------------------------------------------
-# Key 0 is the source, key 1 the destination. numbers[0]: the value's deadline; numbers[1]: the
-# destination's database (COPY); numbers[2]: COPY's REPLACE; numbers[3]: the source is sticky, and the destination too.
-
-cdef enum:
-    DEADLINE = 0
-    TARGET_DATABASE = 1
-    REPLACE = 2
-    STICKY = 3
-
-
-cdef void target_scope(transaction_t *tx, shard_t *shard, scope_t *scope) noexcept nogil:
-    transaction_scope(tx, shard, scope)
-    scope.database = shard_database(shard, <uint32_t>tx.numbers[TARGET_DATABASE])
-
-
-cdef void look(transaction_t *tx, shard_t *shard, bint reads) noexcept nogil:
-    """Which of source and destination exist. reads: the source stays (COPY), so hits and misses count."""
-    cdef scope_t scope
-    cdef dash_ref_t ref
-    if tx.key_shards[0] == shard.index:
-        transaction_scope(tx, shard, &scope)
-        if reads:
-            tx.results[0].flag = find_read(&scope, &tx.keys[0], &ref)
-        else:
-            tx.results[0].flag = find_write(&scope, &tx.keys[0], &ref)
-    if tx.key_shards[1] == shard.index:
-        target_scope(tx, shard, &scope)
-        tx.results[1].flag = find_write(&scope, &tx.keys[1], &ref)
-
-
-cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    look(tx, shard, False)
-
-
-cdef void look_copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    look(tx, shard, True)
-
-
-cdef void take_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef scope_t scope
-    cdef dash_ref_t ref
-    transaction_scope(tx, shard, &scope)
-    if not find_write(&scope, &tx.keys[0], &ref):
-        return
-    tx.numbers[DEADLINE] = get_deadline(&ref)
-    tx.numbers[STICKY] = is_sticky(&ref)
-    take_value(&scope, &tx.keys[0], &ref, &tx.results[0].value)
-    tx.results[0].has_value = True
-
-
-cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef scope_t scope
-    cdef dash_ref_t ref
-    transaction_scope(tx, shard, &scope)
-    if not find_peek(&scope, &tx.keys[0], &ref):
-        return
-    tx.numbers[DEADLINE] = get_deadline(&ref)
-    tx.numbers[STICKY] = is_sticky(&ref)
-    object_dup(&ref.entry.value, &tx.results[0].value)
-    tx.results[0].has_value = True
-
-
-cdef void put_value(transaction_t *tx, shard_t *shard, const char *event,
-                    const char *source_event) noexcept nogil:
-    """Puts the taken or copied value at the destination, replacing what is there."""
-    cdef scope_t scope
-    cdef scope_t source
-    cdef dash_ref_t ref
-    target_scope(tx, shard, &scope)
-    if find_write(&scope, &tx.keys[1], &ref):
-        delete_key(&scope, &tx.keys[1], &ref, NOTIFY_GENERIC, NULL)
-    insert_key(&scope, &tx.keys[1], &ref)
-    ref.entry.value = tx.results[0].value
-    tx.results[0].has_value = False
-    if tx.numbers[DEADLINE] != DASH_NO_DEADLINE:
-        set_deadline(&scope, &ref, tx.numbers[DEADLINE])
-    if tx.numbers[STICKY]:
-        make_sticky(&scope, &ref)
-    members_track(&scope, &tx.keys[1], &ref.entry.value)
-    purge_later(&scope, &tx.keys[1], &ref.entry.value)
-    if source_event != NULL:
-        # Redis' order of events: the new key, where it came from, where it went.
-        transaction_scope(tx, tx.shards[tx.key_shards[0]], &source)
-        notify(&source, &tx.keys[0], NOTIFY_GENERIC, source_event)
-    update_end(&scope, &tx.keys[1], NOTIFY_GENERIC, event)
-
-
-cdef void put_renamed_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    put_value(tx, shard, "rename_to", "rename_from")
-
-
-cdef void put_copied_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    put_value(tx, shard, "copy_to", NULL)
-
-
-cdef bint same_key(const transaction_t *tx) noexcept nogil:
-    cdef uint32_t i
-    if tx.keys[0].size != tx.keys[1].size or tx.keys[0].hash != tx.keys[1].hash:
-        return False
-    for i in range(tx.keys[0].size):
-        if tx.keys[0].data[i] != tx.keys[1].data[i]:
-            return False
-    return True
-
-
-cdef int rename_generic(transaction_t *tx, bint only_if_absent) noexcept nogil:
-    if tx.stage == 0:
-        tx.stage = 1
-        tx.numbers[TARGET_DATABASE] = tx.caller.database_index
-        return hop_on_keys(tx, look_hop)
-    if tx.stage == 1:
-        if not tx.results[0].flag:
-            reply_error(&tx.reply, "ERR no such key")
-            return TRANSACTION_DONE
-        if same_key(tx) or (only_if_absent and tx.results[1].flag):
-            if only_if_absent:
-                reply_int(&tx.reply, 0)
-            else:
-                reply_ok(&tx.reply)
-            return TRANSACTION_DONE
-        tx.stage = 2
-        return hop_on_shard(tx, tx.key_shards[0], take_hop)
-    if tx.stage == 2:
-        if not tx.results[0].has_value:
-            # It expired, or another client took it, between the hops.
-            reply_error(&tx.reply, "ERR no such key")
-            return TRANSACTION_DONE
-        tx.stage = 3
-        return hop_on_shard(tx, tx.key_shards[1], put_renamed_hop)
-    if only_if_absent:
-        reply_int(&tx.reply, 1)
-    else:
-        reply_ok(&tx.reply)
-    return TRANSACTION_DONE
-
-
-cdef int rename_step(transaction_t *tx) noexcept nogil:
-    return rename_generic(tx, False)
-
-
-cdef int renamenx_step(transaction_t *tx) noexcept nogil:
-    return rename_generic(tx, True)
-
-
-cdef bint parse_copy(transaction_t *tx) noexcept nogil:
-    cdef uint32_t i = 3
-    cdef int64_t index = 0
-    tx.numbers[TARGET_DATABASE] = tx.caller.database_index
-    while i < tx.argc:
-        if slice_equals(tx.argv[i], "replace"):
-            tx.numbers[REPLACE] = 1
-        elif slice_equals(tx.argv[i], "db") and i + 1 < tx.argc:
-            i += 1
-            if not parse_int64(tx.argv[i].data, tx.argv[i].size, &index) or index > 2147483647 \
-                    or index < -2147483648:
-                reply_not_integer(&tx.reply)
-                return False
-            if index < 0 or index >= <int64_t>tx.shards[0].settings.databases:
-                reply_error(&tx.reply, "ERR DB index is out of range")
-                return False
-            tx.numbers[TARGET_DATABASE] = index
-        else:
-            reply_syntax_error(&tx.reply)
-            return False
-        i += 1
-    if tx.numbers[TARGET_DATABASE] == tx.caller.database_index and same_key(tx):
-        reply_error(&tx.reply, "ERR source and destination objects are the same")
-        return False
-    return True
-
-
-cdef int copy_step(transaction_t *tx) noexcept nogil:
-    if tx.stage == 0:
-        if not parse_copy(tx):
-            return TRANSACTION_DONE
-        tx.stage = 1
-        return hop_on_keys(tx, look_copy_hop)
-    if tx.stage == 1:
-        if not tx.results[0].flag or (tx.results[1].flag and not tx.numbers[REPLACE]):
-            reply_int(&tx.reply, 0)
-            return TRANSACTION_DONE
-        tx.stage = 2
-        return hop_on_shard(tx, tx.key_shards[0], copy_hop)
-    if tx.stage == 2:
-        if not tx.results[0].has_value:
-            reply_int(&tx.reply, 0)
-            return TRANSACTION_DONE
-        tx.stage = 3
-        return hop_on_shard(tx, tx.key_shards[1], put_copied_hop)
-    reply_int(&tx.reply, 1)
-    return TRANSACTION_DONE
 
 
 # ---- RANDOMKEY, DBSIZE -------------------------------------------------------------------------
@@ -473,7 +276,7 @@ cdef int swapdb_step(transaction_t *tx) noexcept nogil:
 # ---- Rows ------------------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 13
+    ROW_COUNT = 10
 
 cdef command_spec_t[ROW_COUNT] ROWS
 
@@ -490,17 +293,13 @@ def register():
     ROWS[2].handler = exists_command
     ROWS[3] = transaction_row("touch", -2, fast_read, ACL_KEYSPACE, 1, -1, 1, KEY_RO, exists_step)
     ROWS[3].handler = exists_command
-    ROWS[4] = transaction_row("rename", 3, write, ACL_KEYSPACE, 1, 2, 1, KEY_RW | KEY_ACCESS | KEY_DELETE, rename_step)
-    ROWS[5] = transaction_row("renamenx", 3, write | COMMAND_FAST, ACL_KEYSPACE, 1, 2, 1,
-                              KEY_RW | KEY_ACCESS | KEY_DELETE, renamenx_step)
-    ROWS[6] = transaction_row("copy", -3, write | COMMAND_DENYOOM, ACL_KEYSPACE, 1, 2, 1, KEY_RO | KEY_ACCESS, copy_step)
-    ROWS[7] = transaction_row("randomkey", 1, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, randomkey_step)
-    ROWS[8] = transaction_row("dbsize", 1, fast_read, ACL_KEYSPACE, 0, 0, 0, 0, dbsize_step)
-    ROWS[9] = transaction_row("flushdb", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushdb_step)
-    ROWS[10] = transaction_row("flushall", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushall_step)
-    ROWS[11] = transaction_row("swapdb", 3, write | COMMAND_FAST | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS,
+    ROWS[4] = transaction_row("randomkey", 1, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, randomkey_step)
+    ROWS[5] = transaction_row("dbsize", 1, fast_read, ACL_KEYSPACE, 0, 0, 0, 0, dbsize_step)
+    ROWS[6] = transaction_row("flushdb", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushdb_step)
+    ROWS[7] = transaction_row("flushall", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushall_step)
+    ROWS[8] = transaction_row("swapdb", 3, write | COMMAND_FAST | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS,
                                0, 0, 0, 0, swapdb_step)
-    ROWS[12] = transaction_row("stick", -2, write | COMMAND_FAST, ACL_KEYSPACE, 1, -1, 1, KEY_RW | KEY_UPDATE,
+    ROWS[9] = transaction_row("stick", -2, write | COMMAND_FAST, ACL_KEYSPACE, 1, -1, 1, KEY_RW | KEY_UPDATE,
                                stick_step)
-    ROWS[12].handler = stick_command
+    ROWS[9].handler = stick_command
     register_commands(ROWS, ROW_COUNT)

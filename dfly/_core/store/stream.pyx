@@ -176,25 +176,42 @@ cdef void stream_free(stream_t **self) noexcept nogil:
 
 
 cdef stream_t *stream_dup(const stream_t *self) noexcept nogil:
+    cdef uint64_t budget = <uint64_t>-1
     cdef stream_t *copy
-    cdef id_place_t place
-    cdef bint more
     if self == NULL:
         return NULL
-    copy = stream_new()
+    copy = stream_dup_begin(self)
+    stream_dup_step(self, copy, &budget)
+    return copy
+
+
+cdef stream_t *stream_dup_begin(const stream_t *self) noexcept nogil:
+    cdef stream_t *copy = stream_new()
     copy.length = self.length
     copy.entries_added = self.entries_added
     copy.first_id = self.first_id
     copy.last_id = self.last_id
     copy.max_deleted_id = self.max_deleted_id
-    more = id_first(&self.blocks, &place)
+    return copy
+
+
+cdef bint stream_dup_step(const stream_t *self, stream_t *copy, uint64_t *budget) noexcept nogil:
+    cdef id_place_t place
+    cdef bint more
+    if copy.blocks.count == 0:
+        more = id_first(&self.blocks, &place)
+    else:
+        more = id_floor(&self.blocks, id_last_slot(&copy.blocks).id, &place) and id_next(&self.blocks, &place)
     while more:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
         if copy.blocks.count > 0:
             finish_last(copy)
         id_insert(&copy.blocks, id_slot(&self.blocks, place).id, listpack_dup(pack_at(self, place)))
         more = id_next(&self.blocks, &place)
     groups_dup(&self.groups, &copy.groups)
-    return copy
+    return True
 
 
 cdef uint64_t stream_block_count(const stream_t *self) noexcept nogil:
