@@ -56,6 +56,12 @@ def two_zsets(port, count):
     a_zset(port, count, b"b", count // 2)
 
 
+def places(port, count):
+    wire.pump(port, ((b"GEOADD", b"a", *(word for i in part for word in (
+        b"%.4f" % (i * 7919 % 3_000_000 / 10_000 - 150), b"%.4f" % (i * 104_729 % 1_500_000 / 10_000 - 75),
+        b"place:%08d" % i))) for part in chunks(count)))
+
+
 def a_flat_zset(port, count):
     a_zset(port, count, score=lambda i: 0)
 
@@ -64,9 +70,13 @@ def a_stream(port, count):
     wire.pump(port, ((b"XADD", b"a", b"%d-1" % (i + 1), b"f", b"value") for i in range(count)))
 
 
-def pending(port, count):
+def a_group(port, count):
     a_stream(port, count)
     wire.pump(port, [(b"XGROUP", b"CREATE", b"a", b"g", b"0")])
+
+
+def pending(port, count):
+    a_group(port, count)
     wire.pump(port, ((b"XREADGROUP", b"GROUP", b"g", b"c%d" % (i % 2), b"COUNT", b"1000", b"STREAMS", b"a", b">")
                      for i in range(count // 1000)))
 
@@ -83,6 +93,8 @@ def cases(count):
         "lpop": (a_list, ("LPOP", "a", half)),
         "lrem": (a_list, ("LREM", "a", 0, "none")),
         "rpop": (a_list, ("RPOP", "a", half)),
+        "lmpop": (a_list, ("LMPOP", 2, "none", "a", "LEFT", "COUNT", half)),
+        "zmpop": (a_zset, ("ZMPOP", 2, "none", "a", "MIN", "COUNT", half)),
         "zpopmax": (a_zset, ("ZPOPMAX", "a", half)),
         "spop": (a_set, ("SPOP", "a", half)),
         "copy-list": (a_list, ("COPY", "a", "copy")),
@@ -119,9 +131,20 @@ def cases(count):
         "zdiff": (two_zsets, ("ZDIFF", 2, "a", "b")),
         "xrange": (a_stream, ("XRANGE", "a", "-", "+")),
         "xrevrange": (a_stream, ("XREVRANGE", "a", "+", "-")),
+        "xread": (a_stream, ("XREAD", "STREAMS", "a", 0)),
+        "xreadgroup": (a_group, ("XREADGROUP", "GROUP", "g", "c", "STREAMS", "a", ">")),
+        "xpending": (pending, ("XPENDING", "a", "g", "-", "+", count)),
         "xtrim": (a_stream, ("XTRIM", "a", "MAXLEN", half)),
         "xgroup-delconsumer": (pending, ("XGROUP", "DELCONSUMER", "a", "g", "c0")),
         "xgroup-destroy": (pending, ("XGROUP", "DESTROY", "a", "g")),
+        "hrandfield": (a_hash, ("HRANDFIELD", "a", half, "WITHVALUES")),
+        "srandmember": (a_set, ("SRANDMEMBER", "a", half)),
+        "srandmember-again": (a_set, ("SRANDMEMBER", "a", -half)),
+        "zrandmember": (a_zset, ("ZRANDMEMBER", "a", half, "WITHSCORES")),
+        "geosearch": (places, ("GEOSEARCH", "a", "FROMLONLAT", 0, 0, "BYRADIUS", 30_000, "km")),
+        "dump": (a_set, ("DUMP", "a")),
+        "lpos": (a_list, ("LPOS", "a", "none")),
+        "sort": (a_list, ("SORT", "a", "ALPHA")),
         "sort-store": (a_list, ("SORT", "a", "ALPHA", "STORE", "out")),
         "del": (a_zset, ("DEL", "a")),
         "del-set": (a_set, ("DEL", "a")),
