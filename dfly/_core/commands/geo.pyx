@@ -1,43 +1,41 @@
 """GEOADD, GEOPOS, GEODIST, GEOHASH, GEOSEARCH, GEOSEARCHSTORE, and GEORADIUS and its sisters.
 
-Positions are sorted sets whose scores are geohashes (store/geohash). A search covers its shape with up to nine cells,
-each a range of scores, and asks every member there for its distance. Order of checks, of results that are not
-sorted, replies and events as Redis 7.0.
+Positions are sorted sets whose scores are geohashes (store/geohash). How a search finds them is in geo_search. Order of
+checks, replies and events as Redis 7.0.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport qsort
 from libc.string cimport memset
 
 from dfly._core.commands.float_arguments cimport double_argument, parse_double
-from dfly._core.commands.lists cimport reply_list_item
-from dfly._core.commands.numbers cimport LONG_DOUBLE_TEXT_MAX, format_long_double
+from dfly._core.commands.geo_search cimport (ORDER_ASC, ORDER_DESC, ORDER_NONE, found_t, reply_distance, reply_point,
+                                             search_end, search_found, search_reply_work, search_resolve, search_t,
+                                             search_work)
+from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
 from dfly._core.commands.zsets cimport (ADD_CH, ADD_NX, ADD_XX, ZSET_FOUND, ZSET_WRONG_TYPE, find_zset, zset_add_all,
                                         zset_limits_of, zset_long_argument, zset_lookup_read, zset_store)
 from dfly._core.engine.command cimport (ACL_GEO, COMMAND_DENYOOM, COMMAND_MOVABLE_KEYS, COMMAND_READONLY, COMMAND_WRITE,
                                         KEY_ACCESS, KEY_OW, KEY_RO, KEY_RW, KEY_UPDATE, TRANSACTION_DONE, call_t,
                                         command_spec_t, key_row, register_commands, reply_syntax_error,
                                         reply_wrong_type, slice_equals, transaction_row, transaction_t)
+from dfly._core.engine.database cimport drop_value
 from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_look, slices_next, slices_plan_t, slices_t,
+                                       slices_work, work_all, work_goes_on, work_t)
 from dfly._core.engine.transaction cimport hop_on_shard, transaction_scope
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_error, reply_int, reply_null, reply_null_array,
-                                    reply_raw, reply_t)
-from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
+                                    reply_t)
+from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.geohash cimport (GEO_AREAS, GEO_TEXT, geo_cell_t, geo_contains, geo_cover, geo_decode,
-                                       geo_distance, geo_encode, geo_is_valid, geo_point_t, geo_scores, geo_shape_t,
+from dfly._core.store.geohash cimport (GEO_TEXT, geo_decode, geo_distance, geo_encode, geo_is_valid, geo_point_t,
                                        geo_text)
 from dfly._core.store.object cimport TYPE_ZSET, object_set_container, object_t
-from dfly._core.store.sorted_set cimport (zset_add, zset_bound_t, zset_count, zset_cursor_t, zset_entry_t,
-                                          zset_limits_t, zset_next, zset_range_by_score, zset_score, zset_seek)
+from dfly._core.store.sorted_set cimport zset_add, zset_count, zset_limits_t, zset_score
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
-
-cdef enum:
-    FOUND_FIRST = 16             # room for so many results at first
 
 cdef enum search_flag_t:
     BY_COORDINATES = 1           # GEORADIUS
@@ -46,38 +44,8 @@ cdef enum search_flag_t:
     SEARCH = 8                   # GEOSEARCH
     SEARCH_STORE = 16            # GEOSEARCHSTORE
 
-cdef enum order_t:
-    ORDER_NONE = 0
-    ORDER_ASC = 1
-    ORDER_DESC = 2
-
-cdef enum step_t:
-    STEP_START = 0
-    STEP_LOOKED = 1
-    STEP_STORED = 2
-
-cdef struct found_t:
-    list_item_t member           # borrowed from the set
-    double score
-    double distance              # m
-    geo_point_t point
-    uint64_t place               # equal distances keep their order
-
-cdef struct search_t:
-    geo_shape_t shape
-    double unit                  # m
-    order_t order
-    int64_t count                # 0: all
-    bint any
-    bint with_distance
-    bint with_hash
-    bint with_point
-    bint has_store
-    bint stores_distance
-    found_t *found
-    uint64_t found_count
-    uint64_t found_room
-
+cdef enum:
+    STAGE_STORED = 5             # behind those of slices
 
 # ---- Arguments ---------------------------------------------------------------------------------
 
@@ -270,142 +238,54 @@ cdef bint parse_search(reply_t *reply, const slice_t *argv, uint32_t argc, const
     return parse_search_options(reply, argv, argc, options, value, flags, search)
 
 
-# ---- Searching ---------------------------------------------------------------------------------
+# ---- Searches that only reply -------------------------------------------------------------------
 
-cdef bint is_full(const search_t *self) noexcept nogil:
-    return self.any and self.found_count >= <uint64_t>self.count
+cdef bint go_on_searching(long_read_t *read, transaction_t *tx) noexcept nogil:
+    cdef search_t *search = <search_t *>read.extra
+    if not search_work(search, &read.value, &read.work) or not search_reply_work(search, &tx.reply, &read.work):
+        return False
+    search_end(search)
+    return True
 
 
-cdef void search_cell(search_t *self, const object_t *value, geo_cell_t cell) noexcept nogil:
-    cdef zset_bound_t low
-    cdef zset_bound_t high
-    cdef zset_cursor_t cursor
-    cdef zset_entry_t entry
-    cdef uint64_t start = 0
-    cdef uint64_t count = 0
-    cdef found_t *found
-    geo_scores(cell, &low.score, &high.score)
-    low.exclusive = False
-    high.exclusive = True
-    zset_range_by_score(value, &low, &high, &start, &count)
-    if count == 0:
+cdef void drop_search(long_read_t *read) noexcept nogil:
+    search_end(<search_t *>read.extra)
+
+
+cdef void search_in_slices(call_t *call, const object_t *value, const search_t *search) noexcept nogil:
+    cdef long_read_t *read = long_read_begin(call, value, go_on_searching)
+    if read == NULL:
         return
-    zset_seek(value, start, &cursor)
-    while count > 0 and zset_next(&cursor, &entry):
-        count -= 1
-        if self.found_count == self.found_room:
-            self.found_room = max(2 * self.found_room, <uint64_t>FOUND_FIRST)
-            self.found = <found_t *>net_realloc(self.found, self.found_room * sizeof(found_t))
-        found = &self.found[self.found_count]
-        found.point = geo_decode(<uint64_t>entry.score)
-        if not geo_contains(&self.shape, found.point, &found.distance):
-            continue
-        found.member = entry.member
-        found.score = entry.score
-        found.place = self.found_count
-        self.found_count += 1
-        if is_full(self):
-            return
+    read.extra = net_realloc(read.extra, sizeof(search_t))
+    (<search_t *>read.extra)[0] = search[0]
+    read.drop = drop_search
 
 
-cdef int nearer(const void *a, const void *b) noexcept nogil:
-    cdef const found_t *left = <const found_t *>a
-    cdef const found_t *right = <const found_t *>b
-    if left.distance != right.distance:
-        return 1 if left.distance > right.distance else -1
-    return <int>(left.place > right.place) - <int>(left.place < right.place)
-
-
-cdef int farther(const void *a, const void *b) noexcept nogil:
-    cdef const found_t *left = <const found_t *>a
-    cdef const found_t *right = <const found_t *>b
-    if left.distance != right.distance:
-        return 1 if left.distance < right.distance else -1
-    return <int>(left.place > right.place) - <int>(left.place < right.place)
-
-
-cdef void search_all(search_t *self, const object_t *value) noexcept nogil:
-    cdef geo_cell_t cells[GEO_AREAS]
-    cdef int last = 0
-    cdef int i
-    geo_cover(&self.shape, cells)
-    for i in range(GEO_AREAS):
-        if cells[i].bits == 0 and cells[i].step == 0:
-            continue
-        # With a radius of half the world, neighbours are the same cell.
-        if last > 0 and cells[i].bits == cells[last].bits and cells[i].step == cells[last].step:
-            continue
-        if is_full(self):
-            break
-        search_cell(self, value, cells[i])
-        last = i
-    if self.order != ORDER_NONE and self.found_count > 1:
-        qsort(self.found, self.found_count, sizeof(found_t), nearer if self.order == ORDER_ASC else farther)
-    if self.count > 0 and self.found_count > <uint64_t>self.count:
-        self.found_count = <uint64_t>self.count
-
-
-# ---- Replies -----------------------------------------------------------------------------------
-
-cdef void reply_distance(reply_t *reply, double distance) noexcept nogil:
-    cdef char text[64]
-    reply_bulk(reply, text, <size_t>snprintf(text, sizeof(text), "%.4f", distance))
-
-
-cdef void reply_degrees(reply_t *reply, double value) noexcept nogil:
-    """RESP2: a bulk string; RESP3: a double with the same digits."""
-    cdef char text[LONG_DOUBLE_TEXT_MAX]
-    cdef size_t size = format_long_double(value, text)
-    if reply.resp == 2:
-        reply_bulk(reply, text, size)
-        return
-    reply_raw(reply, ",", 1)
-    reply_raw(reply, text, size)
-    reply_raw(reply, "\r\n", 2)
-
-
-cdef void reply_point(reply_t *reply, geo_point_t point) noexcept nogil:
-    reply_array(reply, 2)
-    reply_degrees(reply, point.longitude)
-    reply_degrees(reply, point.latitude)
-
-
-cdef void reply_found(reply_t *reply, const search_t *search) noexcept nogil:
-    cdef uint32_t options = search.with_distance + search.with_hash + search.with_point
-    cdef const found_t *found
-    cdef uint64_t i
-    reply_array(reply, search.found_count)
-    for i in range(search.found_count):
-        found = &search.found[i]
-        if options > 0:
-            reply_array(reply, options + 1)
-        reply_list_item(reply, &found.member)
-        if search.with_distance:
-            reply_distance(reply, found.distance / search.unit)
-        if search.with_hash:
-            reply_int(reply, <int64_t>found.score)
-        if search.with_point:
-            reply_point(reply, found.point)
-
-
-cdef void search_and_reply(reply_t *reply, const slice_t *argv, uint32_t argc, const object_t *value,
-                           int flags) noexcept nogil:
-    cdef search_t search
-    if not parse_search(reply, argv, argc, value, flags, &search):
-        return
-    if value == NULL:
-        reply_array(reply, 0)
-        return
-    search_all(&search, value)
-    reply_found(reply, &search)
-    net_free(search.found)
+cdef void search_at_once(reply_t *reply, search_t *search, const object_t *value) noexcept nogil:
+    cdef work_t work
+    work_all(&work)
+    search_work(search, value, &work)
+    search_reply_work(search, reply, &work)
+    search_end(search)
 
 
 cdef void search_here(call_t *call, int flags) noexcept nogil:
+    cdef const object_t *value = NULL
+    cdef search_t search
     cdef dash_ref_t ref
     cdef bint found
-    if find_zset(call, &ref, &found):
-        search_and_reply(call.reply, call.argv, call.argc, &ref.entry.value if found else NULL, flags)
+    if not find_zset(call, &ref, &found):
+        return
+    if found:
+        value = &ref.entry.value
+    if not parse_search(call.reply, call.argv, call.argc, value, flags, &search):
+        return
+    if value == NULL:
+        reply_array(call.reply, 0)
+    elif long_read_wanted(call, search_resolve(&search, value)):
+        search_in_slices(call, value, &search)
+    else:
+        search_at_once(call.reply, &search, value)
 
 
 cdef void geosearch_command(call_t *call) noexcept nogil:
@@ -421,69 +301,139 @@ cdef void georadiusbymember_ro_command(call_t *call) noexcept nogil:
 
 
 # ---- Searches that may store -------------------------------------------------------------------
+# tx.numbers[0]: which key is the source; the other one, if there is one, is the destination.
+
+cdef struct search_job_t:
+    slices_t slices
+    work_t work
+    search_t search
+    object_t value               # the source, borrowed
+    object_t built               # what is stored
+    uint64_t built_count
+    bint is_done
+
 
 cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    """The value is a borrowed copy: nothing changes the set while the transaction holds its token."""
+    """The value is a borrowed copy: with any change of the set what was found is dropped."""
     cdef uint32_t i = <uint32_t>tx.numbers[0]
     cdef scope_t scope
     cdef dash_ref_t ref
+    if tx.key_shards[i] != shard.index:
+        return
     transaction_scope(tx, shard, &scope)
     tx.results[i].number = zset_lookup_read(&scope, &tx.keys[i], &ref)
     if tx.results[i].number == ZSET_FOUND:
         tx.results[i].value = ref.entry.value
 
 
-cdef void store_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef search_t *search = <search_t *>tx.state
-    cdef uint32_t source = <uint32_t>tx.numbers[0]
+cdef bint build(search_job_t *job, scope_t *scope) noexcept nogil:
+    cdef zset_limits_t limits = zset_limits_of(scope)
+    cdef const search_t *search = &job.search
     cdef char scratch[LIST_ITEM_SCRATCH]
-    cdef zset_limits_t limits
     cdef const found_t *found
     cdef slice_t member
-    cdef object_t built
-    cdef scope_t scope
     cdef double score
-    cdef uint64_t i
-    transaction_scope(tx, shard, &scope)
-    limits = zset_limits_of(&scope)
-    object_set_container(&built, TYPE_ZSET, NULL)
-    for i in range(search.found_count):
-        found = &search.found[i]
+    while job.built_count < search.found_count:
+        if not work_goes_on(&job.work):
+            return False
+        found = search_found(search, job.built_count)
+        job.built_count += 1
         member = list_item_text(&found.member, scratch)
         score = found.distance / search.unit if search.stores_distance else found.score
-        zset_add(&built, member.data, member.size, score, &limits)
-    net_free(search.found)
-    search.found = NULL
-    reply_int(&tx.reply, <int64_t>zset_count(&built))
-    zset_store(&scope, &tx.keys[1 - source], &built, "geosearchstore" if source == 1 else "georadiusstore")
+        zset_add(&job.built, member.data, member.size, score, &limits)
+    return True
 
 
-cdef int search_step(transaction_t *tx, int flags) noexcept nogil:
-    cdef uint32_t source = 1 if flags & SEARCH_STORE else 0
+cdef void search_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef search_job_t *job = <search_job_t *>tx.state
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    slices_work(&job.slices, tx, &job.work)
+    if not search_work(&job.search, &job.value, &job.work):
+        return
+    if tx.key_count == 1:
+        job.is_done = search_reply_work(&job.search, &tx.reply, &job.work)
+    else:
+        job.is_done = build(job, &scope)
+    if job.is_done:
+        search_end(&job.search)
+
+
+cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef search_job_t *job = <search_job_t *>tx.state
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    search_end(&job.search)
+    drop_value(&scope, &job.built)
+    # The look that ends counts.
+    tx.shards[tx.key_shards[tx.numbers[0]]].stats.hits -= 1
+
+
+cdef void store_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    """Nothing found, nothing built: the key goes."""
+    cdef search_job_t *job = <search_job_t *>tx.state
+    cdef uint32_t source = <uint32_t>tx.numbers[0]
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    reply_int(&tx.reply, <int64_t>zset_count(&job.built))
+    zset_store(&scope, &tx.keys[1 - source], &job.built, "geosearchstore" if source == 1 else "georadiusstore")
+
+
+cdef slices_plan_t PLAN
+PLAN.look = look_hop
+PLAN.work = search_hop
+PLAN.drop = drop_hop
+
+
+cdef search_job_t *job_of(transaction_t *tx) noexcept nogil:
+    if tx.state == NULL:
+        tx.state = net_zalloc(sizeof(search_job_t))
+    return <search_job_t *>tx.state
+
+
+cdef int begin_search(transaction_t *tx, int flags) noexcept nogil:
+    """The source has been looked up."""
+    cdef uint32_t source = <uint32_t>tx.numbers[0]
     cdef const object_t *value = NULL
-    cdef search_t *search
-    if tx.stage == STEP_START:
-        tx.numbers[0] = source
-        tx.stage = STEP_LOOKED
-        return hop_on_shard(tx, tx.key_shards[source], look_hop)
-    if tx.stage == STEP_STORED:
-        return TRANSACTION_DONE
+    cdef search_job_t *job
     if tx.results[source].number == ZSET_WRONG_TYPE:
         reply_wrong_type(&tx.reply)
         return TRANSACTION_DONE
+    job = job_of(tx)
     if tx.results[source].number == ZSET_FOUND:
         value = &tx.results[source].value
-    if tx.key_count == 1:
-        search_and_reply(&tx.reply, tx.argv, tx.argc, value, flags)
+    if not parse_search(&tx.reply, tx.argv, tx.argc, value, flags, &job.search):
         return TRANSACTION_DONE
-    tx.state = net_zalloc(sizeof(search_t))
-    search = <search_t *>tx.state
-    if not parse_search(&tx.reply, tx.argv, tx.argc, value, flags, search):
-        return TRANSACTION_DONE
+    object_set_container(&job.built, TYPE_ZSET, NULL)
     if value != NULL:
-        search_all(search, value)
-    tx.stage = STEP_STORED
-    return hop_on_shard(tx, tx.key_shards[1 - source], store_hop)
+        job.value = value[0]
+        job.built_count = 0
+        job.is_done = False
+        return slices_first(&job.slices, tx, search_resolve(&job.search, value), 1 if source == 1 else 0, &PLAN)
+    return store_or_reply(tx)
+
+
+cdef int store_or_reply(transaction_t *tx) noexcept nogil:
+    if tx.key_count == 2:
+        tx.stage = STAGE_STORED
+        return hop_on_shard(tx, tx.key_shards[1 - tx.numbers[0]], store_hop)
+    if tx.results[0].number != ZSET_FOUND:
+        reply_array(&tx.reply, 0)
+    return TRANSACTION_DONE
+
+
+cdef int search_step(transaction_t *tx, int flags) noexcept nogil:
+    cdef search_job_t *job = <search_job_t *>tx.state
+    cdef int result
+    if tx.stage == 0:
+        tx.numbers[0] = 1 if flags & SEARCH_STORE else 0
+        return slices_look(tx, &PLAN)
+    if tx.stage == SLICES_LOOKED:
+        return begin_search(tx, flags)
+    if tx.stage == STAGE_STORED:
+        return TRANSACTION_DONE
+    result = slices_next(&job.slices, tx, job.is_done, &PLAN)
+    return store_or_reply(tx) if result == TRANSACTION_DONE else result
 
 
 cdef int geosearchstore_step(transaction_t *tx) noexcept nogil:
@@ -611,6 +561,7 @@ def register():
     cdef uint64_t read = COMMAND_READONLY
     cdef uint64_t grow = COMMAND_WRITE | COMMAND_DENYOOM
     cdef uint64_t look = KEY_RO | KEY_ACCESS
+    cdef int i
     rows[0] = key_row("geoadd", -5, grow, ACL_GEO, KEY_RW | KEY_UPDATE, geoadd_command)
     rows[1] = key_row("geopos", -2, read, ACL_GEO, look, geopos_command)
     rows[2] = key_row("geohash", -2, read, ACL_GEO, look, geohash_command)
@@ -618,6 +569,8 @@ def register():
     rows[4] = key_row("geosearch", -7, read, ACL_GEO, look, geosearch_command)
     rows[5] = key_row("georadius_ro", -6, read, ACL_GEO, look, georadius_ro_command)
     rows[6] = key_row("georadiusbymember_ro", -5, read, ACL_GEO, look, georadiusbymember_ro_command)
+    for i in range(4, 7):
+        rows[i].step = long_read_step
     rows[7] = transaction_row("geosearchstore", -8, grow, ACL_GEO, 1, 2, 1, KEY_OW | KEY_UPDATE, geosearchstore_step)
     rows[8] = transaction_row("georadius", -6, grow | COMMAND_MOVABLE_KEYS, ACL_GEO, 1, 1, 1, look, georadius_step)
     rows[9] = transaction_row("georadiusbymember", -5, grow | COMMAND_MOVABLE_KEYS, ACL_GEO, 1, 1, 1, look,

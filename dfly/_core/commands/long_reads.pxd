@@ -42,6 +42,7 @@ cdef union read_cursor_t:
 
 # Replies while work_goes_on(&self.work), the header too; True when all is replied.
 ctypedef bint (*long_read_work_t)(long_read_t *self, transaction_t *tx) noexcept nogil
+ctypedef void (*long_read_drop_t)(long_read_t *self) noexcept nogil
 ctypedef bint (*long_read_still_t)(const long_read_t *self, const object_t *value) noexcept nogil
 
 cdef struct long_read_t:
@@ -51,6 +52,8 @@ cdef struct long_read_t:
     long_read_still_t still      # of the key's value as it is now; NULL: any change is one too many
     object_t value
     read_cursor_t cursor
+    void *extra                  # the family's, freed with the read (net_alloc); NULL
+    long_read_drop_t drop        # frees what go_on has made there when its work is dropped; NULL
     uint64_t first               # the families' own, as the next three
     uint64_t left
     uint32_t what

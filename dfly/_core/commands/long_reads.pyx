@@ -12,7 +12,7 @@ from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_changed, slices_fir
 from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport object_t
-from dfly._core.sys.alloc cimport net_zalloc
+from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 __abi__ = DFLY_ABI_STAMP
@@ -34,6 +34,7 @@ cdef long_read_t *long_read_begin(call_t *call, const object_t *value, long_read
     read.slices.first_key = 0
     read.go_on = go_on
     read.still = NULL
+    read.drop = NULL
     read.value = value[0]
     read.is_begun = False
     read.is_wanted = True
@@ -79,7 +80,10 @@ cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
 
 cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     """Beside its reply it may have built one value (SPOP), in its key's result."""
+    cdef long_read_t *read = <long_read_t *>tx.state
     cdef scope_t scope
+    if read.drop != NULL:
+        read.drop(read)
     if tx.results[0].has_value:
         transaction_scope(tx, shard, &scope)
         tx.results[0].has_value = False
@@ -93,6 +97,14 @@ PLAN.drop = drop_hop
 
 
 cdef int long_read_step(transaction_t *tx) noexcept nogil:
+    cdef int result = next_step(tx)
+    if result == TRANSACTION_DONE:
+        net_free((<long_read_t *>tx.state).extra)
+        (<long_read_t *>tx.state).extra = NULL
+    return result
+
+
+cdef int next_step(transaction_t *tx) noexcept nogil:
     cdef long_read_t *read = <long_read_t *>tx.state
     if tx.stage == 0:
         return slices_look(tx, &PLAN)

@@ -1,18 +1,20 @@
 """SORT and SORT_RO.
 
 BY and GET look keys up that follow from the elements, so they may lie on any shard: with such a pattern the command
-holds the tokens of all shards. The elements are copied first; then each shard in turn fills in the weights of the
-keys it owns; then all is sorted; then each shard fills in what GET asks for; then the result is replied or stored.
-Order of checks, replies and events as Redis 7.0; texts are compared byte by byte (the C locale).
+holds the tokens of all shards. The elements are copied first (sorting.pxd); then each shard in turn fills in the weights
+of the keys it owns; then all is sorted; then each shard fills in what GET asks for; then the result is replied or
+stored. What looks no keys up does all of this on the source's shard, in slices if there are many elements; the others,
+whose keys nobody listens to, in one go. Order of checks, replies and events as Redis 7.0.
 """
 
-from libc.math cimport isnan
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport qsort, strtod
-from libc cimport errno as c_errno
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcpy
 
+from dfly._core.commands.sorting cimport (arena_keep, elements_at, elements_begin, elements_copy_work, elements_count,
+                                          elements_end, elements_read_weights, elements_sort_work, sort_elements_t,
+                                          text_arena_t, text_t)
 from dfly._core.commands.strings cimport overwrite_key
+from dfly._core.commands.zsets cimport zset_long_argument
 from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_LIST, ACL_SET, ACL_SORTEDSET, COMMAND_DENYOOM,
                                         COMMAND_MOVABLE_KEYS, COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS,
                                         KEY_INCOMPLETE, KEY_RO, TRANSACTION_DONE, command_spec_t, register_commands,
@@ -21,53 +23,28 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_LIST, ACL_SET, ACL_SO
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_LIST, delete_key, drop_value, find_read, find_write,
                                          update_end)
 from dfly._core.engine.shard cimport scope_t, shard_of, shard_t
+from dfly._core.engine.slices cimport (SLICES_LOOKED, SLICES_WORKED, slices_first, slices_look, slices_next, slices_plan_t, slices_t,
+                                       slices_work, work_all, work_goes_on, work_t)
 from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_shard, transaction_lock_all, transaction_scope
 from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_error, reply_int, reply_null
-from dfly._core.commands.zsets cimport zset_long_argument
-from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_count, list_cursor_t, list_item_t,
-                                          list_item_text, list_limits, list_limits_t, list_next, list_push, list_seek)
+from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_limits, list_limits_t,
+                                          list_push)
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.hash_map cimport hash_find, hash_place_t, hash_value
-from dfly._core.store.member_set cimport set_begin, set_count, set_cursor_t, set_next
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_HASH, TYPE_LIST, TYPE_SET, TYPE_ZSET, key_init, key_t,
-                                      object_is_container, object_is_string, object_pointer, object_root,
-                                      object_set_container, object_t, object_view)
-from dfly._core.store.sorted_set cimport zset_count, zset_cursor_t, zset_entry_t, zset_next, zset_seek
-from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
+                                      object_is_container, object_is_string, object_root, object_set_container,
+                                      object_t, object_view)
+from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
-cdef enum step_t:
-    STEP_START = 0
-    STEP_COPIED = 1
-    STEP_WEIGHED = 2
-    STEP_FETCHED = 3
-    STEP_STORED = 4
-
-cdef enum:
-    NUMBER_TEXT_MAX = 511
-    ARENA_FIRST = 4096
-    IS_SET = 0                   # place in tx.numbers
-
-cdef struct arena_t:
-    # Texts copied for one command; offsets, since it grows.
-    char *data
-    size_t size
-    size_t capacity
-
-cdef struct text_t:
-    size_t offset
-    size_t size
-    bint is_missing
-
-cdef struct element_t:
-    text_t text
-    text_t weight                # with BY and ALPHA
-    double number
-    uint64_t place               # in the source: equal ones keep their order
-    const char *base             # of the arena, while sorting
-    const job_t *job
+cdef enum stage_t:
+    # Behind those of slices.
+    STAGE_COPIED = 5
+    STAGE_WEIGHED = 6
+    STAGE_FETCHED = 7
+    STAGE_STORED = 8
 
 cdef struct pattern_t:
     slice_t whole
@@ -78,26 +55,26 @@ cdef struct pattern_t:
     slice_t field                # of a hash; data NULL: the key is a string
 
 cdef struct job_t:
-    # In tx.state's stead while the command runs; freed by its end.
-    arena_t arena
-    element_t *elements
-    uint64_t count
-    uint64_t start               # of the result, in the elements
+    # tx.state while the command runs. The arguments' slices in patterns are good in one go only: arguments move.
+    slices_t slices
+    work_t work
+    sort_elements_t sorted
+    bint is_found
+    bint is_wrong_type
+    object_t value               # the source, borrowed
+    uint64_t start               # of the result, in what is sorted
     uint64_t result_count
+    uint64_t written             # of the result
+    object_t built               # what is stored
     pattern_t by
     pattern_t *gets
     uint32_t get_count
     text_t *fetched              # get_count of each result
     int64_t offset
     int64_t limit                # -1: none
-    bint has_by
-    bint has_limit
-    bint dont_sort
-    bint is_alpha
-    bint is_descending
     bint is_stored
-    bint is_not_numeric
-    bint is_wrong_type
+    bint is_settled              # start and result_count are known
+    bint is_done
 
 
 # ---- Arguments ---------------------------------------------------------------------------------
@@ -143,11 +120,11 @@ cdef bint parse_options(transaction_t *tx, bint read_only, job_t *job, pattern_t
         word = tx.argv[i]
         more = tx.argc - i - 1
         if slice_equals(word, "asc"):
-            job.is_descending = False
+            job.sorted.is_descending = False
         elif slice_equals(word, "desc"):
-            job.is_descending = True
+            job.sorted.is_descending = True
         elif slice_equals(word, "alpha"):
-            job.is_alpha = True
+            job.sorted.is_alpha = True
         elif more >= 2 and slice_equals(word, "limit"):
             if (not zset_long_argument(&tx.reply, tx.argv[i + 1].data, tx.argv[i + 1].size, &job.offset)
                     or not zset_long_argument(&tx.reply, tx.argv[i + 2].data, tx.argv[i + 2].size, &job.limit)):
@@ -159,9 +136,9 @@ cdef bint parse_options(transaction_t *tx, bint read_only, job_t *job, pattern_t
         elif more >= 1 and slice_equals(word, "by"):
             i += 1
             parse_pattern(tx.argv[i], &job.by)
-            job.has_by = True
+            job.sorted.has_by = True
             # Once and for all, as in Redis: a later BY with a pattern sorts nothing either.
-            job.dont_sort = job.dont_sort or job.by.is_constant
+            job.sorted.dont_sort = job.sorted.dont_sort or job.by.is_constant
         elif more >= 1 and slice_equals(word, "get"):
             i += 1
             parse_pattern(tx.argv[i], &gets[job.get_count])
@@ -199,96 +176,28 @@ cdef void sort_prepare(transaction_t *tx) noexcept nogil:
             return
 
 
-# ---- Copying the elements ----------------------------------------------------------------------
+# ---- The source --------------------------------------------------------------------------------
 
-cdef void keep(arena_t *self, slice_t text, text_t *out) noexcept nogil:
-    if self.size + text.size > self.capacity:
-        self.capacity = max(2 * self.capacity, self.size + text.size + ARENA_FIRST)
-        self.data = <char *>net_realloc(self.data, self.capacity)
-    if text.size > 0:
-        memcpy(self.data + self.size, text.data, text.size)
-    out.offset = self.size
-    out.size = text.size
-    out.is_missing = False
-    self.size += text.size
-
-
-cdef inline slice_t kept(const arena_t *self, const text_t *text) noexcept nogil:
-    cdef slice_t out
-    out.data = self.data + text.offset
-    out.size = text.size
-    return out
-
-
-cdef void keep_item(job_t *job, const list_item_t *item) noexcept nogil:
-    cdef char scratch[LIST_ITEM_SCRATCH]
-    cdef element_t *element = &job.elements[job.count]
-    keep(&job.arena, list_item_text(item, scratch), &element.text)
-    element.place = job.count
-    job.count += 1
-
-
-cdef void copy_list(job_t *job, const object_t *value) noexcept nogil:
-    cdef list_cursor_t cursor
-    cdef list_item_t item
-    list_seek(object_pointer(value), 0, &cursor)
-    while list_next(&cursor, &item):
-        keep_item(job, &item)
-
-
-cdef void copy_set(job_t *job, const object_t *value) noexcept nogil:
-    cdef set_cursor_t cursor
-    cdef list_item_t item
-    set_begin(value, &cursor)
-    while set_next(&cursor, &item):
-        keep_item(job, &item)
-
-
-cdef void copy_zset(job_t *job, const object_t *value) noexcept nogil:
-    cdef zset_cursor_t cursor
-    cdef zset_entry_t entry
-    zset_seek(value, 0, &cursor)
-    while zset_next(&cursor, &entry):
-        keep_item(job, &entry.member)
-
-
-cdef uint64_t size_of(const object_t *value) noexcept nogil:
-    if object_is_container(value, TYPE_LIST):
-        return list_count(object_pointer(value))
-    return set_count(value) if object_is_container(value, TYPE_SET) else zset_count(value)
-
-
-cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef job_t *job = <job_t *>tx.state
     cdef const object_t *value
     cdef scope_t scope
     cdef dash_ref_t ref
+    if tx.key_shards[0] != shard.index:
+        return
     transaction_scope(tx, shard, &scope)
-    if not find_read(&scope, &tx.keys[0], &ref):
+    job.is_found = find_read(&scope, &tx.keys[0], &ref)
+    if not job.is_found:
         return
     value = &ref.entry.value
-    if not (object_is_container(value, TYPE_LIST) or object_is_container(value, TYPE_SET)
-            or object_is_container(value, TYPE_ZSET)):
-        job.is_wrong_type = True
-        return
-    job.elements = <element_t *>net_zalloc(size_of(value) * sizeof(element_t))
-    if object_is_container(value, TYPE_LIST):
-        copy_list(job, value)
-    elif object_is_container(value, TYPE_SET):
-        copy_set(job, value)
-        tx.numbers[IS_SET] = 1
-        if job.dont_sort and job.is_stored:
-            # What is stored must not depend on the order in which a set happens to lie.
-            job.dont_sort = False
-            job.is_alpha = True
-            job.has_by = False
-    else:
-        copy_zset(job, value)
+    job.is_wrong_type = not (object_is_container(value, TYPE_LIST) or object_is_container(value, TYPE_SET)
+                             or object_is_container(value, TYPE_ZSET))
+    job.value = value[0]
 
 
 cdef void settle_range(job_t *job) noexcept nogil:
     """LIMIT, as offsets into the result."""
-    cdef int64_t total = <int64_t>job.count
+    cdef int64_t total = <int64_t>job.sorted.count
     cdef int64_t start = min(max(job.offset, <int64_t>0), total)
     cdef int64_t count = min(max(job.limit, <int64_t>-1), total)
     cdef int64_t end = total - 1 if count < 0 else start + count - 1
@@ -312,7 +221,13 @@ cdef char *make_key(const pattern_t *pattern, slice_t element, slice_t *out) noe
     return text
 
 
-cdef void look_up(scope_t *scope, const pattern_t *pattern, arena_t *arena, slice_t name, text_t *out) noexcept nogil:
+cdef void keep(text_arena_t *arena, slice_t text, text_t *out) noexcept nogil:
+    out.text = arena_keep(arena, text)
+    out.is_missing = False
+
+
+cdef void look_up(scope_t *scope, const pattern_t *pattern, text_arena_t *arena, slice_t name,
+                  text_t *out) noexcept nogil:
     """Under the token of the key's shard."""
     cdef char scratch[OBJECT_SCRATCH]
     cdef char number[LIST_ITEM_SCRATCH]
@@ -332,10 +247,8 @@ cdef void look_up(scope_t *scope, const pattern_t *pattern, arena_t *arena, slic
         keep(arena, list_item_text(&item, number), out)
 
 
-cdef void fill(scope_t *scope, const pattern_t *pattern, job_t *job, const element_t *element,
-               text_t *out) noexcept nogil:
+cdef void fill(scope_t *scope, const pattern_t *pattern, job_t *job, slice_t text, text_t *out) noexcept nogil:
     """What the pattern says of the element, if this shard owns the key."""
-    cdef slice_t text = kept(&job.arena, &element.text)
     cdef slice_t name
     cdef key_t key
     cdef char *owned
@@ -344,7 +257,7 @@ cdef void fill(scope_t *scope, const pattern_t *pattern, job_t *job, const eleme
     owned = make_key(pattern, text, &name)
     key_init(&key, name.data, name.size)
     if shard_of(key.hash, scope.shard.shard_count) == scope.shard.index:
-        look_up(scope, pattern, &job.arena, name, out)
+        look_up(scope, pattern, &job.sorted.arena, name, out)
     net_free(owned)
 
 
@@ -353,8 +266,8 @@ cdef void weigh_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef scope_t scope
     cdef uint64_t i
     transaction_scope(tx, shard, &scope)
-    for i in range(job.count):
-        fill(&scope, &job.by, job, &job.elements[i], &job.elements[i].weight)
+    for i in range(job.sorted.count):
+        fill(&scope, &job.by, job, job.sorted.elements[i].text, &job.sorted.elements[i].weight)
 
 
 cdef void fetch_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
@@ -365,224 +278,233 @@ cdef void fetch_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     transaction_scope(tx, shard, &scope)
     for i in range(job.result_count):
         for g in range(job.get_count):
-            fill(&scope, &job.gets[g], job, &job.elements[job.start + i], &job.fetched[i * job.get_count + g])
-
-
-# ---- Sorting -----------------------------------------------------------------------------------
-
-cdef bint read_number(slice_t text, double *out) noexcept nogil:
-    """As C does, up to an end mark in the text."""
-    cdef char copy[NUMBER_TEXT_MAX + 1]
-    cdef char *end
-    if text.size > NUMBER_TEXT_MAX:
-        return False
-    memcpy(copy, text.data, text.size)
-    copy[text.size] = 0
-    c_errno.errno = 0
-    out[0] = strtod(copy, &end)
-    return end[0] == 0 and not isnan(out[0]) and c_errno.errno != c_errno.ERANGE
-
-
-cdef int compare_texts(slice_t a, slice_t b) noexcept nogil:
-    cdef int order = memcmp(a.data, b.data, min(a.size, b.size))
-    return order if order != 0 else <int>(a.size > b.size) - <int>(a.size < b.size)
-
-
-cdef int compare_elements(const element_t *a, const element_t *b) noexcept nogil:
-    cdef const job_t *job = a.job
-    cdef const arena_t *arena = &job.arena
-    if not job.is_alpha:
-        if a.number != b.number:
-            return 1 if a.number > b.number else -1
-        return compare_texts(kept(arena, &a.text), kept(arena, &b.text))
-    if not job.has_by:
-        return compare_texts(kept(arena, &a.text), kept(arena, &b.text))
-    if a.weight.is_missing or b.weight.is_missing:
-        return <int>b.weight.is_missing - <int>a.weight.is_missing
-    return compare_texts(kept(arena, &a.weight), kept(arena, &b.weight))
-
-
-cdef int compare(const void *a, const void *b) noexcept nogil:
-    cdef const element_t *left = <const element_t *>a
-    cdef const element_t *right = <const element_t *>b
-    cdef int order = compare_elements(left, right)
-    if order == 0:
-        return <int>(left.place > right.place) - <int>(left.place < right.place)
-    return -order if left.job.is_descending else order
-
-
-cdef void reverse(job_t *job) noexcept nogil:
-    cdef element_t moved
-    cdef uint64_t i
-    for i in range(job.count // 2):
-        moved = job.elements[i]
-        job.elements[i] = job.elements[job.count - 1 - i]
-        job.elements[job.count - 1 - i] = moved
-
-
-cdef void sort_elements(job_t *job) noexcept nogil:
-    cdef element_t *element
-    cdef uint64_t i
-    cdef slice_t text
-    for i in range(job.count):
-        element = &job.elements[i]
-        element.job = job
-        if job.is_alpha or (job.has_by and element.weight.is_missing):
-            continue
-        text = kept(&job.arena, &element.weight if job.has_by else &element.text)
-        if not read_number(text, &element.number):
-            job.is_not_numeric = True
-    if job.count > 1:
-        qsort(job.elements, job.count, sizeof(element_t), compare)
+            fill(&scope, &job.gets[g], job, elements_at(&job.sorted, job.start + i).text,
+                 &job.fetched[i * job.get_count + g])
 
 
 # ---- Results -----------------------------------------------------------------------------------
 
 cdef bint result(const job_t *job, uint64_t i, uint32_t g, slice_t *out) noexcept nogil:
     """False: there is nothing."""
-    cdef const text_t *text = &job.elements[job.start + i].text
-    if job.get_count > 0 and not job.gets[g].is_element:
-        text = &job.fetched[i * job.get_count + g]
-        if text.is_missing:
-            return False
-    out[0] = kept(&job.arena, text)
-    return True
+    cdef const text_t *fetched
+    if job.get_count == 0 or job.gets[g].is_element:
+        out[0] = elements_at(&job.sorted, job.start + i).text
+        return True
+    fetched = &job.fetched[i * job.get_count + g]
+    out[0] = fetched.text
+    return not fetched.is_missing
 
 
-cdef void reply_result(transaction_t *tx, const job_t *job) noexcept nogil:
+cdef bint reply_work(transaction_t *tx, job_t *job) noexcept nogil:
     cdef uint32_t columns = max(job.get_count, <uint32_t>1)
     cdef slice_t text
-    cdef uint64_t i
     cdef uint32_t g
-    reply_array(&tx.reply, job.result_count * columns)
-    for i in range(job.result_count):
+    while job.written < job.result_count:
+        if not work_goes_on(&job.work):
+            return False
         for g in range(columns):
-            if result(job, i, g, &text):
+            if result(job, job.written, g, &text):
                 reply_bulk(&tx.reply, text.data, text.size)
             else:
                 reply_null(&tx.reply)
+        job.written += 1
+    return True
+
+
+cdef bint build_work(job_t *job, const scope_t *scope) noexcept nogil:
+    cdef list_limits_t limits = list_limits(scope.shard.settings.list_max_listpack_size)
+    cdef uint32_t columns = max(job.get_count, <uint32_t>1)
+    cdef slice_t text
+    cdef uint32_t g
+    while job.written < job.result_count:
+        if not work_goes_on(&job.work):
+            return False
+        for g in range(columns):
+            if not result(job, job.written, g, &text):
+                text.data = ""
+                text.size = 0
+            list_push(object_root(&job.built), text.data, text.size, False, &limits)
+        job.written += 1
+    return True
 
 
 cdef void store_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef const job_t *job = <const job_t *>tx.state
-    cdef uint32_t columns = max(job.get_count, <uint32_t>1)
+    cdef job_t *job = <job_t *>tx.state
     cdef key_t *key = &tx.keys[tx.key_count - 1]
-    cdef list_limits_t limits
     cdef scope_t scope
     cdef dash_ref_t ref
-    cdef object_t built
-    cdef slice_t text
-    cdef uint64_t i
-    cdef uint32_t g
     transaction_scope(tx, shard, &scope)
-    limits = list_limits(scope.shard.settings.list_max_listpack_size)
-    object_set_container(&built, TYPE_LIST, NULL)
-    for i in range(job.result_count):
-        for g in range(columns):
-            if not result(job, i, g, &text):
-                text.data = ""
-                text.size = 0
-            list_push(object_root(&built), text.data, text.size, False, &limits)
     if job.result_count > 0:
         overwrite_key(&scope, key, &ref)
         drop_value(&scope, &ref.entry.value)
-        ref.entry.value = built
+        ref.entry.value = job.built
         update_end(&scope, key, NOTIFY_LIST, "sortstore")
     elif find_write(&scope, key, &ref):
         delete_key(&scope, key, &ref, NOTIFY_GENERIC, "del")
-    reply_int(&tx.reply, <int64_t>(job.result_count * columns))
+    reply_int(&tx.reply, <int64_t>(job.result_count * max(job.get_count, <uint32_t>1)))
+
+
+# ---- In slices ---------------------------------------------------------------------------------
+
+cdef bint is_refused(transaction_t *tx, const job_t *job) noexcept nogil:
+    if job.sorted.is_not_numeric:
+        reply_error(&tx.reply, "ERR One or more scores can't be converted into double")
+    return job.sorted.is_not_numeric
+
+
+cdef bint write_work(transaction_t *tx, job_t *job, const scope_t *scope) noexcept nogil:
+    """What is sorted becomes the reply, or what is to be stored."""
+    if not job.is_settled:
+        job.is_settled = True
+        settle_range(job)
+        if not job.is_stored:
+            reply_array(&tx.reply, job.result_count * max(job.get_count, <uint32_t>1))
+    return build_work(job, scope) if job.is_stored else reply_work(tx, job)
+
+
+cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef job_t *job = <job_t *>tx.state
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    slices_work(&job.slices, tx, &job.work)
+    if not elements_copy_work(&job.sorted, &job.work):
+        return
+    if is_refused(tx, job):
+        job.is_done = True
+    elif elements_sort_work(&job.sorted, &job.work):
+        job.is_done = write_work(tx, job, &scope)
+
+
+cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef job_t *job = <job_t *>tx.state
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    elements_end(&job.sorted)
+    drop_value(&scope, &job.built)
+    # The look that ends counts.
+    shard.stats.hits -= 1
+
+
+cdef slices_plan_t PLAN
+PLAN.look = look_hop
+PLAN.work = work_hop
+PLAN.drop = drop_hop
+
+
+# ---- In one go, with keys to look up -----------------------------------------------------------
+
+cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef job_t *job = <job_t *>tx.state
+    work_all(&job.work)
+    elements_copy_work(&job.sorted, &job.work)
+
+
+cdef int weigh(transaction_t *tx, job_t *job) noexcept nogil:
+    tx.stage = STAGE_WEIGHED
+    if job.sorted.dont_sort or not job.sorted.has_by:
+        return fetch(tx, job)
+    return hop_on_all_shards(tx, weigh_hop)
+
+
+cdef int fetch(transaction_t *tx, job_t *job) noexcept nogil:
+    cdef uint64_t i
+    if job.sorted.has_by:
+        elements_read_weights(&job.sorted)
+    elements_sort_work(&job.sorted, &job.work)
+    settle_range(job)
+    tx.stage = STAGE_FETCHED
+    job.fetched = <text_t *>net_zalloc((job.result_count * job.get_count + 1) * sizeof(text_t))
+    for i in range(job.result_count * job.get_count):
+        job.fetched[i].is_missing = True
+    if job.sorted.is_not_numeric:
+        return write(tx, job)
+    return hop_on_all_shards(tx, fetch_hop)
+
+
+cdef void write_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef scope_t scope
+    transaction_scope(tx, shard, &scope)
+    write_work(tx, <job_t *>tx.state, &scope)
+
+
+cdef int write(transaction_t *tx, job_t *job) noexcept nogil:
+    if is_refused(tx, job):
+        return TRANSACTION_DONE
+    job.is_done = True
+    tx.stage = SLICES_WORKED
+    return hop_on_shard(tx, tx.key_shards[0], write_hop)
 
 
 # ---- Steps -------------------------------------------------------------------------------------
 
-cdef job_t *make_job(transaction_t *tx, bint read_only) noexcept nogil:
-    """NULL after an error reply."""
+cdef bint make_job(transaction_t *tx, bint read_only) noexcept nogil:
+    """False after an error reply."""
     cdef job_t *job = <job_t *>net_zalloc(sizeof(job_t) + tx.argc * sizeof(pattern_t))
     tx.state = job
-    return job if parse_options(tx, read_only, job, <pattern_t *>(job + 1)) else NULL
-
-
-cdef void mark_missing(text_t *texts, uint64_t count) noexcept nogil:
-    cdef uint64_t i
-    for i in range(count):
-        texts[i].is_missing = True
+    return parse_options(tx, read_only, job, <pattern_t *>(job + 1))
 
 
 cdef bint looks_up(const job_t *job) noexcept nogil:
     cdef uint32_t g
+    if job.sorted.has_by and not job.sorted.dont_sort:
+        return True
     for g in range(job.get_count):
-        if not job.gets[g].is_constant:
+        if not job.gets[g].is_element:
             return True
     return False
 
 
-cdef int weigh(transaction_t *tx, job_t *job) noexcept nogil:
-    cdef uint64_t i
-    tx.stage = STEP_WEIGHED
-    if job.dont_sort or not job.has_by:
-        return after_weighing(tx, job)
-    for i in range(job.count):
-        job.elements[i].weight.is_missing = True
-    return hop_on_all_shards(tx, weigh_hop)
-
-
-cdef int after_weighing(transaction_t *tx, job_t *job) noexcept nogil:
-    if not job.dont_sort:
-        sort_elements(job)
-    elif job.is_descending and tx.numbers[IS_SET] == 0:
-        reverse(job)
-    settle_range(job)
-    tx.stage = STEP_FETCHED
-    job.fetched = <text_t *>net_zalloc((job.result_count * job.get_count + 1) * sizeof(text_t))
-    mark_missing(job.fetched, job.result_count * job.get_count)
-    if job.is_not_numeric or not looks_up(job):
-        return after_fetching(tx, job)
-    return hop_on_all_shards(tx, fetch_hop)
-
-
-cdef int after_fetching(transaction_t *tx, job_t *job) noexcept nogil:
-    tx.stage = STEP_STORED
-    if job.is_not_numeric:
-        reply_error(&tx.reply, "ERR One or more scores can't be converted into double")
+cdef int begin(transaction_t *tx, job_t *job) noexcept nogil:
+    if job.is_wrong_type:
+        reply_wrong_type(&tx.reply)
         return TRANSACTION_DONE
-    if job.is_stored:
-        return hop_on_shard(tx, tx.key_shards[tx.key_count - 1], store_hop)
-    reply_result(tx, job)
-    return TRANSACTION_DONE
-
-
-cdef void free_job(job_t *job) noexcept nogil:
-    net_free(job.arena.data)
-    net_free(job.elements)
-    net_free(job.fetched)
-    job.arena.data = NULL
-    job.elements = NULL
-    job.fetched = NULL
+    object_set_container(&job.built, TYPE_LIST, NULL)
+    job.written = 0
+    job.is_settled = False
+    job.is_done = False
+    if not job.is_found:
+        object_set_container(&job.value, TYPE_LIST, NULL)
+    elif object_is_container(&job.value, TYPE_SET) and job.sorted.dont_sort and job.is_stored:
+        # What is stored must not depend on the order in which a set happens to lie.
+        job.sorted.dont_sort = False
+        job.sorted.is_alpha = True
+        job.sorted.has_by = False
+    elements_begin(&job.sorted, &job.value)
+    if looks_up(job):
+        tx.stage = STAGE_COPIED
+        return hop_on_shard(tx, tx.key_shards[0], copy_hop)
+    return slices_first(&job.slices, tx, elements_count(&job.value), 0, &PLAN)
 
 
 cdef int run_step(transaction_t *tx, bint read_only) noexcept nogil:
     cdef job_t *job = <job_t *>tx.state
-    if tx.stage == STEP_START:
-        if make_job(tx, read_only) == NULL:
-            return TRANSACTION_DONE
-        tx.stage = STEP_COPIED
-        return hop_on_shard(tx, tx.key_shards[0], copy_hop)
-    if tx.stage == STEP_COPIED:
-        if job.is_wrong_type:
-            reply_wrong_type(&tx.reply)
-            return TRANSACTION_DONE
+    cdef int result
+    if tx.stage == 0:
+        return slices_look(tx, &PLAN) if make_job(tx, read_only) else TRANSACTION_DONE
+    if tx.stage == SLICES_LOOKED:
+        return begin(tx, job)
+    if tx.stage == STAGE_COPIED:
         return weigh(tx, job)
-    if tx.stage == STEP_WEIGHED:
-        return after_weighing(tx, job)
-    if tx.stage == STEP_FETCHED:
-        return after_fetching(tx, job)
-    return TRANSACTION_DONE
+    if tx.stage == STAGE_WEIGHED:
+        return fetch(tx, job)
+    if tx.stage == STAGE_FETCHED:
+        return write(tx, job)
+    if tx.stage == STAGE_STORED:
+        return TRANSACTION_DONE
+    result = slices_next(&job.slices, tx, job.is_done, &PLAN)
+    if result != TRANSACTION_DONE or job.sorted.is_not_numeric or not job.is_stored:
+        return result
+    tx.stage = STAGE_STORED
+    return hop_on_shard(tx, tx.key_shards[tx.key_count - 1], store_hop)
 
 
 cdef int step_generic(transaction_t *tx, bint read_only) noexcept nogil:
     cdef int result = run_step(tx, read_only)
-    if result == TRANSACTION_DONE and tx.state != NULL:
-        free_job(<job_t *>tx.state)
+    cdef job_t *job = <job_t *>tx.state
+    if result == TRANSACTION_DONE and job != NULL:
+        elements_end(&job.sorted)
+        net_free(job.fetched)
+        job.fetched = NULL
     return result
 
 

@@ -59,6 +59,7 @@ cdef int slices_first(slices_t *self, transaction_t *tx, uint64_t elements, uint
 cdef int slices_next(slices_t *self, transaction_t *tx, bint is_done, const slices_plan_t *plan) noexcept nogil
 cdef void slices_work(const slices_t *self, const transaction_t *tx, work_t *out) noexcept nogil
 cdef bint work_look(work_t *self) noexcept nogil
+cdef void work_all(work_t *out) noexcept nogil           # it goes on for ever
 # For the work hop: has a source changed since it was asked last?
 cdef bint slices_changed(slices_t *self) noexcept nogil
 

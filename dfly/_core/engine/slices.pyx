@@ -51,14 +51,18 @@ cdef void end_listening(slices_t *self, transaction_t *tx) noexcept nogil:
 
 
 cdef void slices_work(const slices_t *self, const transaction_t *tx, work_t *out) noexcept nogil:
-    out.deadline_us = 0
-    out.more = 0
-    out.left = <uint64_t>-1
+    work_all(out)
     if self.listeners != NULL:
         out.more = <uint64_t>tx.shards[0].settings.slice_elements
         out.left = min(out.more, <uint64_t>STEPS_A_LOOK)
         out.more -= out.left
         out.deadline_us = monotonic_us() + SLICE_US
+
+
+cdef void work_all(work_t *out) noexcept nogil:
+    out.deadline_us = 0
+    out.more = 0
+    out.left = <uint64_t>-1
 
 
 cdef bint work_look(work_t *self) noexcept nogil:
