@@ -436,3 +436,81 @@ def test_the_limit_of_output(start):
         assert other.command("LLEN", "a").value == 50_000
         other.command("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
         assert len(other.command("LRANGE", "a", 0, -1).value) == 50_000
+
+
+# ---- What is drawn -------------------------------------------------------------------------------
+
+RANDOM = {"hash": "HRANDFIELD", "set": "SRANDMEMBER", "zset": "ZRANDMEMBER"}
+
+
+@pytest.mark.parametrize("count", [2, 20, 90, 110, 250, 299, 300, 1_000, -2, -40, -700])
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("kind", RANDOM)
+def test_random_members(sliced, kind, protocol, count):
+    """Selected in a walk, drawn one by one, all, or with repetitions."""
+    with sliced.connect(protocol=protocol) as connection:
+        connection.pipeline([("FLUSHALL",), filling(kind)])
+        everything = set(connection.command(*WHOLE[kind]).value[::2] if protocol == 2 and kind == "hash"
+                         else connection.command(*WHOLE[kind]).value)
+        draws = []
+        for _ in range(4):
+            reply = connection.command(RANDOM[kind], "a", count)
+            assert reply.raw.startswith(b"*%d\r\n" % (-count if count < 0 else min(count, COUNT)))
+            assert set(reply.value) <= everything
+            if count > 0:
+                assert len(set(reply.value)) == min(count, COUNT)
+            draws.append(tuple(sorted(reply.value)))
+        assert len(set(draws)) > 1 or count >= COUNT or count == 299 or abs(count) == 2
+        replies = connection.pipeline([("INCR", "n"), (RANDOM[kind], "a", count), ("INCR", "n"), (RANDOM[kind], "none", 9),
+                                       ("SET", "s", 1), (RANDOM[kind], "s", 9), ("MULTI",), (RANDOM[kind], "a", count),
+                                       ("EXEC",)])
+        assert (replies[0].value, replies[2].value) == (1, 2)
+        assert replies[3].value == [] and replies[5].raw.startswith(b"-WRONGTYPE")
+        assert len(replies[8].value[0]) == (-count if count < 0 else min(count, COUNT))
+
+
+@pytest.mark.parametrize("count", [60, 200, -200])
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_random_members_with_what_is_theirs(sliced, protocol, count):
+    with sliced.connect(protocol=protocol) as connection:
+        connection.pipeline([("FLUSHALL",), filling("hash")])
+        found = connection.command("HRANDFIELD", "a", count, "WITHVALUES").value
+        pairs = [tuple(pair) for pair in found] if protocol == 3 else list(zip(found[::2], found[1::2], strict=True))
+        assert len(pairs) == abs(count)
+        assert all(field == b"field:" + value for field, value in pairs)
+        connection.pipeline([("FLUSHALL",), filling("zset")])
+        found = connection.command("ZRANDMEMBER", "a", count, "WITHSCORES").value
+        pairs = [tuple(pair) for pair in found] if protocol == 3 else list(zip(found[::2], found[1::2], strict=True))
+        assert len(pairs) == abs(count)
+        assert all(float(score) == int(member[7:]) // 2 / 4 for member, score in pairs)
+
+
+@pytest.mark.parametrize("kind", RANDOM)
+def test_random_members_while_others_change_it(sliced, kind):
+    """Drawn ones are dropped with what had been taken of them."""
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), filling(kind)])
+        before = used(connection)
+        with Other(sliced, *PAIRS[kind]):
+            for count in (60, 200, -200) * 12:
+                members = connection.command(RANDOM[kind], "a", count).value
+                assert len(members) == abs(count) and (count < 0 or len(set(members)) == count)
+        connection.pipeline(PAIRS[kind][1])
+        assert used(connection) - before < 50_000
+
+
+@pytest.mark.parametrize("kind", RANDOM)
+def test_every_member_is_as_likely(sliced, kind):
+    """Of 60 drawn or 150 selected out of 300: each is expected in a fifth, or half, of the replies."""
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), filling(kind)])
+        for count, rounds in ((60, 200), (150, 80)):
+            times = {}
+            for _ in range(rounds):
+                for member in connection.command(RANDOM[kind], "a", count).value:
+                    times[member] = times.get(member, 0) + 1
+            assert len(times) == COUNT
+            expected = rounds * count / COUNT
+            # Chi-square over 299 degrees of freedom, scaled by the variance of draws without replacement: 6 sigma.
+            spread = sum((seen - expected) ** 2 for seen in times.values()) / (expected * (1 - count / COUNT))
+            assert spread < 299 + 6 * (2 * 299) ** 0.5

@@ -2,9 +2,11 @@
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdio cimport snprintf
+from libc.string cimport memset
 
 from dfly._core.commands.hashes cimport find_hash, reply_hash_item
-from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
+from dfly._core.commands.long_reads cimport (long_read_at_once, long_read_begin, long_read_step, long_read_t,
+                                             long_read_wanted)
 from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
                                                reply_empty_scan, scan_bucket_limit, scan_options_t,
                                                scan_pattern_matches)
@@ -20,7 +22,7 @@ from dfly._core.store.dash_scan cimport dash_random
 from dfly._core.store.hash_map cimport (HASH_LISTPACK, hash_count, hash_entry_t, hash_next_deadline,
                                         hash_random, hash_read_table_entry, hash_scan, hash_table)
 from dfly._core.store.object cimport object_encoding, object_t
-from dfly._core.sys.alloc cimport net_free, net_zalloc
+from dfly._core.sys.alloc cimport net_free, net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 from dfly._core.sys.hash cimport random_u64
 
@@ -30,6 +32,9 @@ cdef enum:
     WITH_FIELDS = 1
     WITH_VALUES = 2
     NESTED = 4                   # each field with its value in an array of two
+    REPEATING = 8                # HRANDFIELD: any fields, or a selection in a walk; else they are drawn
+    SELECTING = 16
+    HOW = 24
     SPARSE_FACTOR = 3            # a table this much larger than the count is sampled, else walked
     TRIES_FACTOR = 10
 
@@ -146,69 +151,126 @@ cdef void visit_selected(const hash_entry_t *entry, void *context) noexcept nogi
         walk.left -= 1
 
 
-cdef void reply_selection(walk_t *walk, const object_t *hash, uint64_t count, int64_t now_ms) noexcept nogil:
-    cdef uint64_t cursor = 0
-    walk.left = hash_count(hash)
-    walk.wanted = count
-    while walk.wanted > 0:
-        cursor = hash_scan(hash, cursor, now_ms, visit_selected, walk)
-        if cursor == 0:
-            return
+cdef bint select_fields(long_read_t *read, walk_t *walk, int64_t now_ms) noexcept nogil:
+    """A bucket a step; read.first fields are not looked at yet, and read.left of them still wanted."""
+    cdef bint is_complete = read.left == 0
+    walk.left = read.first
+    walk.wanted = read.left
+    while not is_complete and work_goes_on(&read.work):
+        read.cursor.buckets = hash_scan(&read.value, read.cursor.buckets, now_ms, visit_selected, walk)
+        is_complete = walk.wanted == 0 or read.cursor.buckets == 0
+    read.first = walk.left
+    read.left = walk.wanted
+    return is_complete
 
 
-cdef void reply_distinct(walk_t *walk, const object_t *hash, uint64_t count, int64_t now_ms) noexcept nogil:
-    """A few different fields of a large table: their entries' addresses tell them apart."""
-    cdef uint64_t slots = 16
-    cdef uint64_t tries = count * TRIES_FACTOR
+cdef bint draw_fields(long_read_t *read, walk_t *walk, int64_t now_ms) noexcept nogil:
+    """A few different fields of a large table: their entries' addresses tell them apart. Those taken are in an
+    open-addressed table of read.first slots, in read.extra; where most are due it gives up."""
     cdef hash_entry_t entry
     cdef dash_ref_t ref
     cdef uint64_t *taken
     cdef uint64_t i
-    while slots < count * 2:
-        slots *= 2
-    taken = <uint64_t *>net_zalloc(slots * sizeof(uint64_t))
-    while walk.visited < count and tries > 0 and dash_random(hash_table(hash), random_u64(), &ref):
-        tries -= 1
-        i = (<uint64_t>ref.entry // sizeof(ref.entry[0])) & (slots - 1)
+    if not read.is_begun:
+        read.tries = read.left * TRIES_FACTOR
+        read.first = 16
+        while read.first < read.left * 2:
+            read.first *= 2
+        read.extra = net_realloc(read.extra, read.first * sizeof(uint64_t))
+        memset(read.extra, 0, read.first * sizeof(uint64_t))
+    taken = <uint64_t *>read.extra
+    while read.left > 0 and read.tries > 0:
+        if not work_goes_on(&read.work):
+            return False
+        read.tries -= 1
+        if not dash_random(hash_table(&read.value), random_u64(), &ref):
+            return True
+        i = (<uint64_t>ref.entry // sizeof(ref.entry[0])) & (read.first - 1)
         while taken[i] != 0 and taken[i] != <uint64_t>ref.entry:
-            i = (i + 1) & (slots - 1)
+            i = (i + 1) & (read.first - 1)
         if taken[i] != 0:
             continue
         hash_read_table_entry(&ref, &entry)
         if entry.deadline < 0 or entry.deadline > now_ms:
             taken[i] = <uint64_t>ref.entry
             reply_entry(walk, &entry)
-    net_free(taken)
+            read.left -= 1
+    return True
 
 
-cdef void reply_any(walk_t *walk, const object_t *hash, uint64_t count, int64_t now_ms) noexcept nogil:
+cdef bint repeat_fields(long_read_t *read, walk_t *walk, int64_t now_ms) noexcept nogil:
     cdef hash_entry_t entry
-    while walk.visited < count and hash_random(hash, now_ms, &entry):
+    while read.left > 0:
+        if not work_goes_on(&read.work):
+            return False
+        if not hash_random(&read.value, now_ms, &entry):
+            return True
         reply_entry(walk, &entry)
+        read.left -= 1
+    return True
+
+
+cdef bint random_fields(long_read_t *read, reply_t *reply, int64_t now_ms) noexcept nogil:
+    """read.visited counts those replied."""
+    cdef bint is_complete
+    cdef walk_t walk
+    walk.reply = reply
+    walk.what = <int>read.what & ~HOW
+    walk.visited = read.visited
+    if read.what & REPEATING:
+        is_complete = repeat_fields(read, &walk, now_ms)
+    elif read.what & SELECTING:
+        is_complete = select_fields(read, &walk, now_ms)
+    else:
+        is_complete = draw_fields(read, &walk, now_ms)
+    read.visited = walk.visited
+    return is_complete
+
+
+cdef uint64_t random_elements(const long_read_t *read, const reply_t *reply) noexcept nogil:
+    return read.visited * 2 if read.what & WITH_VALUES and reply.resp == 2 else read.visited
+
+
+cdef bint go_on_with_random(long_read_t *read, transaction_t *tx) noexcept nogil:
+    if not random_fields(read, &tx.reply, tx.now_ms):
+        return False
+    reply_chain_header(&tx.chain, &tx.reply, c'*', random_elements(read, &tx.reply))
+    return True
+
+
+cdef void begin_random(long_read_t *read, int64_t count, bint with_values, bint nested) noexcept nogil:
+    cdef uint64_t total = hash_count(&read.value)
+    read.visited = 0
+    read.cursor.buckets = 0
+    read.first = total
+    read.left = <uint64_t>-count if count < 0 else min(<uint64_t>count, total)
+    read.what = WITH_FIELDS
+    if with_values:
+        read.what |= WITH_VALUES
+        if nested:
+            read.what |= NESTED
+    if count < 0:
+        read.what |= REPEATING
+    elif object_encoding(&read.value) == HASH_LISTPACK or read.left * SPARSE_FACTOR > total:
+        read.what |= SELECTING
 
 
 cdef void reply_random(call_t *call, const object_t *hash, int64_t count, bint with_values) noexcept nogil:
-    cdef int64_t now_ms = call.scope.now_ms
-    cdef size_t mark = reply_defer_array(call.reply)
-    cdef uint64_t elements
-    cdef walk_t walk
-    walk.reply = call.reply
-    walk.visited = 0
-    walk.what = WITH_FIELDS
-    if with_values:
-        walk.what |= WITH_VALUES
-        if call.reply.resp == 3:
-            walk.what |= NESTED
-    if count < 0:
-        reply_any(&walk, hash, <uint64_t>-count, now_ms)
-    elif <uint64_t>count >= hash_count(hash):
-        reply_all(&walk, hash, now_ms)
-    elif object_encoding(hash) == HASH_LISTPACK or <uint64_t>count * SPARSE_FACTOR > hash_count(hash):
-        reply_selection(&walk, hash, <uint64_t>count, now_ms)
-    else:
-        reply_distinct(&walk, hash, <uint64_t>count, now_ms)
-    elements = walk.visited * 2 if with_values and call.reply.resp == 2 else walk.visited
-    reply_set_deferred(call.reply, mark, c'*', elements)
+    cdef uint64_t wanted = <uint64_t>-count if count < 0 else min(<uint64_t>count, hash_count(hash))
+    cdef long_read_t *sliced
+    cdef long_read_t read
+    cdef size_t mark
+    if long_read_wanted(call, wanted):
+        sliced = long_read_begin(call, hash, go_on_with_random)
+        if sliced != NULL:
+            begin_random(sliced, count, with_values, call.reply.resp == 3)
+        return
+    mark = reply_defer_array(call.reply)
+    long_read_at_once(&read, hash)
+    begin_random(&read, count, with_values, call.reply.resp == 3)
+    random_fields(&read, call.reply, call.scope.now_ms)
+    reply_set_deferred(call.reply, mark, c'*', random_elements(&read, call.reply))
+    net_free(read.extra)
 
 
 cdef bint parse_random(call_t *call, int64_t *count, bint *with_values) noexcept nogil:
@@ -325,5 +387,6 @@ def register():
     for i in range(3):
         rows[i].step = long_read_step
     rows[3] = key_row("hrandfield", -2, COMMAND_READONLY, ACL_HASH, look, hrandfield_command)
+    rows[3].step = long_read_step
     rows[4] = key_row("hscan", -3, COMMAND_READONLY, ACL_HASH, look, hscan_command)
     register_commands(rows, ROW_COUNT)

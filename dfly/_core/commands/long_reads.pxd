@@ -54,8 +54,10 @@ cdef struct long_read_t:
     read_cursor_t cursor
     void *extra                  # the family's, freed with the read (net_alloc); NULL
     long_read_drop_t drop        # frees what go_on has made there when its work is dropped; NULL
-    uint64_t first               # the families' own, as the next three
+    uint64_t first               # the families' own, as those up to is_backward
     uint64_t left
+    uint64_t visited
+    uint64_t tries
     uint32_t what
     bint is_backward
     bint is_begun                # False: go_on has not been called
@@ -65,6 +67,8 @@ cdef struct long_read_t:
 # NULL: the dispatcher is asked for a transaction first.
 cdef long_read_t *long_read_begin(call_t *call, const object_t *value, long_read_work_t go_on) noexcept nogil
 cdef int long_read_step(transaction_t *tx) noexcept nogil
+# For families that reply few elements by the same function: all of it, without a transaction. extra is the caller's.
+cdef void long_read_at_once(long_read_t *self, const object_t *value) noexcept nogil
 
 
 cdef inline bint long_read_wanted(const call_t *call, uint64_t count) noexcept nogil:

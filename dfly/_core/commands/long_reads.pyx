@@ -8,7 +8,7 @@ from dfly._core.engine.command cimport (COMMAND_READONLY, SLICING_TRANSACTION, S
 from dfly._core.engine.database cimport drop_value, find_peek
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_changed, slices_first, slices_look, slices_next,
-                                       slices_plan_t, slices_work)
+                                       slices_plan_t, slices_work, work_all)
 from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport object_t
@@ -40,6 +40,13 @@ cdef long_read_t *long_read_begin(call_t *call, const object_t *value, long_read
     read.is_wanted = True
     read.is_done = False
     return read
+
+
+cdef void long_read_at_once(long_read_t *self, const object_t *value) noexcept nogil:
+    work_all(&self.work)
+    self.value = value[0]
+    self.extra = NULL
+    self.is_begun = False
 
 
 cdef void look_hop(transaction_t *tx, shard_t *shard) noexcept nogil:

@@ -6,7 +6,8 @@ Order of checks, replies and events as Redis 7.0. The events of a change come in
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
+from dfly._core.commands.long_reads cimport (long_read_at_once, long_read_begin, long_read_step, long_read_t,
+                                             long_read_wanted, long_read_work_t)
 from dfly._core.commands.pops cimport pop_count
 from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
                                                reply_empty_scan, scan_bucket_limit, scan_options_t,
@@ -33,6 +34,7 @@ from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_item, set_
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_SET, key_init, key_t, object_encoding,
                                       object_expire_members, object_is_container, object_pointer,
                                       object_set_container, object_t, object_view)
+from dfly._core.sys.alloc cimport net_free, net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 from dfly._core.sys.hash cimport random_u64
 
@@ -396,58 +398,118 @@ cdef void smembers_command(call_t *call) noexcept nogil:
 
 # ---- SRANDMEMBER -------------------------------------------------------------------------------
 
-cdef void reply_repeated(reply_t *reply, const object_t *value, uint64_t count) noexcept nogil:
+cdef bint repeat_members(long_read_t *read, reply_t *reply) noexcept nogil:
+    """read.left members, each of them any."""
     cdef set_place_t place
-    reply_array(reply, count)
-    while count > 0:
-        set_random(value, &place)
+    if not read.is_begun:
+        reply_array(reply, read.left)
+    while read.left > 0:
+        if not work_goes_on(&read.work):
+            return False
+        set_random(&read.value, &place)
         reply_member(reply, &place.item)
-        count -= 1
+        read.left -= 1
+    return True
 
 
-cdef void reply_selection(reply_t *reply, const object_t *value, uint64_t count) noexcept nogil:
-    """Walks over all members: each is taken with the probability that still makes `count` of them."""
-    cdef set_cursor_t cursor
+cdef bint select_members(long_read_t *read, reply_t *reply) noexcept nogil:
+    """Walks over all, read.first of them: each is taken with the probability that still makes read.left of them."""
     cdef list_item_t item
-    cdef uint64_t total = set_count(value)
-    set_begin(value, &cursor)
-    while count > 0 and set_next(&cursor, &item):
-        if (random_u64() >> 32) * total >> 32 < count:
+    if not read.is_begun:
+        reply_array(reply, read.left)
+        set_begin(&read.value, &read.cursor.members)
+    while read.left > 0:
+        if not work_goes_on(&read.work):
+            return False
+        set_next(&read.cursor.members, &item)
+        if (random_u64() >> 32) * read.first >> 32 < read.left:
             reply_member(reply, &item)
-            count -= 1
-        total -= 1
+            read.left -= 1
+        read.first -= 1
+    return True
 
 
-cdef void reply_drawn(reply_t *reply, const object_t *value, uint64_t count) noexcept nogil:
-    """Draws until `count` different ones have come."""
+cdef bint draw_members(long_read_t *read, reply_t *reply) noexcept nogil:
+    """Draws until read.left different ones have come; those are in read.extra."""
     cdef char scratch[LIST_ITEM_SCRATCH]
     cdef set_place_t place
-    cdef dash_t drawn
+    cdef dash_t *drawn
     cdef dash_ref_t ref
     cdef slice_t text
     cdef key_t key
-    dash_init_keys(&drawn)
-    while drawn.count < count:
-        set_random(value, &place)
+    if not read.is_begun:
+        reply_array(reply, read.left)
+        read.extra = net_realloc(read.extra, sizeof(dash_t))
+        dash_init_keys(<dash_t *>read.extra)
+    drawn = <dash_t *>read.extra
+    while read.left > 0:
+        if not work_goes_on(&read.work):
+            return False
+        set_random(&read.value, &place)
         text = list_item_text(&place.item, scratch)
         key_init(&key, text.data, text.size)
-        if not dash_find(&drawn, &key, &ref):
-            dash_insert(&drawn, &key, &ref)
+        if not dash_find(drawn, &key, &ref):
+            dash_insert(drawn, &key, &ref)
             reply_bulk(reply, text.data, text.size)
-    dash_clear(&drawn)
+            read.left -= 1
+    dash_clear(drawn)
+    return True
 
 
-cdef void reply_distinct(reply_t *reply, const object_t *value, uint64_t count) noexcept nogil:
-    cdef uint64_t total = set_count(value)
-    if count > total:
-        count = total
-    reply_array(reply, count)
-    if count == total:
-        reply_all(reply, value)
-    elif object_encoding(value) != SET_TABLE or count * WALK_FACTOR > total:
-        reply_selection(reply, value, count)
+cdef void forget_drawn(long_read_t *read) noexcept nogil:
+    if read.is_begun:
+        dash_clear(<dash_t *>read.extra)
+
+
+cdef bint go_on_repeating(long_read_t *read, transaction_t *tx) noexcept nogil:
+    return repeat_members(read, &tx.reply)
+
+
+cdef bint go_on_selecting(long_read_t *read, transaction_t *tx) noexcept nogil:
+    return select_members(read, &tx.reply)
+
+
+cdef bint go_on_drawing(long_read_t *read, transaction_t *tx) noexcept nogil:
+    return draw_members(read, &tx.reply)
+
+
+cdef bint is_walked(const object_t *value, uint64_t count) noexcept nogil:
+    return object_encoding(value) != SET_TABLE or count * WALK_FACTOR > set_count(value)
+
+
+cdef void random_in_slices(call_t *call, const object_t *value, bint repeats, uint64_t count) noexcept nogil:
+    cdef long_read_work_t go_on = go_on_drawing
+    cdef long_read_t *read
+    if repeats:
+        go_on = go_on_repeating
+    elif is_walked(value, count):
+        go_on = go_on_selecting
+    read = long_read_begin(call, value, go_on)
+    if read == NULL:
+        return
+    read.left = count
+    read.first = set_count(value)
+    if go_on == go_on_drawing:
+        read.drop = forget_drawn
+
+
+cdef void reply_random(call_t *call, const object_t *value, int64_t count) noexcept nogil:
+    """Negative: so many, which may be the same."""
+    cdef uint64_t wanted = <uint64_t>-count if count < 0 else min(<uint64_t>count, set_count(value))
+    cdef long_read_t read
+    if long_read_wanted(call, wanted):
+        random_in_slices(call, value, count < 0, wanted)
+        return
+    long_read_at_once(&read, value)
+    read.left = wanted
+    read.first = set_count(value)
+    if count < 0:
+        repeat_members(&read, call.reply)
+    elif is_walked(value, wanted):
+        select_members(&read, call.reply)
     else:
-        reply_drawn(reply, value, count)
+        draw_members(&read, call.reply)
+    net_free(read.extra)
 
 
 cdef bint random_count(call_t *call, int64_t *count) noexcept nogil:
@@ -483,10 +545,8 @@ cdef void srandmember_command(call_t *call) noexcept nogil:
             reply_null(call.reply)
     elif not found or count == 0:
         reply_array(call.reply, 0)
-    elif count < 0:
-        reply_repeated(call.reply, &ref.entry.value, <uint64_t>-count)
     else:
-        reply_distinct(call.reply, &ref.entry.value, <uint64_t>count)
+        reply_random(call, &ref.entry.value, count)
 
 
 # ---- SSCAN -------------------------------------------------------------------------------------
@@ -599,5 +659,6 @@ def register():
     rows[6] = key_row("smembers", 2, read, ACL_SET, look, smembers_command)
     rows[6].step = long_read_step
     rows[7] = key_row("srandmember", -2, read, ACL_SET, look, srandmember_command)
+    rows[7].step = long_read_step
     rows[8] = key_row("sscan", -3, read, ACL_SET, look, sscan_command)
     register_commands(rows, ROW_COUNT)

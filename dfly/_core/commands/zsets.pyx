@@ -11,7 +11,8 @@ from libc.string cimport memset
 
 from dfly._core.commands.float_arguments cimport double_argument
 from dfly._core.commands.lists cimport reply_list_item
-from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
+from dfly._core.commands.long_reads cimport (long_read_at_once, long_read_begin, long_read_step, long_read_t,
+                                             long_read_wanted, long_read_work_t)
 from dfly._core.commands.pops cimport pop_count
 from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
                                                reply_empty_scan, scan_options_t, scan_pattern_matches)
@@ -37,7 +38,7 @@ from dfly._core.store.sorted_set cimport (SCORE_TEXT_MAX, is_zset, score_text, z
                                           zset_place_t,
                                           zset_previous, zset_rank, zset_remove_range, zset_scan, zset_score,
                                           zset_seek, zset_set_score)
-from dfly._core.sys.alloc cimport net_alloc, net_free
+from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 from dfly._core.sys.hash cimport random_u64
 from dfly._core.sys.sha1 cimport SHA1_SIZE
@@ -469,58 +470,111 @@ cdef void reply_at_rank(reply_t *reply, const object_t *value, uint64_t rank, bi
     reply_zset_entry(reply, &entry, with_score, with_score and reply.resp == 3)
 
 
-cdef void reply_some(reply_t *reply, const object_t *value, uint64_t count, bint with_scores) noexcept nogil:
-    """Each is taken with the probability that makes all selections equally likely (Knuth's algorithm S)."""
-    cdef uint64_t left = zset_count(value)
-    cdef zset_cursor_t cursor
+cdef bint repeat_members(long_read_t *read, reply_t *reply) noexcept nogil:
+    """read.left members, each of them any. read.what: with scores."""
+    if not read.is_begun:
+        reply_zset_header(reply, read.left, read.what != 0)
+    while read.left > 0:
+        if not work_goes_on(&read.work):
+            return False
+        reply_at_rank(reply, &read.value, random_u64() % zset_count(&read.value), read.what != 0)
+        read.left -= 1
+    return True
+
+
+cdef bint select_members(long_read_t *read, reply_t *reply) noexcept nogil:
+    """Walks over all, read.first of them: each is taken with the probability that makes all selections of read.left
+    equally likely (Knuth's algorithm S)."""
+    cdef bint with_scores = read.what != 0
     cdef zset_entry_t entry
-    zset_seek(value, 0, &cursor)
-    while count > 0 and zset_next(&cursor, &entry):
-        if random_u64() % left < count:
+    if not read.is_begun:
+        reply_zset_header(reply, read.left, with_scores)
+        zset_seek(&read.value, 0, &read.cursor.scores)
+    while read.left > 0:
+        if not work_goes_on(&read.work):
+            return False
+        zset_next(&read.cursor.scores, &entry)
+        if random_u64() % read.first < read.left:
             reply_zset_entry(reply, &entry, with_scores, with_scores and reply.resp == 3)
-            count -= 1
-        left -= 1
+            read.left -= 1
+        read.first -= 1
+    return True
 
 
-cdef void reply_few(reply_t *reply, const object_t *value, uint64_t count, bint with_scores) noexcept nogil:
-    """Draws ranks, until so many different ones have come; those drawn are in an open-addressed table."""
-    cdef uint64_t total = zset_count(value)
-    cdef uint64_t slots = 16
+cdef bint draw_members(long_read_t *read, reply_t *reply) noexcept nogil:
+    """Draws ranks, until read.left different ones have come; those drawn are in an open-addressed table of read.first
+    slots, in read.extra."""
+    cdef uint64_t total = zset_count(&read.value)
     cdef uint64_t *drawn
     cdef uint64_t rank
     cdef uint64_t i
-    while slots < count * 2:
-        slots *= 2
-    drawn = <uint64_t *>net_alloc(slots * sizeof(uint64_t))
-    memset(drawn, 0, slots * sizeof(uint64_t))
-    while count > 0:
+    if not read.is_begun:
+        reply_zset_header(reply, read.left, read.what != 0)
+        read.first = 16
+        while read.first < read.left * 2:
+            read.first *= 2
+        read.extra = net_realloc(read.extra, read.first * sizeof(uint64_t))
+        memset(read.extra, 0, read.first * sizeof(uint64_t))
+    drawn = <uint64_t *>read.extra
+    while read.left > 0:
+        if not work_goes_on(&read.work):
+            return False
         rank = random_u64() % total
-        i = rank & (slots - 1)
+        i = rank & (read.first - 1)
         while drawn[i] != 0 and drawn[i] != rank + 1:
-            i = (i + 1) & (slots - 1)
+            i = (i + 1) & (read.first - 1)
         if drawn[i] == 0:
             drawn[i] = rank + 1
-            reply_at_rank(reply, value, rank, with_scores)
-            count -= 1
-    net_free(drawn)
+            reply_at_rank(reply, &read.value, rank, read.what != 0)
+            read.left -= 1
+    return True
 
 
-cdef void reply_random(reply_t *reply, const object_t *value, int64_t count, bint with_scores) noexcept nogil:
-    cdef uint64_t total = zset_count(value)
-    cdef uint64_t wanted
-    if count < 0:
-        wanted = <uint64_t>-count
-        reply_zset_header(reply, wanted, with_scores)
-        while wanted > 0:
-            reply_at_rank(reply, value, random_u64() % total, with_scores)
-            wanted -= 1
+cdef bint go_on_repeating(long_read_t *read, transaction_t *tx) noexcept nogil:
+    return repeat_members(read, &tx.reply)
+
+
+cdef bint go_on_selecting(long_read_t *read, transaction_t *tx) noexcept nogil:
+    return select_members(read, &tx.reply)
+
+
+cdef bint go_on_drawing(long_read_t *read, transaction_t *tx) noexcept nogil:
+    return draw_members(read, &tx.reply)
+
+
+cdef void random_in_slices(call_t *call, const object_t *value, bint repeats, uint64_t count,
+                           bint with_scores) noexcept nogil:
+    cdef long_read_work_t go_on = go_on_drawing
+    cdef long_read_t *read
+    if repeats:
+        go_on = go_on_repeating
+    elif count * WALK_FACTOR > zset_count(value):
+        go_on = go_on_selecting
+    read = long_read_begin(call, value, go_on)
+    if read != NULL:
+        read.left = count
+        read.first = zset_count(value)
+        read.what = with_scores
+
+
+cdef void reply_random(call_t *call, const object_t *value, int64_t count, bint with_scores) noexcept nogil:
+    """Negative: so many, which may be the same."""
+    cdef uint64_t wanted = <uint64_t>-count if count < 0 else min(<uint64_t>count, zset_count(value))
+    cdef long_read_t read
+    if long_read_wanted(call, wanted):
+        random_in_slices(call, value, count < 0, wanted, with_scores)
         return
-    wanted = min(<uint64_t>count, total)
-    reply_zset_header(reply, wanted, with_scores)
-    if wanted * WALK_FACTOR > total:
-        reply_some(reply, value, wanted, with_scores)
+    long_read_at_once(&read, value)
+    read.left = wanted
+    read.first = zset_count(value)
+    read.what = with_scores
+    if count < 0:
+        repeat_members(&read, call.reply)
+    elif wanted * WALK_FACTOR > read.first:
+        select_members(&read, call.reply)
     else:
-        reply_few(reply, value, wanted, with_scores)
+        draw_members(&read, call.reply)
+    net_free(read.extra)
 
 
 cdef bint parse_random(call_t *call, int64_t *count, bint *with_scores) noexcept nogil:
@@ -551,7 +605,7 @@ cdef void zrandmember_command(call_t *call) noexcept nogil:
         if not found or count == 0:
             reply_array(call.reply, 0)
         else:
-            reply_random(call.reply, &ref.entry.value, count, with_scores)
+            reply_random(call, &ref.entry.value, count, with_scores)
         return
     if not find_zset(call, &ref, &found):
         return
@@ -660,5 +714,6 @@ def register():
     rows[9] = key_row("zpopmax", -2, COMMAND_WRITE | fast, ACL_SORTEDSET, pop, zpopmax_command)
     rows[9].step = long_read_step
     rows[10] = key_row("zrandmember", -2, read, ACL_SORTEDSET, look, zrandmember_command)
+    rows[10].step = long_read_step
     rows[11] = key_row("zscan", -3, read, ACL_SORTEDSET, look, zscan_command)
     register_commands(rows, ROW_COUNT)
