@@ -461,9 +461,9 @@ def test_random_members(sliced, kind, protocol, count):
                 assert len(set(reply.value)) == min(count, COUNT)
             draws.append(tuple(sorted(reply.value)))
         assert len(set(draws)) > 1 or count >= COUNT or count == 299 or abs(count) == 2
-        replies = connection.pipeline([("INCR", "n"), (RANDOM[kind], "a", count), ("INCR", "n"), (RANDOM[kind], "none", 9),
-                                       ("SET", "s", 1), (RANDOM[kind], "s", 9), ("MULTI",), (RANDOM[kind], "a", count),
-                                       ("EXEC",)])
+        draw = (RANDOM[kind], "a", count)
+        replies = connection.pipeline([("INCR", "n"), draw, ("INCR", "n"), (RANDOM[kind], "none", 9), ("SET", "s", 1),
+                                       (RANDOM[kind], "s", 9), ("MULTI",), draw, ("EXEC",)])
         assert (replies[0].value, replies[2].value) == (1, 2)
         assert replies[3].value == [] and replies[5].raw.startswith(b"-WRONGTYPE")
         assert len(replies[8].value[0]) == (-count if count < 0 else min(count, COUNT))

@@ -39,10 +39,12 @@ def test_sorts_as_redis_does(sliced_duel, sequence, protocol, mode):
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 31, 33, 500])
 def test_sorts_of_every_length(sliced_duel, count, protocol):
     numbers = [random.Random(count).randrange(count) for _ in range(count)]
-    script = [("RPUSH", "a", *numbers), ("SADD", "s", *numbers), ("ZADD", "z", *(w for n in numbers for w in (n % 7, n)))]
+    script = [("RPUSH", "a", *numbers), ("SADD", "s", *numbers),
+              ("ZADD", "z", *(word for number in numbers for word in (number % 7, number)))]
     for key in "asz":
-        script += [("SORT", key), ("SORT", key, "DESC", "ALPHA"), ("SORT", key, "LIMIT", 3, 20), ("SORT_RO", key, "ALPHA"),
-                   ("SORT", key, "STORE", "out", "DESC"), ("LRANGE", "out", 0, -1), ("SORT", key, "GET", "#", "GET", "none"),
+        script += [("SORT", key), ("SORT", key, "DESC", "ALPHA"), ("SORT", key, "LIMIT", 3, 20),
+                   ("SORT_RO", key, "ALPHA"), ("SORT", key, "STORE", "out", "DESC"), ("LRANGE", "out", 0, -1),
+                   ("SORT", key, "GET", "#", "GET", "none"),
                    ("SORT", key, "BY", "w_*", "GET", "#", "STORE", "out"), ("LLEN", "out")]
     script += [("SORT", "a", "BY", "nosort", "DESC"), ("SORT", "z", "BY", "nosort", "LIMIT", 1, 9),
                ("SORT", "s", "BY", "nosort", "STORE", "out"), ("LRANGE", "out", 0, -1), ("RPUSH", "a", "word"),
@@ -65,7 +67,8 @@ def test_a_sort_is_of_one_moment(sliced, where):
                 if where == "reply":
                     found = connection.command("SORT", "a", "ALPHA").value
                 else:
-                    stored = connection.command("SORT", "a", "ALPHA", "STORE", "out" if where == "stored" else "a").value
+                    target = "out" if where == "stored" else "a"
+                    stored = connection.command("SORT", "a", "ALPHA", "STORE", target).value
                     found = connection.command("LRANGE", "out", 0, -1).value if where == "stored" else None
                 if found is not None:
                     assert found in (order, [*order, b"x", b"y"])
@@ -118,7 +121,8 @@ STORES = [
     ("GEOSEARCHSTORE", "out", "a", "FROMLONLAT", 10, 50, "BYRADIUS", 9_000, "km"),
     ("GEOSEARCHSTORE", "out", "a", "FROMLONLAT", 10, 50, "BYRADIUS", 9_000, "km", "COUNT", 30, "STOREDIST"),
     ("GEOSEARCHSTORE", "out", "a", "FROMLONLAT", 10, 50, "BYRADIUS", 1, "m"),
-    ("GEORADIUS", "a", 10, 50, 8_000, "km", "STORE", "out"), ("GEORADIUSBYMEMBER", "a", "place:3", 8_000, "km", "STOREDIST", "out"),
+    ("GEORADIUS", "a", 10, 50, 8_000, "km", "STORE", "out"),
+    ("GEORADIUSBYMEMBER", "a", "place:3", 8_000, "km", "STOREDIST", "out"),
     ("GEOSEARCHSTORE", "a", "a", "FROMLONLAT", 10, 50, "BYRADIUS", 7_000, "km"),
 ]
 
@@ -128,7 +132,8 @@ STORES = [
 def test_long_searches_as_redis_does(sliced_duel, protocol, mode):
     script = [places(), ("SET", "s", 1)]
     for search in SEARCHES:
-        script += [("INCR", "n"), search, ("INCR", "n"), (search[0], "none", *search[2:]), (search[0], "s", *search[2:])]
+        script += [("INCR", "n"), search, ("INCR", "n"), (search[0], "none", *search[2:]),
+                   (search[0], "s", *search[2:])]
     for store in STORES:
         script += [store, ("ZRANGE", "out", 0, -1, "WITHSCORES"), ("ZCARD", "a"), ("EXISTS", "out")]
     if mode != "spread":

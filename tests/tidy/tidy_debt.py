@@ -7,7 +7,7 @@ DEBT = {
     "long lines": {
         "dfly/_core/commands/connection.pyx": 2,
         "dfly/_core/commands/keys.pyx": 1,
-        "dfly/_core/commands/keyspace.pyx": 3,
+        "dfly/_core/commands/keyspace.pyx": 2,
         "dfly/_core/engine/database.pxd": 3,
         "dfly/_core/engine/database.pyx": 1,
         "dfly/_core/engine/server_state.pxd": 1,
@@ -32,7 +32,7 @@ DEBT = {
         "dfly/_core/commands/client.pyx": 4,
         "dfly/_core/commands/connection.pyx": 7,
         "dfly/_core/commands/keys.pyx": 8,
-        "dfly/_core/commands/keyspace.pyx": 14,
+        "dfly/_core/commands/keyspace.pyx": 3,
         "dfly/_core/commands/lcs.pyx": 1,
         "dfly/_core/commands/numbers.pyx": 1,
         "dfly/_core/engine/acceptor.pyx": 3,

@@ -1,7 +1,7 @@
 """Searching for positions: GEOSEARCH and its kin, from the shape to the reply, in slices where it is much.
 
-The shape is covered by up to nine cells, each a range of scores; every member there is asked for its distance. Then what
-was found is sorted, cut to COUNT, and replied (or stored, by the caller).
+The shape is covered by up to nine cells, each a range of scores; every member there is asked for its distance. Then
+what was found is sorted, cut to COUNT, and replied (or stored, by the caller).
 
     search_resolve(&self, value)             how many members there are to ask
     while not search_work(&self, work): ...  others run; the set does not change

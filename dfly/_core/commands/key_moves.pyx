@@ -21,7 +21,7 @@ from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transactio
 from dfly._core.resp.reply cimport reply_error, reply_int, reply_ok
 from dfly._core.store.block_list cimport list_limits, list_limits_t
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t
-from dfly._core.store.object cimport object_dup, object_set_container, parse_int64
+from dfly._core.store.object cimport object_dup, parse_int64
 from dfly._core.store.value_copy cimport value_copy_begin, value_copy_step, value_copy_steps, value_copy_t
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP

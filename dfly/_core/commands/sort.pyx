@@ -1,10 +1,10 @@
 """SORT and SORT_RO.
 
 BY and GET look keys up that follow from the elements, so they may lie on any shard: with such a pattern the command
-holds the tokens of all shards. The elements are copied first (sorting.pxd); then each shard in turn fills in the weights
-of the keys it owns; then all is sorted; then each shard fills in what GET asks for; then the result is replied or
-stored. What looks no keys up does all of this on the source's shard, in slices if there are many elements; the others,
-whose keys nobody listens to, in one go. Order of checks, replies and events as Redis 7.0.
+holds the tokens of all shards. The elements are copied first (sorting.pxd); then each shard in turn fills in the
+weights of the keys it owns; then all is sorted; then each shard fills in what GET asks for; then the result is replied
+or stored. What looks no keys up does all of this on the source's shard, in slices if there are many elements; the
+others, whose keys nobody listens to, in one go. Order of checks, replies and events as Redis 7.0.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -23,8 +23,8 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_LIST, ACL_SET, ACL_SO
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_LIST, delete_key, drop_value, find_read, find_write,
                                          update_end)
 from dfly._core.engine.shard cimport scope_t, shard_of, shard_t
-from dfly._core.engine.slices cimport (SLICES_LOOKED, SLICES_WORKED, slices_first, slices_look, slices_next, slices_plan_t, slices_t,
-                                       slices_work, work_all, work_goes_on, work_t)
+from dfly._core.engine.slices cimport (SLICES_LOOKED, SLICES_WORKED, slices_first, slices_look, slices_next,
+                                       slices_plan_t, slices_t, slices_work, work_all, work_goes_on, work_t)
 from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_shard, transaction_lock_all, transaction_scope
 from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_error, reply_int, reply_null
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_limits, list_limits_t,

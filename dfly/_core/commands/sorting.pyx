@@ -7,8 +7,7 @@ from libc cimport errno as c_errno
 from libc.string cimport memcmp, memcpy
 
 from dfly._core.engine.slices cimport work_goes_on
-from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_count, list_item_t, list_item_text, list_next,
-                                          list_seek)
+from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_count, list_item_text, list_next, list_seek)
 from dfly._core.store.member_set cimport set_begin, set_count, set_next
 from dfly._core.store.merge_sort cimport (merge_sort_at, merge_sort_begin, merge_sort_end, merge_sort_is_done,
                                           merge_sort_step)

@@ -6,8 +6,8 @@ from dfly._core.commands.stream_ranges cimport entries_left_are_still, entries_l
 from dfly._core.commands.streams cimport STREAM_FOUND, reply_entry
 from dfly._core.engine.database cimport find_peek
 from dfly._core.engine.shard cimport scope_t, shard_t
-from dfly._core.engine.slices cimport (SLICES_PAUSED, SLICES_WORKED, slices_changed, slices_first, slices_next, slices_plan_t, slices_work,
-                                       work_goes_on)
+from dfly._core.engine.slices cimport (SLICES_PAUSED, SLICES_WORKED, slices_changed, slices_first, slices_next,
+                                       slices_plan_t, slices_work, work_goes_on)
 from dfly._core.engine.transaction cimport hop_on_keys, transaction_scope
 from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_map
 from dfly._core.store.dash cimport dash_ref_t

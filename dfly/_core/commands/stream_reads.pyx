@@ -2,20 +2,20 @@
 
 One hop over the shards looks keys and groups up, then all IDs are settled in the order of the arguments ("$" is
 remembered as what it means now), then keys are served: XREAD in place, of many entries in slices (stream_long_reads),
-XREADGROUP key by key on their shards, since it changes the group. A waiter brings its IDs and its group along, so that who adds an entry can see at once whom
-it concerns (engine/waiter.pxd); those behind a group wait for what is new to the group, whatever they have seen.
-With CLAIM a group's reader first gets what has been pending for so long, and while it waits it tries again when the
-next entry will be. What it meets there that is gone from the stream is no longer pending, as with XAUTOCLAIM. Order
-of checks and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4 (redis.io/docs/latest/commands/xreadgroup).
+XREADGROUP key by key on their shards, since it changes the group. A waiter brings its IDs and its group along, so that
+who adds an entry can see at once whom it concerns (engine/waiter.pxd); those behind a group wait for what is new to
+the group, whatever they have seen. With CLAIM a group's reader first gets what has been pending for so long, and while
+it waits it tries again when the next entry will be. What it meets there that is gone from the stream is no longer
+pending, as with XAUTOCLAIM. Order of checks and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4
+(redis.io/docs/latest/commands/xreadgroup).
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from dfly._core.commands.stream_long_reads cimport (stream_left_t, streams_left_add,
-                                                  streams_left_begin, streams_left_first, streams_left_is_long,
-                                                  streams_left_is_stage, streams_left_next, streams_left_plan,
-                                                  streams_left_t)
+from dfly._core.commands.stream_long_reads cimport (stream_left_t, streams_left_add, streams_left_begin,
+                                                    streams_left_first, streams_left_is_long, streams_left_is_stage,
+                                                    streams_left_next, streams_left_plan, streams_left_t)
 from dfly._core.commands.streams cimport (STREAM_ABSENT, STREAM_FOUND, STREAM_WRONG_TYPE, parse_integer,
                                           parse_stream_id, reply_claimed_entry, reply_entry, reply_names_error,
                                           reply_range, reply_stream_id, stream_lookup, stream_lookup_read, stream_of)
