@@ -5,19 +5,15 @@ from libc.stdio cimport snprintf
 
 from dfly._core.commands.lists cimport reply_list_item
 from dfly._core.commands.numbers cimport LONG_DOUBLE_TEXT_MAX, format_long_double
-from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.engine.slices cimport work_goes_on, work_sort
 from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_int, reply_raw
 from dfly._core.store.geohash cimport (GEO_AREAS, geo_cell_t, geo_contains, geo_cover, geo_decode, geo_scores)
-from dfly._core.store.merge_sort cimport (merge_sort_at, merge_sort_begin, merge_sort_end, merge_sort_is_done,
-                                          merge_sort_step)
+from dfly._core.store.merge_sort cimport merge_sort_at, merge_sort_begin, merge_sort_end
 from dfly._core.store.sorted_set cimport zset_bound_t, zset_entry_t, zset_next, zset_range_by_score, zset_seek
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 __abi__ = DFLY_ABI_STAMP
-
-cdef enum:
-    SORTED_A_STEP = 16
 
 
 cdef void add_cell(search_t *self, const object_t *value, geo_cell_t cell) noexcept nogil:
@@ -101,18 +97,11 @@ cdef int farther(const void *a, const void *b) noexcept nogil:
 
 
 cdef bint sort_found(search_t *self, work_t *work) noexcept nogil:
-    cdef uint64_t budget
     if not self.is_sorting:
         self.is_sorting = True
         merge_sort_begin(&self.sort, self.found, sizeof(found_t), self.found_count,
                          nearer if self.order == ORDER_ASC else farther)
-    # One that is sorted takes no step: they are for what comes next.
-    while not merge_sort_is_done(&self.sort):
-        if not work_goes_on(work):
-            return False
-        budget = SORTED_A_STEP
-        merge_sort_step(&self.sort, &budget)
-    return True
+    return work_sort(work, &self.sort)
 
 
 cdef uint64_t room_for(const search_t *self) noexcept nogil:

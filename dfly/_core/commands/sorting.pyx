@@ -6,11 +6,10 @@ from libc.stdlib cimport strtod
 from libc cimport errno as c_errno
 from libc.string cimport memcmp, memcpy
 
-from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.engine.slices cimport work_goes_on, work_sort
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_count, list_item_text, list_next, list_seek)
 from dfly._core.store.member_set cimport set_begin, set_count, set_next
-from dfly._core.store.merge_sort cimport (merge_sort_at, merge_sort_begin, merge_sort_end, merge_sort_is_done,
-                                          merge_sort_step)
+from dfly._core.store.merge_sort cimport merge_sort_at, merge_sort_begin, merge_sort_end
 from dfly._core.store.object cimport TYPE_LIST, TYPE_SET, object_is_container, object_pointer
 from dfly._core.store.sorted_set cimport zset_count, zset_entry_t, zset_next, zset_seek
 from dfly._core.sys.alloc cimport net_alloc, net_free
@@ -21,7 +20,6 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     NUMBER_TEXT_MAX = 511
     CHUNK = 65_536
-    SORTED_A_STEP = 16
 
 
 # ---- Texts -------------------------------------------------------------------------------------
@@ -158,7 +156,6 @@ cdef int compare(const void *a, const void *b) noexcept nogil:
 
 
 cdef bint elements_sort_work(sort_elements_t *self, work_t *work) noexcept nogil:
-    cdef uint64_t budget
     if self.dont_sort or self.is_not_numeric:
         # The order of a set is nobody's.
         self.is_reversed = self.is_descending and not object_is_container(&self.value, TYPE_SET)
@@ -166,13 +163,7 @@ cdef bint elements_sort_work(sort_elements_t *self, work_t *work) noexcept nogil
     if not self.is_sorting:
         self.is_sorting = True
         merge_sort_begin(&self.sort, self.elements, sizeof(sort_element_t), self.count, compare)
-    # One that is sorted takes no step: they are for what comes next.
-    while not merge_sort_is_done(&self.sort):
-        if not work_goes_on(work):
-            return False
-        budget = SORTED_A_STEP
-        merge_sort_step(&self.sort, &budget)
-    return True
+    return work_sort(work, &self.sort)
 
 
 cdef sort_element_t *elements_at(const sort_elements_t *self, uint64_t i) noexcept nogil:

@@ -25,6 +25,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.command cimport hop_t, transaction_t
 from dfly._core.engine.listeners cimport listener_t
+from dfly._core.store.merge_sort cimport merge_sort_t
 from dfly._core.sys.base cimport likely
 
 cdef enum slices_stage_t:
@@ -60,6 +61,8 @@ cdef int slices_next(slices_t *self, transaction_t *tx, bint is_done, const slic
 cdef void slices_work(const slices_t *self, const transaction_t *tx, work_t *out) noexcept nogil
 cdef bint work_look(work_t *self) noexcept nogil
 cdef void work_all(work_t *out) noexcept nogil           # it goes on for ever
+# True when all is sorted, which takes no step: they are for what comes next.
+cdef bint work_sort(work_t *self, merge_sort_t *sort) noexcept nogil
 # For the work hop: has a source changed since it was asked last?
 cdef bint slices_changed(slices_t *self) noexcept nogil
 

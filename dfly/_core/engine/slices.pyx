@@ -9,6 +9,7 @@ from dfly._core.engine.shard cimport scope_t, shard_close_books, shard_open_book
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_interrupt, transaction_scope
 from dfly._core.resp.reply cimport REPLY_CHUNK, reply_chain_free, reply_chain_take, reply_reset
 from dfly._core.store.dash cimport dash_ref_t
+from dfly._core.store.merge_sort cimport merge_sort_is_done, merge_sort_step
 from dfly._core.store.object cimport object_next_member_deadline
 from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load, atomic_store, likely, unlikely
@@ -20,6 +21,7 @@ cdef enum:
     ATTEMPTS_MAX = 3
     SLICE_US = 500
     STEPS_A_LOOK = 32            # at the clock
+    SORTED_A_STEP = 16
 
 
 cdef bint is_wanted(const slices_t *self, const transaction_t *tx, uint64_t elements) noexcept nogil:
@@ -71,6 +73,16 @@ cdef bint work_look(work_t *self) noexcept nogil:
     self.left = min(self.more, <uint64_t>STEPS_A_LOOK)
     self.more -= self.left
     self.left -= 1
+    return True
+
+
+cdef bint work_sort(work_t *self, merge_sort_t *sort) noexcept nogil:
+    cdef uint64_t budget
+    while not merge_sort_is_done(sort):
+        if not work_goes_on(self):
+            return False
+        budget = SORTED_A_STEP
+        merge_sort_step(sort, &budget)
     return True
 
 
