@@ -8,7 +8,7 @@ from .arguments import examples
 from .differences import INTENDED, UNSTEADY, replies_agree
 from .differential import Duel, Mismatch
 from .servers import Server, ServerLost
-from .wire import NeedMore, ProtocolViolation, Reply, parse
+from .wire import NeedMore, ProtocolViolation, Reply, parse, skip
 
 leaves = st.one_of(
     st.tuples(st.just(":"), st.integers(-(2**63), 2**63 - 1)),
@@ -50,10 +50,25 @@ def test_parse(tree, rest):
             parse(raw[:cut], 0)
 
 
-def test_parse_refuses_what_is_not_resp():
+@examples(150)
+@given(replies=st.lists(trees, min_size=1, max_size=3), step=st.integers(1, 9))
+def test_skip(replies, step):
+    """However it comes in pieces, it ends where it ends."""
+    raw = b"".join(map(serialise, replies))
+    position, needed = 0, len(replies)
+    for cut in range(0, len(raw), step):
+        position, needed = skip(raw[:cut], position, needed)
+        assert position <= cut
+        assert needed > 0
+    assert skip(raw + b"+more", position, needed) == (len(raw), 0)
+
+
+def test_what_is_not_resp_is_refused():
     for raw in (b"hello\r\n", b"\r\n", b"$2\r\nabcd\r\n"):
         with pytest.raises(ProtocolViolation):
             parse(raw, 0)
+        with pytest.raises(ProtocolViolation):
+            skip(raw, 0, 1)
 
 
 def agree(command, left, right):

@@ -192,7 +192,7 @@ def filling(kind, key, count=COUNT):
 
 def pop_of(kind, waits, *rest):
     name = "LMPOP" if kind == "list" else "ZMPOP"
-    return ("B" + name, 1, *rest) if waits else (name, *rest)
+    return ("B" + name, "0.01", *rest) if waits else (name, *rest)
 
 
 def whole(kind, key):
@@ -230,8 +230,6 @@ def test_pops_as_redis_does(sliced, redis_server, kind, waits, protocol, mode):
 def test_nothing_is_popped_twice(sliced, kind, waits):
     """Two that pop of three keys, one that adds, one that moves keys about: what comes out went in, each once."""
     pop = pop_of(kind, waits, 3, "a", "b", "c", ENDS[kind][0], "COUNT", 40)
-    if waits:
-        pop = (pop[0], 0.05, *pop[2:])
     taken, lock, done = [], threading.Lock(), threading.Event()
 
     def take():
@@ -284,8 +282,8 @@ def test_who_has_waited_is_served_at_once(sliced):
     for kind, end in (("list", "LEFT"), ("zset", "MAX")):
         with sliced.connect() as connection, sliced.connect() as other:
             other.command("FLUSHALL")
-            connection.send(encode(*pop_of(kind, True, 2, "none", "a", end, "COUNT", 150))
-                            .replace(b"$1\r\n1\r\n", b"$2\r\n10\r\n", 1))
+            name, _, *words = pop_of(kind, True, 2, "none", "a", end, "COUNT", 150)
+            connection.send(encode(name, 10, *words))
             time.sleep(0.05)
             other.command(*filling(kind, "a"))
             key, members = connection.read().value

@@ -1,5 +1,6 @@
 """Snapshots with large collections that change during the save, in every way: the file is of the moment of the cut."""
 
+import functools
 import random
 import signal
 import time
@@ -23,6 +24,7 @@ def keys(kind):
     return [f"{kind}:{i}" for i in range(KEYS)]
 
 
+@functools.cache
 def member(number):
     """Some do not fit where short ones lie."""
     return b"member:%d" % number + b"." * (0, 0, 30, 300)[number % 4]

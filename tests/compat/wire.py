@@ -122,6 +122,37 @@ def parse(data, start):
     return (tag.decode(), items), position
 
 
+def skip(data, position, needed):
+    """Where `needed` replies or elements end: the position, and how many are still needed there, 0 if all are complete.
+
+    It builds no tree, and goes on where it was when more has come: replies of a million elements are read in one pass.
+    """
+    size = len(data)
+    while needed:
+        end = data.find(b"\r\n", position)
+        if end < 0:
+            break
+        tag = data[position : position + 1]
+        behind = end + 2
+        if tag in BLOB_TAGS:
+            length = int(data[position + 1 : end])
+            if length >= 0:
+                behind += length + 2
+                if size < behind:
+                    break
+                if data[behind - 2 : behind] != b"\r\n":
+                    raise ProtocolViolation(bytes(data[position:behind][:200]))
+        elif tag in AGGREGATE_TAGS:
+            length = max(int(data[position + 1 : end]), 0)
+            # An attribute belongs to the reply that follows it.
+            needed += (2 * length if tag in b"%|" else length) + (tag == b"|")
+        elif tag not in LINE_TAGS:
+            raise ProtocolViolation(bytes(data[position : position + 100]))
+        position = behind
+        needed -= 1
+    return position, needed
+
+
 def plain(tree):
     tag, value = tree
     if tag == "%":
@@ -201,15 +232,13 @@ class Connection:
             self.pushes.append(reply)
 
     def read_any(self):
-        while True:
-            try:
-                _, end = parse(self.buffer, 0)
-            except NeedMore:
-                self.receive()
-                continue
-            reply = Reply(bytes(self.buffer[:end]))
-            del self.buffer[:end]
-            return reply
+        position, needed = skip(self.buffer, 0, 1)
+        while needed:
+            self.receive()
+            position, needed = skip(self.buffer, position, needed)
+        reply = Reply(bytes(self.buffer[:position]))
+        del self.buffer[:position]
+        return reply
 
     def read_line(self):
         """One raw line, for MONITOR and the like."""
@@ -252,21 +281,21 @@ class Connection:
         finally:
             self.socket.settimeout(self.timeout)
         self.buffer = bytearray().join(received)
-        position = 0
+        begin = position = 0
+        needed = 1
         while len(replies) < count:
-            try:
-                _, end = parse(self.buffer, position)
-            except NeedMore:
-                del self.buffer[:position]
-                position = 0
+            position, needed = skip(self.buffer, position, needed)
+            if needed:
+                del self.buffer[:begin]
+                position -= begin
+                begin = 0
                 self.receive()
                 continue
-            if self.buffer[position] == ord(">"):
-                self.pushes.append(Reply(bytes(self.buffer[position:end])))
-            else:
-                replies.append(Reply(bytes(self.buffer[position:end])))
-            position = end
-        del self.buffer[:position]
+            reply = Reply(bytes(self.buffer[begin:position]))
+            (self.pushes if self.buffer[begin] == ord(">") else replies).append(reply)
+            begin = position
+            needed = 1
+        del self.buffer[:begin]
         return replies
 
     def read_until_closed(self):

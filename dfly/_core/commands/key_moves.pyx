@@ -22,7 +22,7 @@ from dfly._core.resp.reply cimport reply_error, reply_int, reply_ok
 from dfly._core.store.block_list cimport list_limits, list_limits_t
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t
 from dfly._core.store.object cimport object_dup, parse_int64
-from dfly._core.store.value_copy cimport value_copy_begin, value_copy_step, value_copy_steps, value_copy_t
+from dfly._core.store.value_copy cimport value_copy_begin, value_copy_step, value_copy_t, value_copy_weight
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
@@ -55,7 +55,7 @@ cdef void look(transaction_t *tx, shard_t *shard, bint reads) noexcept nogil:
         else:
             tx.results[0].flag = find_write(&scope, &tx.keys[0], &ref)
         if reads and tx.results[0].flag:
-            tx.results[0].number = <int64_t>value_copy_steps(&ref.entry.value)
+            tx.results[0].number = <int64_t>value_copy_weight(&ref.entry.value)
     if tx.key_shards[1] == shard.index:
         target_scope(tx, shard, &scope)
         tx.results[1].flag = find_write(&scope, &tx.keys[1], &ref)

@@ -31,8 +31,9 @@ cdef struct value_copy_t:
     copy_cursor_t cursor
     list_limits_t limits         # of lists
 
-# How many steps it takes, about.
-cdef uint64_t value_copy_steps(const object_t *source) noexcept nogil
+# How long object_dup takes, which copies blocks as they are: in elements as other commands handle them. What is not
+# much is better copied that way, as member by member costs ten times as much.
+cdef uint64_t value_copy_weight(const object_t *source) noexcept nogil
 cdef void value_copy_begin(value_copy_t *self, const object_t *source, const list_limits_t *limits) noexcept nogil
 # One off the budget for each member, or block of a stream; True when all is copied.
 cdef bint value_copy_step(value_copy_t *self, uint64_t *budget) noexcept nogil

@@ -25,7 +25,7 @@ cdef set_limits_t SET_LIMITS
 cdef zset_limits_t ZSET_LIMITS
 
 
-cdef uint64_t value_copy_steps(const object_t *source) noexcept nogil:
+cdef uint64_t steps_of(const object_t *source) noexcept nogil:
     if object_is_string(source):
         return 1
     if object_type(source) == TYPE_LIST:
@@ -41,11 +41,23 @@ cdef uint64_t value_copy_steps(const object_t *source) noexcept nogil:
     return 1
 
 
+cdef enum:
+    # object_dup takes 12 to 32 ns a member and 1.2 us a block of a stream; commands some 0.4 us an element.
+    MEMBERS_AN_ELEMENT = 16
+    ELEMENTS_A_BLOCK = 4
+
+
+cdef uint64_t value_copy_weight(const object_t *source) noexcept nogil:
+    if not object_is_string(source) and object_type(source) == TYPE_STREAM:
+        return ELEMENTS_A_BLOCK * steps_of(source)
+    return steps_of(source) // MEMBERS_AN_ELEMENT
+
+
 cdef void value_copy_begin(value_copy_t *self, const object_t *source, const list_limits_t *limits) noexcept nogil:
     self.source = source[0]
     self.limits = limits[0]
     object_set_container(&self.copy, TYPE_SET, NULL)
-    if value_copy_steps(source) == 1:
+    if steps_of(source) == 1:
         return
     object_set_container(&self.copy, object_type(source), NULL)
     if object_type(source) == TYPE_LIST:
@@ -137,7 +149,7 @@ cdef bint copy_zset(value_copy_t *self, uint64_t *budget) noexcept nogil:
 
 
 cdef bint value_copy_step(value_copy_t *self, uint64_t *budget) noexcept nogil:
-    if value_copy_steps(&self.source) == 1:
+    if steps_of(&self.source) == 1:
         object_dup(&self.source, &self.copy)
         return True
     if object_type(&self.source) == TYPE_LIST:

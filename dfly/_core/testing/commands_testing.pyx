@@ -6,7 +6,7 @@ commands under their shard's token, others as transactions, whose hops all run a
 every token is free. It records what the door notifies, in order.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
 from dfly._core.commands.bit_words cimport (bit_operation_t, bits_combine, bits_count, bits_find,
@@ -60,6 +60,7 @@ cdef class Shards:
         self.settings.databases = 16
         self.settings.proto_max_bulk_len = proto_max_bulk_len
         self.settings.notify_keyspace_events = -1   # every class: the hook is called
+        self.settings.slice_elements = INT64_MAX     # nobody else is there to have a turn
         settings_init_encoding_limits(&self.settings)
         reply_init(&self.events, 2)
         reply_init(&self.reply, 2)
