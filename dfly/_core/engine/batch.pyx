@@ -13,7 +13,7 @@ from dfly._core.net.connection cimport CONNECTION_AUTHENTICATED, connection_t
 from dfly._core.resp.parser cimport PARSE_EMPTY, PARSE_OK, parser_next, parser_reset, parser_t
 from dfly._core.store.object cimport key_init
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, same_word, slice_t, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load, likely, same_word, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -80,7 +80,7 @@ cdef inline void prepare_call(executor_t *self, connection_t *connection, call_t
     if unlikely(not connection.flags & CONNECTION_AUTHENTICATED) and not spec.flags & COMMAND_NO_AUTH:
         call.refusal = REFUSAL_NO_AUTH
         return
-    if unlikely(self.server.loading != 0) and not spec.flags & COMMAND_LOADING:
+    if unlikely(atomic_load(&self.server.loading) != 0) and not spec.flags & COMMAND_LOADING:
         call.refusal = REFUSAL_LOADING
         return
     call.kind = spec.kind
