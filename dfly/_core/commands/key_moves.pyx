@@ -288,9 +288,10 @@ cdef int copy_step(transaction_t *tx) noexcept nogil:
             return result
         if not job.is_begun:
             return reply_none(tx)
-        # In another database nobody listened.
         tx.stage = STAGE_LOOKED_AGAIN
-        return hop_on_keys(tx, look_hop)
+        if tx.numbers[TARGET_DATABASE] != tx.caller.database_index:
+            # Nobody listened there.
+            return hop_on_keys(tx, look_hop)
     if tx.stage == STAGE_LOOKED_AGAIN and is_in_the_way(tx):
         tx.stage = STAGE_DROPPED
         return hop_on_shard(tx, tx.key_shards[0], drop_copy_hop)
