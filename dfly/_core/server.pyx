@@ -28,7 +28,7 @@ from dfly._core.engine.command cimport (ACL_ADMIN, ACL_BLOCKING, ACL_DANGEROUS, 
                                         COMMAND_WRITE, command_key_positions, command_registry,
                                         command_spec_t, find_command, find_subcommand, registry_t,
                                         transaction_t)
-from dfly._core.engine.balance cimport balance_start
+from dfly._core.engine.balance cimport balance_on_sent, balance_start
 from dfly._core.engine.cron cimport cron_start
 from dfly._core.engine.dispatch cimport dispatch_init, dispatch_service
 from dfly._core.engine.eviction cimport eviction_set_baseline, memory_used_total
@@ -155,6 +155,7 @@ cdef class Server:
         self.server.control_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         dispatch_service(&self.server.service)
         self.server.service.on_open = on_open
+        self.server.service.on_sent = balance_on_sent
         saver_init(self.server)
         loader_init(self.server)
         saver_of(self.server).redis_version = self._kept_text(version.REDIS_VERSION)

@@ -36,7 +36,7 @@ from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_
                                         slicing_t, transaction_t)
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow, count_error,
-                                        count_failure, run_on_shard)
+                                        count_failure, note_longest, run_on_shard)
 from dfly._core.engine.multi cimport multi_abort, multi_discard, multi_queue, multi_t
 from dfly._core.engine.prefetch cimport prefetch_calls
 from dfly._core.engine.pubsub cimport pubsub_leave
@@ -571,6 +571,7 @@ cdef bint launch(executor_t *self, connection_t *connection, transaction_t *tran
     transaction.on_done = transaction_finished
     transaction.held = &self.held
     if spec.kind != KIND_CONTROL and transaction_run(transaction):
+        note_longest(self, cycle_ticks() - transaction.started_ticks)
         take_transaction_reply(self, connection, transaction)
         transaction_free(transaction)
         return True

@@ -31,6 +31,12 @@ cdef bint count_failure(executor_t *self, const command_spec_t *spec, const char
 cdef void count_error(executor_t *self, const char *text) noexcept nogil     # of no command, or a refused one
 
 
+# Of commands that others waited for, not of those that waited themselves.
+cdef inline void note_longest(executor_t *self, uint64_t ticks) noexcept nogil:
+    if unlikely(ticks > self.longest_ticks):
+        self.longest_ticks = ticks
+
+
 # Counts a call that has replied into call.reply, at reply_offset; error_count was errors_before.
 cdef inline void account_call(executor_t *self, call_t *call, uint64_t errors_before) noexcept nogil:
     cdef command_stats_t *stats = &self.command_stats[call.spec.index]
@@ -40,6 +46,7 @@ cdef inline void account_call(executor_t *self, call_t *call, uint64_t errors_be
     stats.calls += 1
     stats.ticks += call.ticks
     self.stats.commands += 1
+    note_longest(self, call.ticks)
     account_latency(self, stats, call.spec, call.ticks)
 
 
@@ -48,8 +55,6 @@ cdef inline void account_latency(executor_t *self, command_stats_t *stats, const
     cdef settings_t *settings = &self.server.settings
     if likely(settings.latency_tracking != 0):
         latency_record(&stats.latency, ticks)
-    if unlikely(ticks > self.longest_ticks):
-        self.longest_ticks = ticks
     if unlikely(latency_is_event(settings, ticks)):
         latency_add(&self.latency, settings,
                     LATENCY_FAST_COMMAND if spec.flags & COMMAND_FAST else LATENCY_COMMAND, ticks)

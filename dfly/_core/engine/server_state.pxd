@@ -100,18 +100,22 @@ cdef struct executor_t:
     uint64_t busy_permille       # CPU time of the last period
     uint64_t client_count
     uint64_t command_count       # ever
+    uint64_t wait_count          # for tokens, ever
     uint64_t longest_ticks       # of a command since the last look
     char *ring                   # what else the thread wants to keep
 
 cdef struct spread_trial_t:
-    # Of thread 0: whether connections on more threads get more done.
+    # Of thread 0: whether connections on more threads get more done, or on fewer.
     uint64_t periods_left        # 0: there is no trial
     uint64_t threads_before
     uint64_t done_before         # commands a period
     uint64_t done                # commands of the periods that count
     uint64_t busy                # permille of all threads, likewise
-    int64_t hold_until_ms        # no trial until then
+    int64_t hold_until_ms        # no trial of more until then
     int64_t hold_ms              # 0: the last one was a success
+    int64_t gather_hold_until_ms    # of fewer
+    int64_t gather_hold_ms
+    int64_t gathered_until_ms    # fewer have done more: a slow command does not spread them until then
 
 cdef struct server_t:
     settings_t settings
@@ -133,8 +137,11 @@ cdef struct server_t:
     uint64_t spread_until_ms     # all of them until then, for the sake of a slow command
     uint64_t full_periods        # of thread 0, like the next: on end, with a thread that has no time left
     uint64_t idle_periods        # ... with less to do than fewer threads could take
+    uint64_t waiting_periods     # ... with threads that wait for tokens
     uint64_t commands_seen
     uint64_t commands_done       # in the last period
+    uint64_t waits_seen
+    uint64_t waits_done
     spread_trial_t spread_trial
     uint64_t peak_used
     int64_t started_ms

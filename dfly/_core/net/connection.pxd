@@ -41,6 +41,8 @@ cdef struct service_t:
     # Parses and executes from connection.input or data; returns bytes of data consumed. See connection.pyx.
     void (*on_input)(connection_t *connection, const char *data, size_t size) noexcept nogil
     void (*on_close)(connection_t *connection) noexcept nogil
+    # All of its output has been sent, while connections shall leave its thread (net_thread_t.leaving).
+    void (*on_sent)(connection_t *connection) noexcept nogil
 
 cdef struct connection_t:
     stream_t stream              # first: the loop hands back stream_t *
@@ -110,6 +112,7 @@ cdef struct net_thread_t:
     uint64_t output_bytes_pending
     uint64_t connections_received
     uint64_t connections_moved   # to another thread
+    uint64_t leaving             # connections that shall, as soon as they are at rest
     int64_t tcp_keepalive_s
     uint64_t net_input_bytes
     uint64_t net_output_bytes

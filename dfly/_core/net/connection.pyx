@@ -23,7 +23,7 @@ from dfly._core.resp.parser cimport parser_deinit, parser_init
 from dfly._core.resp.reply cimport (reply_chain_free, reply_chain_join, reply_chain_pop, reply_chain_t,
                                     reply_chain_take, reply_init, reply_t)
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -184,6 +184,8 @@ cdef void on_sent(stream_t *stream, size_t sent) noexcept nogil:
         stream_resume_reading(&self.stream)
         self.service.on_input(self, NULL, 0)
     close_if_finished(self)
+    if unlikely(self.thread.leaving != 0):
+        self.service.on_sent(self)
 
 
 cdef void on_data(stream_t *stream, const char *data, size_t size) noexcept nogil:
