@@ -133,7 +133,7 @@ tsan: system-test $(STAMPS)/venv-test
 	$(call sanitized,tsan)
 	@cd build/tsan && PYTHONMALLOC=malloc \
 	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
-	TSAN_OPTIONS="suppressions=$(CURDIR)/packaging/tsan.supp history_size=4 halt_on_error=0 report_thread_leaks=0" \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/packaging/tsan.supp history_size=7 halt_on_error=0 report_thread_leaks=0" \
 	../../$(BIN)/python -m pytest -q --timeout 1200 tests/unit/loop $(addprefix tests/compat/test_,$(addsuffix .py, \
 	transactions pubsub blocking queues waiting_zsets waiting_streams tracking migration member_deadlines snapshot \
 	snapshot_members snapshot_blocks lists slices long_reads long_stream_ranges long_reads_of_keys long_copies)) \

@@ -11,6 +11,7 @@ Runs of the servers alternate and ratios are taken within each round. Results: b
 
 import argparse
 import contextlib
+import itertools
 import multiprocessing
 import random
 import resource
@@ -137,12 +138,12 @@ def exec_load(server, stopping):
     chance = random.Random(2)
     blocks = [exec_block(chance) for _ in range(1000)]
     with connect(server) as peer:
-        while not stopping.is_set():
-            for block in blocks[:100]:
-                peer.sendall(block)
-                receive(peer, 5 + 5 * len(b"+QUEUED\r\n") + len(b"*5\r\n") + 5 * 5)
-                time.sleep(0.001)
-            blocks = blocks[100:] + blocks[:100]
+        for block in itertools.cycle(blocks):
+            if stopping.is_set():
+                return
+            peer.sendall(block)
+            receive(peer, 5 + 5 * len(b"+QUEUED\r\n") + len(b"*5\r\n") + 5 * 5)
+            time.sleep(0.001)
 
 
 def tail(server, quick):

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.engine.server_state cimport executor_t, server_t, spread_trial_t
+from dfly._core.engine.server_state cimport executor_t, server_t, spread_trial_t, trial_hold_t
 from dfly._core.loop.timer cimport timer_start, timer_t
 from dfly._core.net.connection cimport connection_t
 from dfly._core.net.migration cimport connection_move
@@ -84,9 +84,9 @@ cdef uint32_t begin_trial(server_t *server, uint64_t done, uint32_t used, uint32
     return tried
 
 
-cdef void hold(int64_t *until_ms, int64_t *last_ms, int64_t most_ms, int64_t now_ms) noexcept nogil:
-    last_ms[0] = min(2 * last_ms[0], most_ms) if last_ms[0] > 0 else <int64_t>HOLD_MS
-    until_ms[0] = now_ms + last_ms[0]
+cdef void hold(trial_hold_t *self, int64_t most_ms, int64_t now_ms) noexcept nogil:
+    self.last_ms = min(2 * self.last_ms, most_ms) if self.last_ms > 0 else <int64_t>HOLD_MS
+    self.until_ms = now_ms + self.last_ms
 
 
 cdef uint32_t go_on_with_trial(server_t *server, uint64_t busy, uint32_t used, int64_t now_ms) noexcept nogil:
@@ -102,19 +102,19 @@ cdef uint32_t go_on_with_trial(server_t *server, uint64_t busy, uint32_t used, i
         return used
     if trial.done * 100 >= trial.done_before * counted * (TRIAL_GATHERS if is_of_fewer else TRIAL_KEEPS):
         if is_of_fewer:
-            trial.gather_hold_ms = 0
-            hold(&trial.hold_until_ms, &trial.hold_ms, HOLD_MAX_MS, now_ms)
-            trial.gathered_until_ms = trial.hold_until_ms
+            trial.gather_hold.last_ms = 0
+            hold(&trial.spread_hold, HOLD_MAX_MS, now_ms)
+            trial.gathered_until_ms = trial.spread_hold.until_ms
         else:
-            trial.hold_ms = 0
-            trial.gather_hold_until_ms = max(trial.gather_hold_until_ms, now_ms + HOLD_MS)
+            trial.spread_hold.last_ms = 0
+            trial.gather_hold.until_ms = max(trial.gather_hold.until_ms, now_ms + HOLD_MS)
         return used
     # A load that has ended says nothing.
     if trial.busy >= ENOUGH * counted:
         if is_of_fewer:
-            hold(&trial.gather_hold_until_ms, &trial.gather_hold_ms, GATHER_HOLD_MAX_MS, now_ms)
+            hold(&trial.gather_hold, GATHER_HOLD_MAX_MS, now_ms)
         else:
-            hold(&trial.hold_until_ms, &trial.hold_ms, HOLD_MAX_MS, now_ms)
+            hold(&trial.spread_hold, HOLD_MAX_MS, now_ms)
     return <uint32_t>trial.threads_before
 
 
@@ -157,9 +157,9 @@ cdef uint32_t wanted_threads(server_t *server, int64_t now_ms) noexcept nogil:
         return go_on_with_trial(server, busy, used, now_ms)
     if is_slow and used < server.thread_count:
         return server.thread_count
-    if server.waiting_periods >= WAITS_PERIODS and now_ms >= trial.gather_hold_until_ms:
+    if server.waiting_periods >= WAITS_PERIODS and now_ms >= trial.gather_hold.until_ms:
         return begin_trial(server, (before + server.commands_done) // 2, used, used // 2)
-    if server.full_periods >= FULL_PERIODS and now_ms >= trial.hold_until_ms and used < server.thread_count:
+    if server.full_periods >= FULL_PERIODS and now_ms >= trial.spread_hold.until_ms and used < server.thread_count:
         return begin_trial(server, (before + server.commands_done) // 2, used, min(2 * used, server.thread_count))
     if server.idle_periods >= ENOUGH_PERIODS and not is_slow:
         server.idle_periods = 0

@@ -515,7 +515,9 @@ cdef void transaction_finished(transaction_t *transaction) noexcept nogil:
     connection_release(connection)
 
 
-cdef void take_transaction_reply(executor_t *self, connection_t *connection, transaction_t *transaction) noexcept nogil:
+cdef uint64_t take_transaction_reply(executor_t *self, connection_t *connection,
+                                     transaction_t *transaction) noexcept nogil:
+    """Returns the ticks it took."""
     cdef command_stats_t *stats = &self.command_stats[transaction.spec.index]
     cdef uint64_t ticks = cycle_ticks() - transaction.started_ticks
     cdef int64_t duration_us = <int64_t>(<double>ticks / ticks_per_us())
@@ -537,6 +539,7 @@ cdef void take_transaction_reply(executor_t *self, connection_t *connection, tra
         reply_chain_take(&transaction.chain, &transaction.reply, False)
         connection_append(connection, &transaction.chain)
     connection_prepare_output(connection)
+    return ticks
 
 
 cdef bint start_transaction(executor_t *self, connection_t *connection, call_t *call) noexcept nogil:
@@ -571,8 +574,7 @@ cdef bint launch(executor_t *self, connection_t *connection, transaction_t *tran
     transaction.on_done = transaction_finished
     transaction.held = &self.held
     if spec.kind != KIND_CONTROL and transaction_run(transaction):
-        note_longest(self, cycle_ticks() - transaction.started_ticks)
-        take_transaction_reply(self, connection, transaction)
+        note_longest(self, take_transaction_reply(self, connection, transaction))
         transaction_free(transaction)
         return True
     connection.is_busy = True

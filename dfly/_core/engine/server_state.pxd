@@ -104,6 +104,10 @@ cdef struct executor_t:
     uint64_t longest_ticks       # of a command since the last look
     char *ring                   # what else the thread wants to keep
 
+cdef struct trial_hold_t:
+    int64_t until_ms             # no trial before
+    int64_t last_ms              # how long the last one was; 0: there has been a success since
+
 cdef struct spread_trial_t:
     # Of thread 0: whether connections on more threads get more done, or on fewer.
     uint64_t periods_left        # 0: there is no trial
@@ -111,10 +115,8 @@ cdef struct spread_trial_t:
     uint64_t done_before         # commands a period
     uint64_t done                # commands of the periods that count
     uint64_t busy                # permille of all threads, likewise
-    int64_t hold_until_ms        # no trial of more until then
-    int64_t hold_ms              # 0: the last one was a success
-    int64_t gather_hold_until_ms    # of fewer
-    int64_t gather_hold_ms
+    trial_hold_t spread_hold     # of trials of more threads
+    trial_hold_t gather_hold     # of fewer
     int64_t gathered_until_ms    # fewer have done more: a slow command does not spread them until then
 
 cdef struct server_t:

@@ -106,6 +106,7 @@ cdef struct proactor_options_t:
 cdef struct backend_t            # private to the loop, defined at the end
 
 cdef struct proactor_t:
+    # Outlives every thread that may post to it: proactor_post looks at it behind its message.
     uint32_t index
     void *context                # the network room's per-thread state
     mailbox_t mailbox            # messages to this thread: run(message, proactor)

@@ -45,13 +45,11 @@ cdef class LoopThread:
     cdef uint32_t index
 
     def __cinit__(self, uint32_t index=0, int backend=0, uint32_t pool_limit=256):
+        # Never freed, as the server's: the helper thread of files may look at it behind its last message.
         self.proactor = <proactor_t *>net_zalloc(sizeof(proactor_t))
         self.hub = FiberHub(pool_limit)
         self.index = index
         self.backend = backend
-
-    def __dealloc__(self):
-        net_free(self.proactor)
 
     def run(self, on_ready=None):
         """Body of the thread: ends after stop(). on_ready is called on a fiber, first of all."""
