@@ -53,7 +53,13 @@ def sliced_duel(sliced, redis_server):
 
 
 READS = {
-    "list": [("LRANGE", "a", 0, -1), ("LRANGE", "a", 5, 250), ("LRANGE", "a", -3, -1), ("LRANGE", "a", 9, 2)],
+    "list": [
+        ("LRANGE", "a", 0, -1), ("LRANGE", "a", 5, 250), ("LRANGE", "a", -3, -1), ("LRANGE", "a", 9, 2),
+        ("LPOS", "a", 250), ("LPOS", "a", "element:270"), ("LPOS", "a", "element:0", "RANK", -1), ("LPOS", "a", "no"),
+        ("LPOS", "a", "no", "COUNT", 0), ("LPOS", "a", 7, "COUNT", 0), ("LPOS", "a", 7, "COUNT", 3, "MAXLEN", 5),
+        ("LPOS", "a", 299, "RANK", -1, "COUNT", 2), ("LPOS", "a", "element:0", "MAXLEN", 1),
+        ("LPOS", "a", 1, "RANK", 2), ("LPOS", "a", 1, "RANK", -9223372036854775808, "COUNT", 1), ("LPOS", "a", 1, "RANK", 0),
+    ],
     "hash": [("HGETALL", "a"), ("HKEYS", "a"), ("HVALS", "a")],
     "set": [("SMEMBERS", "a"), ("SINTER", "a"), ("SUNION", "a"), ("SDIFF", "a")],
     "zset": [

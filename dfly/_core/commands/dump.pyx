@@ -1,30 +1,44 @@
 """DUMP and RESTORE: one value as bytes that Redis and Valkey understand (persist/rdb_value).
 
-Order of checks and texts as Redis 7.0. A payload is loaded as a whole before anything changes.
+Order of checks and texts as Redis 7.0. A payload is loaded as a whole before anything changes. DUMP of a large value
+goes in slices (commands/long_reads).
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
 
 from dfly._core.engine.access cimport access_set_frequency, access_set_idle
 from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_DENYOOM, COMMAND_READONLY,
-                                        COMMAND_WRITE,
-                                        KEY_ACCESS, KEY_OW, KEY_RO, KEY_UPDATE, call_int_argument, call_t,
-                                        command_spec_t, key_row, register_commands, reply_syntax_error,
-                                        slice_equals)
+                                        COMMAND_WRITE, KEY_ACCESS, KEY_OW, KEY_RO, KEY_UPDATE, call_int_argument,
+                                        call_t, command_spec_t, key_row, register_commands, reply_syntax_error,
+                                        slice_equals, transaction_t)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, drop_value, find_read, find_write, insert_key,
                                          make_sticky, set_deadline, update_end)
 from dfly._core.engine.member_expiry cimport members_track
-from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t
-from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_dump, rdb_open_dump, rdb_restore
-from dfly._core.resp.reply cimport reply_bulk, reply_error, reply_null, reply_ok
+from dfly._core.engine.settings cimport settings_t
+from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.persist.crc64 cimport crc64
+from dfly._core.persist.rdb_io cimport (rdb_flush, rdb_reader_t, rdb_saving_t, rdb_writer_deinit, rdb_writer_init,
+                                        rdb_writer_t)
+from dfly._core.persist.rdb_value cimport (RDB_DUMP_FOOTER, RDB_LOADED, rdb_dump, rdb_dump_begin, rdb_dump_footer,
+                                           rdb_open_dump, rdb_restore, rdb_save_step, rdb_value_is_large)
+from dfly._core.resp.reply cimport (REPLY_CHUNK, reply_bulk, reply_chain_header, reply_chain_take, reply_error,
+                                    reply_null, reply_ok, reply_raw)
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.object cimport object_t
+from dfly._core.store.object cimport (TYPE_LIST, TYPE_STREAM, object_block_count, object_is_container,
+                                      object_is_string, object_t)
+from dfly._core.sys.alloc cimport net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     NOT_GIVEN = -1
+    DUMP_STEP = 1024             # bytes
+    DUMP_BUFFER = 65536          # bytes
+    BLOCK_ELEMENTS = 128         # that blocks of lists and streams hold, about
 
 cdef struct restore_options_t:
     bint replace
@@ -34,11 +48,80 @@ cdef struct restore_options_t:
     int64_t frequency
 
 
+# ---- DUMP --------------------------------------------------------------------------------------
+
+cdef struct dumping_t:
+    # read.extra of a DUMP in slices, whose buffer is there from the first slice to the last one.
+    rdb_writer_t writer
+    rdb_saving_t saving
+    transaction_t *tx            # of this slice
+    uint64_t crc                 # of what is in the reply
+    size_t size                  # and its bytes
+
+
+cdef void put_reply(dumping_t *self, const void *data, size_t size) noexcept nogil:
+    self.crc = crc64(self.crc, data, size)
+    self.size += size
+    reply_raw(&self.tx.reply, <const char *>data, size)
+    if self.tx.reply.size >= REPLY_CHUNK:
+        reply_chain_take(&self.tx.chain, &self.tx.reply, False)
+
+
+cdef void flush_to_reply(rdb_writer_t *writer) noexcept nogil:
+    put_reply(<dumping_t *>writer.context, writer.data, writer.size)
+    writer.size = 0
+
+
+cdef bint go_on_with_dump(long_read_t *read, transaction_t *tx) noexcept nogil:
+    cdef dumping_t *self = <dumping_t *>read.extra
+    cdef const settings_t *settings = tx.shards[0].settings
+    cdef uint8_t footer[RDB_DUMP_FOOTER]
+    if not read.is_begun:
+        memset(self, 0, sizeof(dumping_t))
+        rdb_writer_init(&self.writer, <uint32_t>settings.rdb_version, settings.rdb_compression != 0, flush_to_reply,
+                        self, DUMP_BUFFER)
+        rdb_dump_begin(&read.value, &self.writer)
+    self.tx = tx
+    while work_goes_on(&read.work):
+        if rdb_save_step(&read.value, &self.writer, &self.saving, DUMP_STEP):
+            rdb_flush(&self.writer)
+            rdb_dump_footer(self.writer.version, self.crc, footer)
+            put_reply(self, footer, RDB_DUMP_FOOTER)
+            reply_chain_header(&tx.chain, &tx.reply, c'$', self.size)
+            reply_raw(&tx.reply, "\r\n", 2)
+            rdb_writer_deinit(&self.writer)
+            return True
+    return False
+
+
+cdef void drop_dump(long_read_t *read) noexcept nogil:
+    if read.is_begun:
+        rdb_writer_deinit(&(<dumping_t *>read.extra).writer)
+
+
+cdef bint is_long(const call_t *call, const object_t *value) noexcept nogil:
+    """A string's bytes are copied as those of GET are."""
+    cdef uint64_t blocks
+    if object_is_string(value) or not rdb_value_is_large(value):
+        return False
+    blocks = object_block_count(value)
+    if object_is_container(value, TYPE_LIST) or object_is_container(value, TYPE_STREAM):
+        blocks *= BLOCK_ELEMENTS
+    return long_read_wanted(call, blocks)
+
+
 cdef void dump_command(call_t *call) noexcept nogil:
     cdef rdb_writer_t writer
+    cdef long_read_t *read
     cdef dash_ref_t ref
     if not find_read(&call.scope, &call.key, &ref):
         reply_null(call.reply)
+        return
+    if is_long(call, &ref.entry.value):
+        read = long_read_begin(call, &ref.entry.value, go_on_with_dump)
+        if read != NULL:
+            read.extra = net_realloc(read.extra, sizeof(dumping_t))
+            read.drop = drop_dump
         return
     rdb_writer_init(&writer, <uint32_t>call.scope.shard.settings.rdb_version,
                     call.scope.shard.settings.rdb_compression != 0, NULL, NULL, 0)
@@ -46,6 +129,8 @@ cdef void dump_command(call_t *call) noexcept nogil:
     reply_bulk(call.reply, writer.data, writer.size)
     rdb_writer_deinit(&writer)
 
+
+# ---- RESTORE -----------------------------------------------------------------------------------
 
 cdef bint parse_restore(call_t *call, restore_options_t *options) noexcept nogil:
     cdef uint32_t i = 4
@@ -155,6 +240,7 @@ cdef command_spec_t[ROW_COUNT] rows
 def register():
     """Registers the family's rows."""
     rows[0] = key_row("dump", 2, COMMAND_READONLY, ACL_KEYSPACE, KEY_RO | KEY_ACCESS, dump_command)
+    rows[0].step = long_read_step
     rows[1] = key_row("restore", -4, COMMAND_WRITE | COMMAND_DENYOOM, ACL_KEYSPACE | ACL_DANGEROUS,
                       KEY_OW | KEY_UPDATE, restore_command)
     register_commands(rows, ROW_COUNT)

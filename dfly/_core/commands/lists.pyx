@@ -7,7 +7,8 @@ key up, some after. The events of a change come in the order push, pop, del.
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
+from dfly._core.commands.long_reads cimport (long_read_at_once, long_read_begin, long_read_step, long_read_t,
+                                             long_read_wanted)
 from dfly._core.commands.pops cimport pop_count
 from dfly._core.engine.command cimport (ACL_LIST, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY,
                                         COMMAND_WRITE, KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_RO, KEY_RW,
@@ -19,8 +20,8 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_LIST, delete_key
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.slices cimport work_goes_on
 from dfly._core.engine.transaction cimport transaction_scope
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_defer_array, reply_error,
-                                    reply_int, reply_null, reply_null_array, reply_ok, reply_set_deferred,
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_chain_header, reply_defer_array,
+                                    reply_error, reply_int, reply_null, reply_null_array, reply_ok, reply_set_deferred,
                                     reply_t)
 from dfly._core.store.block_list cimport (block_list_t, list_count, list_cursor_t, list_cut, list_drop, list_insert,
                                           list_item_equals, list_item_t, list_limits, list_limits_t,
@@ -402,51 +403,94 @@ cdef inline int64_t position_skip(int64_t rank) noexcept nogil:
     return 0 if rank < -INT64_MAX else -rank - 1
 
 
-cdef void reply_positions(call_t *call, block_list_t elements,
-                          const position_options_t *options) noexcept nogil:
-    cdef list_cursor_t cursor
+cdef bint find_positions(long_read_t *read, reply_t *reply, slice_t element) noexcept nogil:
+    """Goes through read.left elements, visited behind it, and replies matches: so many as read.first, behind read.tries
+    of them. read.what: how many it has replied."""
+    cdef int64_t total = <int64_t>list_count(object_pointer(&read.value))
     cdef list_item_t needle
     cdef list_item_t item
-    cdef bint backward = options.rank < 0
-    cdef bint as_array = options.count >= 0
-    cdef int64_t total = <int64_t>list_count(elements)
-    cdef int64_t limit = options.limit if 0 < options.limit < total else total
-    cdef int64_t skip = position_skip(options.rank)
-    cdef bint is_bounded = not as_array or (options.count > 0 and options.rank >= -INT64_MAX)
-    cdef int64_t wanted = options.count if as_array else 1
-    cdef int64_t seen = 0
-    cdef uint64_t found = 0
-    cdef size_t mark = 0
-    if as_array:
-        mark = reply_defer_array(call.reply)
-    list_needle(call.argv[2].data, call.argv[2].size, &needle)
-    list_seek(elements, <uint64_t>total if backward else 0, &cursor)
-    while seen < limit and (<int64_t>found < wanted or not is_bounded):
-        if backward:
-            list_previous(&cursor, &item)
+    list_needle(element.data, element.size, &needle)
+    if not read.is_begun:
+        read.is_begun = True
+        list_seek(object_pointer(&read.value), <uint64_t>total if read.is_backward else 0, &read.cursor.elements)
+    while read.left > 0 and read.first > 0:
+        if not work_goes_on(&read.work):
+            return False
+        if read.is_backward:
+            list_previous(&read.cursor.elements, &item)
         else:
-            list_next(&cursor, &item)
+            list_next(&read.cursor.elements, &item)
         if list_item_equals(&item, &needle):
-            if skip == 0:
-                reply_int(call.reply, total - 1 - seen if backward else seen)
-                found += 1
+            if read.tries > 0:
+                read.tries -= 1
             else:
-                skip -= 1
-        seen += 1
-    if as_array:
-        reply_set_deferred(call.reply, mark, c'*', found)
-    elif found == 0:
+                reply_int(reply, total - 1 - <int64_t>read.visited if read.is_backward else <int64_t>read.visited)
+                read.what += 1
+                read.first -= 1
+        read.visited += 1
+        read.left -= 1
+    return True
+
+
+cdef void begin_positions(long_read_t *read, const position_options_t *options) noexcept nogil:
+    cdef uint64_t total = list_count(object_pointer(&read.value))
+    cdef bint is_bounded = options.count < 0 or (options.count > 0 and options.rank >= -INT64_MAX)
+    read.is_backward = options.rank < 0
+    read.left = min(total, <uint64_t>options.limit) if options.limit > 0 else total
+    read.visited = 0
+    read.tries = <uint64_t>position_skip(options.rank)
+    read.first = <uint64_t>-1
+    if is_bounded:
+        read.first = <uint64_t>max(options.count, <int64_t>1)
+    read.what = 0
+
+
+cdef bint go_on_with_position(long_read_t *read, transaction_t *tx) noexcept nogil:
+    if not find_positions(read, &tx.reply, tx.argv[2]):
+        return False
+    if read.what == 0:
+        reply_null(&tx.reply)
+    return True
+
+
+cdef bint go_on_with_positions(long_read_t *read, transaction_t *tx) noexcept nogil:
+    if not find_positions(read, &tx.reply, tx.argv[2]):
+        return False
+    reply_chain_header(&tx.chain, &tx.reply, c'*', read.what)
+    return True
+
+
+cdef void reply_positions(call_t *call, const object_t *value, const position_options_t *options) noexcept nogil:
+    cdef long_read_t few
+    cdef size_t mark = 0
+    long_read_at_once(&few, value)
+    begin_positions(&few, options)
+    if options.count >= 0:
+        mark = reply_defer_array(call.reply)
+    find_positions(&few, call.reply, call.argv[2])
+    if options.count >= 0:
+        reply_set_deferred(call.reply, mark, c'*', few.what)
+    elif few.what == 0:
         reply_null(call.reply)
 
 
 cdef void lpos_command(call_t *call) noexcept nogil:
     cdef position_options_t options
+    cdef long_read_t *read
+    cdef uint64_t many
     cdef dash_ref_t ref
     cdef bint found
     if not parse_position_options(call, &options) or not find_list(call, &ref, &found):
         return
     if found:
-        reply_positions(call, object_pointer(&ref.entry.value), &options)
+        many = list_count(object_pointer(&ref.entry.value))
+        if not long_read_wanted(call, min(many, <uint64_t>options.limit) if options.limit > 0 else many):
+            reply_positions(call, &ref.entry.value, &options)
+            return
+        read = long_read_begin(call, &ref.entry.value,
+                               go_on_with_positions if options.count >= 0 else go_on_with_position)
+        if read != NULL:
+            begin_positions(read, &options)
     elif options.count >= 0:
         reply_array(call.reply, 0)
     else:
@@ -590,6 +634,7 @@ def register():
     rows[7].step = long_read_step
     rows[8] = key_row("lindex", 3, read, ACL_LIST, look, lindex_command)
     rows[9] = key_row("lpos", -3, read, ACL_LIST, look, lpos_command)
+    rows[9].step = long_read_step
     rows[10] = key_row("lset", 4, grow, ACL_LIST, KEY_RW | KEY_UPDATE, lset_command)
     rows[11] = key_row("linsert", 5, grow, ACL_LIST, KEY_RW | KEY_INSERT, linsert_command)
     rows[12] = key_row("lrem", 4, shrink, ACL_LIST, KEY_RW | KEY_DELETE, lrem_command)

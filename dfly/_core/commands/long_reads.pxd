@@ -60,6 +60,7 @@ cdef struct long_read_t:
     uint64_t tries
     uint32_t what
     bint is_backward
+    bint is_unseen               # WATCH does not see each change of what is read: still is asked before every slice
     bint is_begun                # False: go_on has not been called
     bint is_wanted               # the handler left it to slices
     bint is_done

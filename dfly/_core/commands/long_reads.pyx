@@ -35,6 +35,7 @@ cdef long_read_t *long_read_begin(call_t *call, const object_t *value, long_read
     read.go_on = go_on
     read.still = NULL
     read.drop = NULL
+    read.is_unseen = False
     read.value = value[0]
     read.is_begun = False
     read.is_wanted = True
@@ -75,7 +76,8 @@ cdef bint is_still(const long_read_t *read, transaction_t *tx, shard_t *shard) n
 
 cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef long_read_t *read = <long_read_t *>tx.state
-    if read.slices.looks_itself and slices_changed(&read.slices) and not is_still(read, tx, shard):
+    if (read.slices.looks_itself and (slices_changed(&read.slices) or read.is_unseen)
+            and not is_still(read, tx, shard)):
         read.slices.is_stale = True
         return
     slices_work(&read.slices, tx, &read.work)

@@ -1,4 +1,4 @@
-"""What was delivered and not acknowledged: XACK, XPENDING, XCLAIM, XAUTOCLAIM; and XDELEX and XACKDEL of Redis 8.2.
+"""Changes of what was delivered and not acknowledged: XACK, XCLAIM, XAUTOCLAIM; XDELEX and XACKDEL of Redis 8.2.
 
 Order of checks, replies and events as Redis 7.0. Neither WATCH nor caches see a change of what is pending, as there;
 they see entries that go.
@@ -6,27 +6,24 @@ they see entries that go.
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 
-from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, find_stream, parse_integer, parse_range_end,
-                                          parse_range_start, parse_references, parse_stream_id, reply_entry,
-                                          reply_names_error, reply_stream_id, stream_lookup, stream_of)
-from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS,
-                                        KEY_DELETE, KEY_RO, KEY_RW, KEY_UPDATE, call_t, command_spec_t, key_row,
-                                        register_commands, reply_syntax_error, reply_wrong_type, slice_equals)
+from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, parse_range_start, parse_references,
+                                          parse_stream_id, reply_entry, reply_names_error, reply_stream_id,
+                                          stream_lookup, stream_of)
+from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_FAST, COMMAND_WRITE, KEY_DELETE, KEY_RW, KEY_UPDATE,
+                                        call_t, command_spec_t, key_row, register_commands, reply_syntax_error,
+                                        reply_wrong_type, slice_equals)
 from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end, update_end_unseen, wake_waiters
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_defer_array, reply_deinit,
-                                    reply_error,
-                                    reply_init, reply_int, reply_null, reply_null_array, reply_raw, reply_set_deferred,
-                                    reply_t)
+from dfly._core.resp.reply cimport (reply_array, reply_defer_array, reply_deinit, reply_error, reply_init, reply_int,
+                                    reply_raw, reply_set_deferred, reply_t)
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.id_index cimport (id_ceiling, id_first, id_index_t, id_last_slot, id_less, id_next, id_place_t,
-                                        id_slot, stream_id, stream_id_t)
+from dfly._core.store.id_index cimport id_ceiling, id_less, id_next, id_place_t, id_slot, stream_id, stream_id_t
 from dfly._core.store.object cimport parse_int64
 from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, STREAM_ONLY_ACKNOWLEDGED,
                                       stream_cursor_t, stream_delete, stream_has, stream_read_next,
                                       stream_references_t, stream_seek, stream_t)
-from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, consumer_find, group_find, name_of,
-                                             pending_assign, pending_create, pending_date, pending_find,
-                                             pending_remove, pending_t, stream_consumer_t, stream_group_t)
+from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, pending_assign,
+                                             pending_create, pending_date, pending_find, pending_remove, pending_t,
+                                             stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_drop_references, stream_is_needed
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -103,123 +100,6 @@ cdef void xack_command(call_t *call) noexcept nogil:
     if ids_parse(&ids, call, 3, call.argc - 3):
         acknowledge(call, &ref, group, &ids)
     ids_free(&ids)
-
-
-# ---- XPENDING ----------------------------------------------------------------------------------
-
-cdef struct pending_range_t:
-    int64_t count
-    int64_t min_idle
-    stream_id_t start
-    stream_id_t end
-    bint has_consumer
-    slice_t consumer
-
-
-cdef bint parse_pending_range(call_t *call, pending_range_t *out) noexcept nogil:
-    cdef uint32_t i = 3
-    out.min_idle = 0
-    if slice_equals(call.argv[3], "idle"):
-        if not parse_integer(call.reply, call.argv[4], &out.min_idle):
-            return False
-        if call.argc < 8:
-            reply_syntax_error(call.reply)
-            return False
-        i = 5
-    if not parse_integer(call.reply, call.argv[i + 2], &out.count):
-        return False
-    out.count = max(out.count, <int64_t>0)
-    if not parse_range_start(call.reply, call.argv[i], &out.start):
-        return False
-    if not parse_range_end(call.reply, call.argv[i + 1], &out.end):
-        return False
-    out.has_consumer = i + 3 < call.argc
-    if out.has_consumer:
-        out.consumer = call.argv[i + 3]
-    return True
-
-
-cdef void reply_summary(reply_t *reply, const stream_group_t *group) noexcept nogil:
-    cdef const stream_consumer_t *consumer
-    cdef uint64_t written = 0
-    cdef id_place_t place
-    cdef slice_t name
-    cdef size_t mark
-    cdef uint32_t i
-    reply_array(reply, 4)
-    reply_int(reply, <int64_t>group.pending.count)
-    if not id_first(&group.pending, &place):
-        reply_null(reply)
-        reply_null(reply)
-        reply_null_array(reply)
-        return
-    reply_stream_id(reply, id_slot(&group.pending, place).id)
-    reply_stream_id(reply, id_last_slot(&group.pending).id)
-    mark = reply_defer_array(reply)
-    for i in range(group.consumers.count):
-        consumer = consumer_at(group, i)
-        if consumer.pending.count > 0:
-            name = name_of(consumer)
-            reply_array(reply, 2)
-            reply_bulk(reply, name.data, name.size)
-            reply_bulk_int(reply, <int64_t>consumer.pending.count)
-            written += 1
-    reply_set_deferred(reply, mark, c'*', written)
-
-
-cdef void reply_pending(reply_t *reply, const id_index_t *entries, const pending_range_t *range,
-                        int64_t now_ms) noexcept nogil:
-    cdef size_t mark = reply_defer_array(reply)
-    cdef const pending_t *pending
-    cdef int64_t written = 0
-    cdef id_place_t place
-    cdef stream_id_t id
-    cdef slice_t name
-    cdef bint more = id_ceiling(entries, range.start, &place)
-    while more and written < range.count:
-        id = id_slot(entries, place).id
-        pending = <const pending_t *>id_slot(entries, place).value
-        if id_less(range.end, id):
-            break
-        if range.min_idle == 0 or now_ms - pending.delivered_ms >= range.min_idle:
-            name = name_of(pending.consumer)
-            reply_array(reply, 4)
-            reply_stream_id(reply, id)
-            reply_bulk(reply, name.data, name.size)
-            reply_int(reply, max(now_ms - pending.delivered_ms, <int64_t>0))
-            reply_int(reply, <int64_t>pending.deliveries)
-            written += 1
-        more = id_next(entries, &place)
-    reply_set_deferred(reply, mark, c'*', <size_t>written)
-
-
-cdef void xpending_command(call_t *call) noexcept nogil:
-    cdef const stream_consumer_t *consumer
-    cdef stream_group_t *group = NULL
-    cdef pending_range_t range
-    cdef dash_ref_t ref
-    cdef bint found
-    if call.argc != 3 and (call.argc < 6 or call.argc > 9):
-        reply_syntax_error(call.reply)
-        return
-    if call.argc > 3 and not parse_pending_range(call, &range):
-        return
-    if not find_stream(call, &ref, &found):
-        return
-    if found:
-        group = group_find(&stream_of(&ref).groups, call.argv[2])
-    if group == NULL:
-        reply_no_group(call)
-    elif call.argc == 3:
-        reply_summary(call.reply, group)
-    elif not range.has_consumer:
-        reply_pending(call.reply, &group.pending, &range, call.scope.now_ms)
-    else:
-        consumer = consumer_find(group, range.consumer)
-        if consumer == NULL:
-            reply_array(call.reply, 0)
-        else:
-            reply_pending(call.reply, &consumer.pending, &range, call.scope.now_ms)
 
 
 # ---- XCLAIM ------------------------------------------------------------------------------------
@@ -613,7 +493,7 @@ cdef void xackdel_command(call_t *call) noexcept nogil:
 # ---- Rows --------------------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 6
+    ROW_COUNT = 5
 
 cdef command_spec_t rows[ROW_COUNT]
 
@@ -622,9 +502,8 @@ def register():
     """Registers the family's rows."""
     cdef uint64_t quick = COMMAND_WRITE | COMMAND_FAST
     rows[0] = key_row("xack", -4, quick, ACL_STREAM, KEY_RW | KEY_UPDATE, xack_command)
-    rows[1] = key_row("xpending", -3, COMMAND_READONLY, ACL_STREAM, KEY_RO | KEY_ACCESS, xpending_command)
-    rows[2] = key_row("xclaim", -6, quick, ACL_STREAM, KEY_RW | KEY_UPDATE, xclaim_command)
-    rows[3] = key_row("xautoclaim", -6, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xautoclaim_command)
-    rows[4] = key_row("xdelex", -5, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xdelex_command)
-    rows[5] = key_row("xackdel", -6, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xackdel_command)
+    rows[1] = key_row("xclaim", -6, quick, ACL_STREAM, KEY_RW | KEY_UPDATE, xclaim_command)
+    rows[2] = key_row("xautoclaim", -6, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xautoclaim_command)
+    rows[3] = key_row("xdelex", -5, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xdelex_command)
+    rows[4] = key_row("xackdel", -6, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xackdel_command)
     register_commands(rows, ROW_COUNT)

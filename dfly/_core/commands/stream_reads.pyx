@@ -2,17 +2,20 @@
 
 One hop over the shards looks keys and groups up, then all IDs are settled in the order of the arguments ("$" is
 remembered as what it means now), then keys are served: XREAD in place, of many entries in slices (stream_long_reads),
-XREADGROUP key by key on their shards, since it changes the group. A waiter brings its IDs and its group along, so that
-who adds an entry can see at once whom it concerns (engine/waiter.pxd); those behind a group wait for what is new to
-the group, whatever they have seen. With CLAIM a group's reader first gets what has been pending for so long, and while
-it waits it tries again when the next entry will be. What it meets there that is gone from the stream is no longer
-pending, as with XAUTOCLAIM. Order of checks and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4
-(redis.io/docs/latest/commands/xreadgroup).
+XREADGROUP key by key on their shards, since it changes the group (of many new ones in slices: stream_deliveries). A
+waiter brings its IDs and its group along, so that who adds an entry can see at once whom it concerns
+(engine/waiter.pxd); those behind a group wait for what is new to the group, whatever they have seen. With CLAIM a
+group's reader first gets what has been pending for so long, and while it waits it tries again when the next entry
+will be. What it meets there that is gone from the stream is no longer pending, as with XAUTOCLAIM. Order of checks
+and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4 (redis.io/docs/latest/commands/xreadgroup).
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from dfly._core.commands.stream_deliveries cimport (begin_key, begin_single, deliveries_plan, delivery_first,
+                                                    delivery_is_long, delivery_is_stage, delivery_next, delivery_t,
+                                                    take_consumer)
 from dfly._core.commands.stream_long_reads cimport (stream_left_t, streams_left_add, streams_left_begin,
                                                     streams_left_first, streams_left_is_long, streams_left_is_stage,
                                                     streams_left_next, streams_left_plan, streams_left_t)
@@ -25,23 +28,21 @@ from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_STREAM, COMMAND_BLOCKI
                                         COMMAND_READONLY, COMMAND_WRITE, KEY_ACCESS, KEY_RO, TRANSACTION_DONE,
                                         TRANSACTION_WAIT, command_spec_t, register_commands, reply_syntax_error,
                                         reply_wrong_type, slice_equals, transaction_row, transaction_t)
-from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end_unseen
+from dfly._core.engine.database cimport NOTIFY_STREAM, update_begin, update_end_unseen
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.slices cimport SLICES_LOOKED, slices_look, slices_plan_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
 from dfly._core.engine.waiter cimport NO_SHARD, waiter_t, waiting_rules_t
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_defer_array, reply_error, reply_map,
-                                    reply_null_array,
-                                    reply_set_deferred, reply_t)
+from dfly._core.resp.reply cimport (reply_array, reply_defer_array, reply_error, reply_null_array, reply_set_deferred,
+                                    reply_t)
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_equal, id_increment, id_less, id_next,
                                         id_place_t, id_slot,
                                         stream_id, stream_id_t)
 from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t, parse_int64
 from dfly._core.store.stream cimport stream_cursor_t, stream_last_entry, stream_read_next, stream_seek, stream_t
-from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, pending_assign, pending_date,
-                                             pending_deliver, pending_remove, pending_t, stream_consumer_t,
-                                             stream_group_t)
+from dfly._core.store.stream_groups cimport (group_find, pending_assign, pending_date, pending_deliver,
+                                             pending_remove, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_advance_group
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
@@ -70,9 +71,13 @@ cdef enum step_t:
     STEP_MISSED = 6              # behind STREAMS_CHECKED
     STEP_SERVED = 7
 
+cdef union slicing_t:
+    streams_left_t left          # of XREAD
+    delivery_t delivery          # of XREADGROUP
+
 cdef struct wanted_t:
     # The command's options; in tx.state, later the waiter's. Its own memory throughout: arguments move.
-    streams_left_t left          # of XREAD; first
+    slicing_t in_slices          # first
     int64_t count                # 0: all
     int64_t timeout_ms
     bint blocks
@@ -206,8 +211,9 @@ cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
     """NULL after an error reply."""
     cdef wanted_t parsed
     cdef wanted_t *wanted
+    cdef stream_left_t *left
     cdef size_t group_size = 0
-    memset(&parsed.left, 0, sizeof(streams_left_t))
+    memset(&parsed.in_slices, 0, sizeof(slicing_t))
     parsed.count = 0
     parsed.timeout_ms = 0
     parsed.blocks = False
@@ -222,8 +228,10 @@ cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
     wanted = <wanted_t *>net_zalloc(sizeof(wanted_t) + group_size
                                     + parsed.key_count * (sizeof(stream_id_t) + sizeof(stream_left_t)))
     wanted[0] = parsed
-    wanted.left.streams = <stream_left_t *>(wanted + 1)
-    wanted.ids = <stream_id_t *>(wanted.left.streams + parsed.key_count)
+    left = <stream_left_t *>(wanted + 1)
+    if not is_group:
+        wanted.in_slices.left.streams = left
+    wanted.ids = <stream_id_t *>(left + parsed.key_count)
     wanted.group.data = <const char *>(wanted.ids + parsed.key_count)
     wanted.group.size = group_size
     if is_group:
@@ -313,12 +321,6 @@ cdef bint settle(transaction_t *tx, wanted_t *wanted) noexcept nogil:
 
 
 # ---- Serving -----------------------------------------------------------------------------------
-
-cdef void begin_key(reply_t *reply, slice_t key) noexcept nogil:
-    if reply.resp == 2:
-        reply_array(reply, 2)
-    reply_bulk(reply, key.data, key.size)
-
 
 cdef bint has_behind(const stream_t *stream, stream_id_t id) noexcept nogil:
     cdef stream_id_t last
@@ -454,17 +456,6 @@ cdef void reply_new(reply_t *reply, stream_t *stream, stream_group_t *group, str
     reply_set_deferred(reply, mark, c'*', <size_t>written)
 
 
-cdef stream_consumer_t *take_consumer(scope_t *scope, transaction_t *tx, stream_group_t *group,
-                                      uint32_t i) noexcept nogil:
-    cdef slice_t name = tx.argv[wanted_of(tx).group_position + 1]
-    cdef stream_consumer_t *consumer = consumer_find(group, name)
-    if consumer == NULL:
-        consumer = consumer_create(group, name, scope.now_ms)
-        notify(scope, &tx.keys[i], NOTIFY_STREAM, "xgroup-createconsumer")
-    consumer.seen_ms = scope.now_ms
-    return consumer
-
-
 cdef inline wanted_t *wanted_of(transaction_t *tx) noexcept nogil:
     """The transaction's, or its waiter's."""
     if tx.state != NULL:
@@ -498,7 +489,7 @@ cdef void serve_group_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
         return
     # As 7.0, a consumer comes into being when it is served for the first time.
     update_begin(&scope, &ref)
-    consumer = take_consumer(&scope, tx, group, i)
+    consumer = take_consumer(&scope, &tx.keys[i], group, tx.argv[wanted.group_position + 1])
     tx.numbers[SERVED] += 1
     begin_key(&tx.reply, tx.argv[wanted.first + i])
     if has_new:
@@ -524,14 +515,6 @@ cdef bint accepts_stream(const object_t *value, const void *context, uint32_t po
     group = group_find(&stream.groups, wanted.group)
     return (group == NULL or has_behind(stream, group.last_id)
             or has_claimable(stream, group, wanted.min_idle_ms, wall_ms(), &due_ms))
-
-
-cdef void begin_single(reply_t *reply, slice_t key) noexcept nogil:
-    if reply.resp == 2:
-        reply_array(reply, 1)
-    else:
-        reply_map(reply, 1)
-    begin_key(reply, key)
 
 
 cdef void serve_waiting(transaction_t *tx, uint32_t position) noexcept nogil:
@@ -560,7 +543,7 @@ cdef void serve_waiting(transaction_t *tx, uint32_t position) noexcept nogil:
         reply_error(&tx.reply, "NOGROUP the consumer group this client was blocked on no longer exists")
         return
     update_begin(&scope, &ref)
-    consumer = take_consumer(&scope, tx, group, position)
+    consumer = take_consumer(&scope, &tx.keys[position], group, tx.argv[wanted.group_position + 1])
     begin_single(&tx.reply, key)
     reply_new(&tx.reply, stream, group, consumer, wanted, count, scope.now_ms)
     update_end_unseen(&scope, &tx.keys[position], NOTIFY_STREAM, NULL)
@@ -582,6 +565,8 @@ RULES.keeps_state = True
 
 cdef slices_plan_t PLAN
 streams_left_plan(&PLAN, look_hop)
+cdef slices_plan_t GROUP_PLAN
+deliveries_plan(&GROUP_PLAN, look_hop)
 
 
 cdef int finish(transaction_t *tx, wanted_t *wanted) noexcept nogil:
@@ -629,8 +614,12 @@ cdef bint misses_any(const transaction_t *tx) noexcept nogil:
     return False
 
 
+cdef inline uint64_t most_of(const wanted_t *wanted) noexcept nogil:
+    return <uint64_t>(wanted.count if wanted.count > 0 else -1)
+
+
 cdef bint is_long(transaction_t *tx, const wanted_t *wanted) noexcept nogil:
-    cdef uint64_t most = <uint64_t>(wanted.count if wanted.count > 0 else -1)
+    cdef uint64_t most = most_of(wanted)
     cdef const stream_t *stream
     cdef uint32_t i
     for i in range(wanted.key_count):
@@ -645,11 +634,11 @@ cdef int serve_in_slices(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     cdef const stream_t *stream
     cdef uint32_t i
     tx.reply.size = 0
-    streams_left_begin(&wanted.left, tx, wanted.first, <uint64_t>(wanted.count if wanted.count > 0 else -1))
+    streams_left_begin(&wanted.in_slices.left, tx, wanted.first, most_of(wanted))
     for i in range(wanted.key_count):
         stream = looked_up(tx, i)
         if stream != NULL and has_behind(stream, wanted.ids[i]):
-            streams_left_add(&wanted.left, i, &tx.results[i].value, wanted.ids[i])
+            streams_left_add(&wanted.in_slices.left, i, &tx.results[i].value, wanted.ids[i])
     return streams_left_first(tx, &PLAN)
 
 
@@ -666,6 +655,34 @@ cdef int serve_readers(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     return finish(tx, wanted)
 
 
+cdef bint delivers_many(const transaction_t *tx, const wanted_t *wanted) noexcept nogil:
+    """To a reader of one stream: of several none is read before all are."""
+    cdef const stream_t *stream
+    if wanted.key_count != 1 or wanted.min_idle_ms != NO_CLAIM or not is_new(wanted.ids[0]):
+        return False
+    stream = looked_up(tx, 0)
+    return (delivery_is_long(tx, stream, group_find(&stream.groups, wanted.group), most_of(wanted))
+            and has_behind(stream, group_find(&stream.groups, wanted.group).last_id))
+
+
+cdef int deliver_many(transaction_t *tx, wanted_t *wanted) noexcept nogil:
+    cdef delivery_t *delivery = &wanted.in_slices.delivery
+    tx.reply.size = 0
+    delivery.group_name = wanted.group
+    delivery.consumer_position = wanted.group_position + 1
+    delivery.key_position = wanted.first
+    delivery.no_ack = wanted.no_ack
+    return delivery_first(tx, delivery, &tx.results[0].value, most_of(wanted), &GROUP_PLAN)
+
+
+cdef int serve_groups(transaction_t *tx, wanted_t *wanted) noexcept nogil:
+    if unlikely(delivers_many(tx, wanted)):
+        return deliver_many(tx, wanted)
+    tx.stage = STEP_SERVED
+    tx.numbers[NEXT] = 0
+    return hop_on_shard(tx, tx.key_shards[0], serve_group_hop)
+
+
 cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
     cdef wanted_t *wanted = <wanted_t *>tx.state
     if tx.stage == STEP_START:
@@ -673,6 +690,8 @@ cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
         if blocking_is_over(tx) or (wanted == NULL and make_wanted(tx, is_group) == NULL):
             return TRANSACTION_DONE
         return slices_look(tx, &PLAN)
+    if unlikely(is_group and delivery_is_stage(tx)):
+        return delivery_next(tx, &wanted.in_slices.delivery, &GROUP_PLAN)
     if unlikely(streams_left_is_stage(tx)):
         return streams_left_next(tx, &PLAN)
     if tx.stage == SLICES_LOOKED:
@@ -685,11 +704,7 @@ cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
         if not is_group and misses_any(tx):
             tx.stage = STEP_MISSED
             return hop_on_keys(tx, miss_hop)
-        if not is_group:
-            return serve_readers(tx, wanted)
-        tx.stage = STEP_SERVED
-        tx.numbers[NEXT] = 0
-        return hop_on_shard(tx, tx.key_shards[0], serve_group_hop)
+        return serve_groups(tx, wanted) if is_group else serve_readers(tx, wanted)
     if tx.stage == STEP_MISSED:
         return serve_readers(tx, wanted)
     if likely(not tx.numbers[AGAIN]):

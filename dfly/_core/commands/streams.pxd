@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from dfly._core.engine.command cimport call_t
+from dfly._core.engine.command cimport ACL_STREAM, call_t, command_handler_t, command_spec_t, key_row
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport reply_t
 from dfly._core.store.dash cimport dash_ref_t
@@ -47,6 +47,15 @@ cdef void reply_names_error(reply_t *reply, const char *before, slice_t first, c
                             const char *behind) noexcept nogil
 # A value that has lost these blocks or groups; freed in slices if they are many.
 cdef void drop_stream(scope_t *scope, stream_t *dropped) noexcept nogil
+
+
+cdef inline command_spec_t stream_subcommand_row(const char *name, int arity, uint64_t flags, uint64_t key_flags,
+                                                 command_handler_t handler) noexcept nogil:
+    """Of a subcommand with its key behind it."""
+    cdef command_spec_t row = key_row(name, arity, flags, ACL_STREAM, key_flags, handler)
+    row.first_key = 2
+    row.last_key = 2
+    return row
 
 
 cdef inline stream_t *stream_of(dash_ref_t *ref) noexcept nogil:

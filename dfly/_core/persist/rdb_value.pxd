@@ -4,11 +4,14 @@ A value is a type byte (RDB_* of rdb_io.pxd) and a body; in files the key stands
 a module of its own with these functions; this one knows who does what.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_saving_t, rdb_writer_t
 from dfly._core.store.object cimport object_t
+
+cdef enum:
+    RDB_DUMP_FOOTER = 10             # bytes
 
 cdef enum rdb_result_t:
     RDB_LOADED = 0
@@ -35,6 +38,9 @@ cdef bint rdb_type_is_known(int type) noexcept nogil
 
 # A DUMP payload: type, body, version (uint16), CRC-64 of all before it. The writer must have no flush.
 cdef void rdb_dump(const object_t *value, rdb_writer_t *out) noexcept nogil
+# The same in steps: rdb_dump_begin, rdb_save_step until it is all, and the footer behind it.
+cdef void rdb_dump_begin(const object_t *value, rdb_writer_t *out) noexcept nogil
+cdef void rdb_dump_footer(uint32_t version, uint64_t crc, uint8_t *out) noexcept nogil     # RDB_DUMP_FOOTER bytes
 # Is it whole, and of a version that is understood? Then a reader of its type byte and body.
 cdef bint rdb_open_dump(const char *data, size_t size, rdb_reader_t *out) noexcept nogil
 # The value in it, as rdb_load_value; bytes behind it are a fault.

@@ -32,7 +32,6 @@ from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, load64, slice_t
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
-    FOOTER = 10                      # of a DUMP payload
     LARGE_BYTES = 262144
     LARGE_BLOCKS = 64
     TYPES = 97                       # type bytes that may have a loader
@@ -191,28 +190,36 @@ cdef rdb_result_t rdb_load_value(int type, rdb_reader_t *input, const settings_t
 
 # ---- DUMP payloads -----------------------------------------------------------------------------
 
-cdef void rdb_dump(const object_t *value, rdb_writer_t *out) noexcept nogil:
-    cdef uint8_t footer[FOOTER]
-    cdef uint64_t crc
+cdef void rdb_dump_begin(const object_t *value, rdb_writer_t *out) noexcept nogil:
     out.version = rdb_value_version(value, out.version)
     rdb_put_byte(out, <uint8_t>rdb_value_type(value, out.version))
+
+
+cdef void rdb_dump_footer(uint32_t version, uint64_t crc, uint8_t *out) noexcept nogil:
+    """crc: of all before it."""
+    out[0] = <uint8_t>version
+    out[1] = <uint8_t>(version >> 8)
+    crc = crc64(crc, out, 2)
+    memcpy(out + 2, &crc, 8)
+
+
+cdef void rdb_dump(const object_t *value, rdb_writer_t *out) noexcept nogil:
+    cdef uint8_t footer[RDB_DUMP_FOOTER]
+    rdb_dump_begin(value, out)
     rdb_save_value(value, out)
-    footer[0] = <uint8_t>out.version
-    footer[1] = <uint8_t>(out.version >> 8)
-    crc = crc64(crc64(0, out.data, out.size), footer, 2)
-    memcpy(footer + 2, &crc, 8)
-    rdb_put(out, footer, FOOTER)
+    rdb_dump_footer(out.version, crc64(0, out.data, out.size), footer)
+    rdb_put(out, footer, RDB_DUMP_FOOTER)
 
 
 cdef bint rdb_open_dump(const char *data, size_t size, rdb_reader_t *out) noexcept nogil:
-    cdef const uint8_t *footer = <const uint8_t *>data + size - FOOTER
+    cdef const uint8_t *footer = <const uint8_t *>data + size - RDB_DUMP_FOOTER
     cdef uint32_t version
-    if size < FOOTER + 1:
+    if size < RDB_DUMP_FOOTER + 1:
         return False
     version = <uint32_t>footer[0] | <uint32_t>footer[1] << 8
     if not rdb_version_is_known(version):
         return False
-    rdb_reader_init(out, data, size - FOOTER, version)
+    rdb_reader_init(out, data, size - RDB_DUMP_FOOTER, version)
     return crc64(0, data, size - 8) == load64(footer + 2)
 
 

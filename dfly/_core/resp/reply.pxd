@@ -79,7 +79,7 @@ cdef void reply_chain_join(reply_chain_t *self, reply_chain_t *behind) noexcept 
 # The first part becomes the buffer of an empty builder; False: there is none.
 cdef bint reply_chain_pop(reply_chain_t *self, reply_t *out) noexcept nogil
 cdef void reply_chain_free(reply_chain_t *self) noexcept nogil
-# The header of all that chain and builder hold; kind as above.
+# The header of all that chain and builder hold; kind as above, or '$', whose count is their bytes.
 cdef void reply_chain_header(reply_chain_t *self, reply_t *reply, char kind, size_t count) noexcept nogil
 
 

@@ -307,7 +307,7 @@ cdef size_t reply_defer_array(reply_t *self) noexcept nogil:
 
 
 cdef size_t format_group(const reply_t *self, char kind, size_t count, char *out) noexcept nogil:
-    if self.resp != 3:
+    if self.resp != 3 and kind != c'$':
         count = count * 2 if kind == c'%' else count
         kind = c'*'
     return format_header(kind, count, out)

@@ -52,10 +52,14 @@ cdef bint id_next(const id_index_t *self, id_place_t *place) noexcept nogil
 cdef bint id_previous(const id_index_t *self, id_place_t *place) noexcept nogil
 
 cdef bint id_insert(id_index_t *self, stream_id_t id, void *value) noexcept nogil          # False: it was there
+# All of another one, whose IDs are behind its own; that one is empty then. Moves leaves, not slots.
+cdef void id_append_all(id_index_t *self, id_index_t *behind) noexcept nogil
 cdef void *id_remove(id_index_t *self, stream_id_t id) noexcept nogil                      # NULL: it was not
 cdef void id_remove_at(id_index_t *self, id_place_t place) noexcept nogil
 cdef void *id_pop_last(id_index_t *self) noexcept nogil                                    # NULL: empty
 cdef void id_clear(id_index_t *self) noexcept nogil
+# The same, leaf by leaf: each takes one off the budget. False: some are left.
+cdef bint id_clear_step(id_index_t *self, uint64_t *budget) noexcept nogil
 
 cdef size_t id_heap_bytes(const id_index_t *self) noexcept nogil
 cdef void id_check(const id_index_t *self) noexcept nogil                # for tests; aborts on a broken invariant

@@ -225,6 +225,19 @@ cdef void append(id_index_t *self, stream_id_t id, void *value) noexcept nogil:
     self.count += 1
 
 
+cdef void id_append_all(id_index_t *self, id_index_t *behind) noexcept nogil:
+    cdef uint32_t i
+    if self.leaf_count == 0:
+        id_clear(self)
+        self[0] = behind[0]
+    else:
+        for i in range(behind.leaf_count):
+            add_fence(self, self.leaf_count, fences_of(behind)[i].leaf)
+        self.count += behind.count
+        mem_free(behind.fences)
+    memset(behind, 0, sizeof(id_index_t))
+
+
 cdef void split_leaf(id_index_t *self, uint32_t at) noexcept nogil:
     cdef id_leaf_t *leaf = fences_of(self)[at].leaf
     cdef uint32_t half = leaf.count // 2
@@ -336,6 +349,20 @@ cdef void id_clear(id_index_t *self) noexcept nogil:
         mem_free(fences_of(self)[i].leaf)
     mem_free(self.fences)
     memset(self, 0, sizeof(id_index_t))
+
+
+cdef bint id_clear_step(id_index_t *self, uint64_t *budget) noexcept nogil:
+    cdef id_leaf_t *leaf
+    while self.leaf_count > 0:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        self.leaf_count -= 1
+        leaf = fences_of(self)[self.leaf_count].leaf
+        self.count -= leaf.count
+        mem_free(leaf)
+    id_clear(self)
+    return True
 
 
 # ---- For accounts and tests ----------------------------------------------------------------------

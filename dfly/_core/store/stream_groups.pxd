@@ -44,6 +44,7 @@ cdef struct stream_group_t:
     named_t named
     stream_id_t last_id          # last delivered
     int64_t entries_read         # ENTRIES_READ_UNKNOWN
+    uint64_t changes             # of what is pending, and of consumers, so far
     id_index_t pending           # of pending_t
     pending_t *oldest            # both ends of the list by time of delivery
     pending_t *newest
@@ -82,6 +83,14 @@ cdef void pending_assign(pending_t *self, stream_id_t id, stream_consumer_t *con
 cdef void pending_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_id_t id,
                           int64_t now_ms) noexcept nogil
 cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil        # False: it was not pending
+
+# A batch: what a consumer will be given as one, made aside. It is a group that is in no table; its last_id and
+# entries_read, at first the group's, go on with it (stream_advance_group). Until it is delivered or freed
+# (group_add to some stream that goes) the consumer must not go.
+cdef stream_group_t *batch_new(const stream_group_t *group) noexcept nogil
+cdef void batch_add(stream_group_t *self, stream_consumer_t *consumer, stream_id_t id, int64_t now_ms) noexcept nogil
+# All its IDs are behind all that is pending. Frees it. Costs steps for its leaves, and for what was delivered later.
+cdef void batch_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_group_t *self) noexcept nogil
 
 # Whole tables of groups
 cdef void groups_dup(const name_table_t *self, name_table_t *out) noexcept nogil

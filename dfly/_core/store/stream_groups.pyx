@@ -8,7 +8,8 @@ other; the counts of the consumers add up to that of the group (once loading has
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from dfly._core.store.id_index cimport (id_check, id_clear, id_find, id_first, id_heap_bytes, id_index_t,
+from dfly._core.store.id_index cimport (id_append_all, id_check, id_clear, id_clear_step, id_find, id_first,
+                                        id_heap_bytes, id_index_t,
                                         id_insert, id_next, id_place_t, id_pop_last, id_remove, id_slot,
                                         stream_id_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
@@ -133,6 +134,7 @@ cdef stream_consumer_t *consumer_create(stream_group_t *group, slice_t name, int
     self.seen_ms = now_ms
     self.active_ms = -1
     table_insert(&group.consumers, at, self)
+    group.changes += 1
     return self
 
 
@@ -151,6 +153,7 @@ cdef uint64_t consumer_delete(stream_group_t *group, stream_consumer_t *consumer
     table_seek(&group.consumers, name_of(consumer), &at)
     table_remove(&group.consumers, at)
     mem_free(consumer)
+    group.changes += 1
     return count
 
 
@@ -185,13 +188,18 @@ cdef void unlink_pending(stream_group_t *group, pending_t *self) noexcept nogil:
         group.newest = self.older
 
 
-cdef void link_by_time(stream_group_t *group, pending_t *self) noexcept nogil:
+cdef pending_t *older_than(const stream_group_t *group, int64_t delivered_ms) noexcept nogil:
+    """The last one that was delivered no later; NULL: none."""
     cdef pending_t *older = group.newest
-    if group.oldest != NULL and self.delivered_ms < group.oldest.delivered_ms:
-        older = NULL
-    while older != NULL and older.delivered_ms > self.delivered_ms:
+    if group.oldest != NULL and delivered_ms < group.oldest.delivered_ms:
+        return NULL
+    while older != NULL and older.delivered_ms > delivered_ms:
         older = older.older
-    link_behind(group, self, older)
+    return older
+
+
+cdef void link_by_time(stream_group_t *group, pending_t *self) noexcept nogil:
+    link_behind(group, self, older_than(group, self.delivered_ms))
 
 
 cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t delivered_ms,
@@ -205,6 +213,7 @@ cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t deli
     self.delivered_ms = delivered_ms
     self.deliveries = deliveries
     link_behind(group, self, group.newest)
+    group.changes += 1
     return self
 
 
@@ -220,6 +229,7 @@ cdef void pending_date(stream_group_t *group, pending_t *self, int64_t delivered
     unlink_pending(group, self)
     self.delivered_ms = delivered_ms
     link_by_time(group, self)
+    group.changes += 1
 
 
 cdef pending_t *merge_by_time(pending_t *a, pending_t *b) noexcept nogil:
@@ -295,7 +305,53 @@ cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil:
         id_remove(&self.consumer.pending, id)
     unlink_pending(group, self)
     mem_free(self)
+    group.changes += 1
     return True
+
+
+# ---- Batches -----------------------------------------------------------------------------------
+
+cdef stream_group_t *batch_new(const stream_group_t *group) noexcept nogil:
+    cdef stream_group_t *self
+    cdef slice_t name
+    name.data = ""
+    name.size = 0
+    self = <stream_group_t *>new_named(sizeof(stream_group_t), name)
+    self.last_id = group.last_id
+    self.entries_read = group.entries_read
+    consumer_create(self, name, 0)
+    return self
+
+
+cdef void batch_add(stream_group_t *self, stream_consumer_t *consumer, stream_id_t id, int64_t now_ms) noexcept nogil:
+    cdef pending_t *pending = pending_load(self, id, now_ms, 1)
+    pending.consumer = consumer
+    id_insert(&consumer_at(self, 0).pending, id, pending)
+
+
+cdef void batch_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_group_t *self) noexcept nogil:
+    cdef stream_consumer_t *its_consumer = consumer_at(self, 0)
+    cdef pending_t *older
+    if self.oldest != NULL:
+        older = older_than(group, self.oldest.delivered_ms)
+        self.newest.newer = group.oldest if older == NULL else older.newer
+        if self.newest.newer != NULL:
+            self.newest.newer.older = self.newest
+        else:
+            group.newest = self.newest
+        self.oldest.older = older
+        if older != NULL:
+            older.newer = self.oldest
+        else:
+            group.oldest = self.oldest
+    id_append_all(&group.pending, &self.pending)
+    id_append_all(&consumer.pending, &its_consumer.pending)
+    group.last_id = self.last_id
+    group.entries_read = self.entries_read
+    group.changes += 1
+    table_clear(&self.consumers)
+    mem_free(its_consumer)
+    mem_free(self)
 
 
 # ---- Whole tables ------------------------------------------------------------------------------
@@ -344,12 +400,11 @@ cdef bint free_group_step(stream_group_t *self, uint64_t *budget) noexcept nogil
         budget[0] -= 1
         mem_free(id_pop_last(&self.pending))
     while self.consumers.count > 0:
-        if budget[0] == 0:
+        consumer = consumer_at(self, self.consumers.count - 1)
+        if not id_clear_step(&consumer.pending, budget) or budget[0] == 0:
             return False
         budget[0] -= 1
-        consumer = consumer_at(self, self.consumers.count - 1)
         self.consumers.count -= 1
-        id_clear(&consumer.pending)
         mem_free(consumer)
     mem_free(self.consumers.members)
     mem_free(self)
