@@ -7,9 +7,10 @@ from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
-from dfly._core.store.id_index cimport (id_ceiling, id_check, id_clear, id_find, id_first, id_floor, id_heap_bytes,
-                                        id_index_t, id_insert, id_last, id_next, id_place_t, id_pop_last,
-                                        id_previous, id_remove, id_slot, stream_id, stream_id_t)
+from dfly._core.store.id_index cimport (id_append_all, id_ceiling, id_check, id_clear, id_clear_step, id_find,
+                                        id_first, id_floor, id_heap_bytes, id_index_t, id_insert, id_last, id_next,
+                                        id_place_t, id_pop_last, id_previous, id_remove, id_slot, stream_id,
+                                        stream_id_t)
 from dfly._core.store.joined_packs cimport joined_of, pack_is_joined
 from dfly._core.store.listpack cimport listpack_bytes
 from dfly._core.store cimport stream
@@ -19,11 +20,11 @@ from dfly._core.store.stream cimport (stream_append, stream_block_count, stream_
                                       stream_load_block, stream_new, stream_next_id, stream_pack_is_valid,
                                       stream_read_next, stream_read_pair, stream_read_previous, stream_refresh_first,
                                       stream_seek, stream_seek_back, stream_t, stream_trim_id, stream_trim_length)
-from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, consumer_delete, consumer_find,
-                                             group_at, group_create, group_find, group_take, groups_free_step,
-                                             name_of, name_table_t, pending_deliver, pending_find,
-                                             pending_remove, pending_t, stream_consumer_t, stream_group_t,
-                                             group_add)
+from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, consumer_at, consumer_create,
+                                             consumer_delete, consumer_find, group_at, group_create, group_find,
+                                             group_take, groups_free_step, name_of, name_table_t, pending_deliver,
+                                             pending_find, pending_remove, pending_t, stream_consumer_t,
+                                             stream_group_t, group_add)
 from dfly._core.store.stream_progress cimport stream_distance
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -99,6 +100,14 @@ cdef class IdIndex:
 
     def pop_last(self):
         return <uint64_t>id_pop_last(&self.index)
+
+    def append_all(self, IdIndex behind):
+        id_append_all(&self.index, &behind.index)
+
+    def clear_step(self, uint64_t budget):
+        """(done, what is left of the budget)"""
+        done = id_clear_step(&self.index, &budget)
+        return done, budget
 
     def items(self, bint backward=False):
         cdef id_place_t place
@@ -312,6 +321,31 @@ cdef class Stream:
 
     def deliver(self, bytes group, bytes name, pair, int64_t now_ms=0):
         pending_deliver(self.group(group), self.consumer(group, name), id_of(pair), now_ms)
+
+    def deliver_batch(self, bytes group, bytes name, pairs, int64_t now_ms=0):
+        """As one; the pairs rise, and are behind all that is pending."""
+        cdef stream_group_t *found = self.group(group)
+        cdef stream_consumer_t *consumer = self.consumer(group, name)
+        cdef stream_group_t *batch = batch_new(found)
+        for pair in pairs:
+            batch_add(batch, consumer, id_of(pair), now_ms)
+            batch.last_id = id_of(pair)
+        batch_deliver(found, consumer, batch)
+
+    def drop_batch(self, bytes group, bytes name, pairs, uint64_t step):
+        """Makes the same and frees it, in steps of that budget; returns how many."""
+        cdef stream_group_t *batch = batch_new(self.group(group))
+        cdef name_table_t gone
+        cdef uint64_t budget = step
+        for pair in pairs:
+            batch_add(batch, self.consumer(group, name), id_of(pair), 0)
+        memset(&gone, 0, sizeof(gone))
+        group_add(&gone, batch)
+        steps = 1
+        while not groups_free_step(&gone, &budget):
+            budget = step
+            steps += 1
+        return steps
 
     def acknowledge(self, bytes group, pair):
         return pending_remove(self.group(group), id_of(pair))

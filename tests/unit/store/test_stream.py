@@ -60,6 +60,34 @@ class IndexMachine(RuleBasedStateMachine):
         for pair in sorted(self.model, reverse=True)[:count]:
             assert self.index.pop_last() == self.model.pop(pair)
 
+    @rule(count=st.integers(0, 700), gap=st.integers(1, 300), start=st.integers(0, 3000))
+    def append_all(self, count, gap, start):
+        """Another index of IDs behind all of these."""
+        first = max(self.model, default=(start, 0))[0] + gap
+        if first + count < MAX:
+            other = IdIndex()
+            for i in range(count):
+                self.counter += 1
+                self.model[first + i, 7] = self.counter
+                other.insert((first + i, 7), self.counter)
+            self.index.append_all(other)
+            other.check()
+            assert len(other) == 0 and other.items() == []
+            other.insert((1, 1), 1)
+
+    @rule(budget=st.integers(1, 9))
+    def clear(self, budget):
+        leaves = self.index.info()["leaves"] if self.model else 0
+        while True:
+            done, left = self.index.clear_step(budget)
+            self.index.check()
+            leaves -= budget - left
+            if done:
+                break
+            assert left == 0 and len(self.index) > 0
+        assert leaves == 0
+        self.model = {}
+
     @rule(pair=ids)
     def look(self, pair):
         pairs = sorted(self.model)
@@ -327,6 +355,24 @@ class GroupMachine(RuleBasedStateMachine):
                 self.pending[name, pair] = consumer
                 self.times[name, pair] = now_ms
                 assert self.stream.pending(name, pair) == (consumer, now_ms, 1)
+
+    @rule(name=names, consumer=names, gap=st.integers(1, 9), count=st.integers(0, 600), now_ms=st.integers(0, 9),
+          dropped=st.sampled_from([0, 0, 0, 1, 5, 1000]))
+    def deliver_batch(self, name, consumer, gap, count, now_ms, dropped):
+        if consumer in self.model.get(name, ()):
+            first = max((pair for group, pair in self.pending if group == name), default=(0, 0))[0] + gap
+            pairs = [(first + i, 5) for i in range(count)]
+            if first + count >= MAX:
+                return
+            if dropped:
+                # Its entries, the leaves of the consumer's index, the consumer.
+                at_once = count + -(-count // 256) + 1 <= dropped
+                assert (self.stream.drop_batch(name, consumer, pairs, dropped) == 1) == at_once
+                return
+            self.stream.deliver_batch(name, consumer, pairs, now_ms)
+            for pair in pairs:
+                self.pending[name, pair] = consumer
+                self.times[name, pair] = now_ms
 
     @rule(name=names, pair=ids)
     def acknowledge(self, name, pair):
