@@ -122,22 +122,31 @@ define sanitized
 	@echo "==> building with DFLY_BUILD=$(1)" && cd build/$(1) && DFLY_BUILD=$(1) ../../$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS)
 endef
 
-asan: system-test $(STAMPS)/venv-test
-	$(call sanitized,asan)
-	@cd build/asan && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) \
-	$$(gcc -print-file-name=libstdc++.so.6)" \
-	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 PYTHONMALLOC=malloc \
-	../../$(BIN)/python -m pytest -q --timeout 1200 tests/unit tests/compat $(ARGS)
+# $(call under,tree,unit tests,others): the unit tests run in the sanitized tree; the others are not slowed down
+# themselves, but start its servers. A sanitizer's reports fail the run also where no test has.
+define under
+	@export PYTHONMALLOC=malloc; libraries="$(3)"; root=$(CURDIR)/build/$(1); rm -f $$root/report.*; \
+	for each in $$libraries; do preload="$$preload:$$(gcc -print-file-name=$$each)"; done; preload=$${preload#:}; \
+	run() { $(CURDIR)/$(BIN)/python -m pytest -q --timeout 1200 "$$@" $(ARGS) || [ $$? = 5 ]; }; \
+	(cd $$root && LD_PRELOAD=$$preload run $(2)) && \
+	DFLY_TEST_SERVER_ROOT=$$root DFLY_TEST_SERVER_PRELOAD=$$preload run $(4); status=$$?; \
+	if ls $$root/report.* >/dev/null 2>&1; then cat $$root/report.*; status=1; fi; exit $$status
+endef
 
-tsan: system-test $(STAMPS)/venv-test
+asan: export ASAN_OPTIONS := detect_leaks=0:abort_on_error=1
+asan: export UBSAN_OPTIONS := print_stacktrace=1:halt_on_error=1
+asan: system-test build $(STAMPS)/venv-test
+	$(call sanitized,asan)
+	$(call under,asan,tests/unit,libasan.so libubsan.so libstdc++.so.6,tests/compat)
+
+tsan: export TSAN_OPTIONS := suppressions=$(CURDIR)/packaging/tsan.supp history_size=7 halt_on_error=0 \
+	report_thread_leaks=0 log_path=$(CURDIR)/build/tsan/report
+tsan: system-test build $(STAMPS)/venv-test
 	$(call sanitized,tsan)
-	@cd build/tsan && PYTHONMALLOC=malloc \
-	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
-	TSAN_OPTIONS="suppressions=$(CURDIR)/packaging/tsan.supp history_size=7 halt_on_error=0 report_thread_leaks=0" \
-	../../$(BIN)/python -m pytest -q --timeout 1200 tests/unit/loop $(addprefix tests/compat/test_,$(addsuffix .py, \
+	$(call under,tsan,tests/unit/loop -k "not running_out_of_descriptors",libtsan.so libstdc++.so.6,$(addprefix tests/compat/test_,$(addsuffix .py, \
 	transactions pubsub blocking queues waiting_zsets waiting_streams tracking migration member_deadlines snapshot \
-	snapshot_members snapshot_blocks lists slices long_reads long_stream_ranges long_reads_of_keys long_copies)) \
-	-k "not running_out_of_descriptors" $(ARGS)
+	snapshot_members snapshot_blocks lists slices long_reads long_stream_ranges long_reads_of_keys long_copies \
+	long_sorts long_dumps long_group_lists long_deliveries)))
 
 fuzz: system-build $(STAMPS)/venv
 	$(call install,for libFuzzer,clang libclang-rt-14-dev)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from .wire import Connection, ConnectionLost, ReplyTimeout
 
-ROOT = Path(__file__).resolve().parents[2]
+# Another tree's dfly can be tested, such as one built with a sanitizer: that is then loaded into the servers alone.
+ROOT = Path(os.environ.get("DFLY_TEST_SERVER_ROOT", Path(__file__).resolve().parents[2]))
+PRELOAD = os.environ.get("DFLY_TEST_SERVER_PRELOAD")
 BACKEND = os.environ.get("DFLY_TEST_BACKEND", "io_uring")
 THREADS = int(os.environ.get("DFLY_TEST_THREADS", "2"))
 # How dfly's connections lie on its threads: evenly, moving all the time, or where it puts them itself.
@@ -48,6 +50,15 @@ def placement():
     if CONNECTIONS == "even":
         return {"conn-io-threads": 256}
     return {"shuffle-connections": "yes"} if CONNECTIONS == "moving" else {}
+
+
+def environment(kind):
+    values = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    if kind != "dfly":
+        values.pop("LD_PRELOAD", None)  # a sanitizer's is not meant for it
+    elif PRELOAD:
+        values["LD_PRELOAD"] = PRELOAD
+    return values
 
 
 def command_line(kind, port, options):
@@ -90,7 +101,7 @@ class Server:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,
-                    env=self.environment(),
+                    env=environment(self.kind),
                 )
             if self.wait_until_ready():
                 return
@@ -98,12 +109,6 @@ class Server:
                 break
         self.kill()
         raise ServerLost(f"{self.kind} did not start: {' '.join(self.process.args)}\n{self.log_tail()}")
-
-    def environment(self):
-        values = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-        if self.kind != "dfly":
-            values.pop("LD_PRELOAD", None)  # a sanitizer's is not meant for it
-        return values
 
     @property
     def log_path(self):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from .servers import ROOT, Server, command_line, free_port
+from .servers import Server, command_line, environment, free_port
 from .wire import Connection
 
 SMALL_LIMITS = {"list-max-listpack-size": 4, "hash-max-listpack-entries": 4,
@@ -72,7 +72,6 @@ def fill_streams(client):
     client.command("XDEL", "stream:empty", "5-5")
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 folders = []
 
 
@@ -163,7 +162,7 @@ def run_to_end(path, *flags):
         shutil.copy(path, os.path.join(folder, "dump.rdb"))
         line = command_line("dfly", free_port(), {"dir": folder, "dbfilename": "dump.rdb"})
         result = subprocess.run([*line, *flags], cwd=folder, capture_output=True, timeout=60,
-                                env=ENVIRONMENT)
+                                env=environment("dfly"))
         assert os.listdir(folder) == ["dump.rdb"]
     return result.returncode, (result.stdout + result.stderr).decode()
 
@@ -291,7 +290,7 @@ def start_slowly(path):
     shutil.copy(path, os.path.join(folder, "dump.rdb"))
     port = free_port()
     process = subprocess.Popen(command_line("dfly", port, {"dir": folder, "dbfilename": "dump.rdb",
-                                                           "save": "1 1"}), cwd=folder, env=ENVIRONMENT,
+                                                           "save": "1 1"}), cwd=folder, env=environment("dfly"),
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .servers import ROOT, SUBJECT
+from .servers import SUBJECT, environment
 from .snapshots import contents, info, loaded, snapshot_path, wait_for_save
 from .test_save_commands import MISCONF, names
 from .wire import encode
@@ -29,7 +29,7 @@ def unprivileged():
     prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     for more in ([], ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]):
         line = [*prefix, *more, sys.executable, "-c", "import dfly.server, dfly._core.server"]
-        where = {**os.environ, "PYTHONPATH": str(ROOT)}
+        where = environment("dfly")
         if subprocess.run(line, cwd="/", env=where, capture_output=True, check=False).returncode == 0:
             return [*prefix, *more]
     return None
