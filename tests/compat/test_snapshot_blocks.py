@@ -11,9 +11,9 @@ import pytest
 
 from dfly import tools
 
-from .servers import SUBJECT, THREADS, Server, command_line, free_port
+from .servers import SUBJECT, THREADS, Server, command_line, free_port, environment
 from .snapshots import ask, info, wait_for_save
-from .test_load import ENVIRONMENT, FILLERS, digest, wait_until_loaded
+from .test_load import FILLERS, digest, wait_until_loaded
 
 OK = b"+OK\r\n"
 
@@ -110,7 +110,7 @@ def test_modes_that_there_are_not(start):
         assert client.command("CONFIG", "SET", "compression-mode", 1) == OK
         assert client.command("CONFIG", "GET", "compression-mode").value == [b"compression-mode", b"1"]
     line = command_line("dfly", free_port(), {"dir": server.directory})
-    result = subprocess.run([*line, "--compression_mode=2"], capture_output=True, timeout=60, env=ENVIRONMENT)
+    result = subprocess.run([*line, "--compression_mode=2"], capture_output=True, timeout=60, env=environment("dfly"))
     assert result.returncode != 0 and b"2 (zstd) is not supported" in result.stdout + result.stderr
 
 
@@ -167,7 +167,7 @@ def test_a_broken_part_is_refused(saved, tmp_path, how, place):
     with open(path, "wb") as file:
         file.write(data[:at] if how == "short" else data)
     line = command_line("dfly", free_port(), {"dir": str(folder), "dbfilename": "dump.rdb"})
-    result = subprocess.run(line, capture_output=True, timeout=60, env=ENVIRONMENT)
+    result = subprocess.run(line, capture_output=True, timeout=60, env=environment("dfly"))
     text = (result.stdout + result.stderr).decode()
     assert result.returncode != 0 and f"Cannot load the snapshot '{os.path.basename(path)}': at byte " in text, text
     assert ("unexpected end of the file" if how == "short" else "checksum of a frame is wrong") in text

@@ -6,7 +6,6 @@ import re
 import sys
 
 import pytest
-from tidy_debt import over_debt
 from tidy_tree import CORE, ROOT, code, name, room, sources, text, tracked
 
 LINE_CHARACTERS_MAX = 120
@@ -74,7 +73,7 @@ def test_every_module_says_what_it_is(path):
 def test_lines_and_files_are_short_and_without_tabs(path):
     long_lines = [f"{name(path)}:{number}: {len(line)} characters"
                   for number, line in enumerate(text(path).split("\n"), 1) if len(line) > LINE_CHARACTERS_MAX]
-    assert not over_debt("long lines", {name(path): len(long_lines)}), "\n".join(long_lines)
+    assert not long_lines, "\n".join(long_lines)
     found = lines_that(path, r"\t|[ \t]+$", where=text)
     assert not found, "\n".join(found)
     assert text(path).count("\n") <= FILE_LINES_MAX, f"{name(path)} is longer than {FILE_LINES_MAX} lines"

@@ -8,7 +8,7 @@ A result that does not fit wraps (WRAP), stays at the limit (SAT), or is not wri
 null (FAIL). Sums are formed in 64 bits with an explicit test for overflow.
 """
 
-from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 
 from dfly._core.commands.bit_words cimport bits_read_field, bits_write_field
 from dfly._core.commands.bits cimport open_bits, parse_bit_offset

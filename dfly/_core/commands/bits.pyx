@@ -26,7 +26,7 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_STRING, delete_k
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport (TRANSACTION_DONE, hop_on_keys, hop_on_shard, transaction_scope,
                                             transaction_t)
-from dfly._core.resp.reply cimport reply_error, reply_int, reply_t
+from dfly._core.resp.reply cimport reply_error, reply_int
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport (OBJECT_SCRATCH, object_free, object_is_string, object_resize,
                                       object_size, object_t, object_view, parse_int64)

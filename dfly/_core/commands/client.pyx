@@ -33,9 +33,8 @@ from dfly._core.net.connection cimport (CONNECTION_CLOSE_AFTER_REPLY, CONNECTION
                                         CONNECTION_REPLY_SKIP_NEXT, CONNECTION_UNIX_SOCKET,
                                         connection_close_after_reply, connection_kill, connection_memory,
                                         connection_t, net_thread_t)
-from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_map,
-                                    reply_null, reply_ok, reply_raw, reply_set, reply_simple, reply_t,
-                                    reply_verbatim)
+from dfly._core.resp.reply cimport (reply_array, reply_bulk_text, reply_error, reply_int, reply_null, reply_ok,
+                                    reply_raw, reply_simple, reply_t, reply_verbatim)
 from dfly._core.store.object cimport parse_int64
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_add, atomic_store, slice_t

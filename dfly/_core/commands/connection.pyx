@@ -220,8 +220,10 @@ def register():
                              select_command)
     ROWS[3] = connection_row("auth", -2, COMMON, ACL_CONNECTION, auth_command)
     ROWS[4] = connection_row("hello", -1, COMMON, ACL_CONNECTION, hello_command)
-    ROWS[5] = connection_row("quit", -1, COMMON | COMMAND_IMMEDIATE | COMMAND_WHILE_SUBSCRIBED, ACL_CONNECTION, quit_command)
-    ROWS[6] = connection_row("reset", 1, COMMON | COMMAND_IMMEDIATE | COMMAND_WHILE_SUBSCRIBED, ACL_CONNECTION, reset_command)
+    ROWS[5] = connection_row("quit", -1, COMMON | COMMAND_IMMEDIATE | COMMAND_WHILE_SUBSCRIBED, ACL_CONNECTION,
+                             quit_command)
+    ROWS[6] = connection_row("reset", 1, COMMON | COMMAND_IMMEDIATE | COMMAND_WHILE_SUBSCRIBED, ACL_CONNECTION,
+                             reset_command)
     ROWS[7] = client_row()
     # Lines of an HTTP request: a browser made to talk to a store. Redis closes without an answer.
     ROWS[8] = connection_row("post", -1, COMMON, 0, http_command)

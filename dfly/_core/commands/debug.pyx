@@ -29,7 +29,8 @@ from dfly._core.resp.reply cimport (reply_array, reply_big_number, reply_bool, r
                                     reply_header, reply_int, reply_map, reply_null,
                                     reply_ok, reply_push, reply_raw, reply_set, reply_simple, reply_t,
                                     reply_verbatim)
-from dfly._core.store.block_list cimport block_list_t, list_block_count, list_count, list_data_bytes
+from dfly._core.store.block_list cimport block_list_t, list_count
+from dfly._core.store.list_whole cimport list_block_count, list_data_bytes
 from dfly._core.store.dash cimport dash_ref_t, dash_t
 from dfly._core.store.dash_scan cimport dash_scan
 from dfly._core.store.glob cimport glob_match

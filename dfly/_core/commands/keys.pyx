@@ -214,9 +214,9 @@ cdef void object_freq_command(call_t *call) noexcept nogil:
     if not find_peek(&call.scope, &call.key, &ref):
         reply_null(call.reply)
     elif not policy_is_lfu(call.scope.shard.settings):
-        reply_error(call.reply, "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note "
-                                "that when switching between policies at runtime LRU and LFU data will take some time "
-                                "to adjust.")
+        reply_error(call.reply, "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please "
+                                "note that when switching between policies at runtime LRU and LFU data will take some "
+                                "time to adjust.")
     else:
         reply_int(call.reply, access_frequency(&call.scope, &ref))
 

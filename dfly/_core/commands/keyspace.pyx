@@ -154,9 +154,9 @@ cdef void random_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef char scratch[OBJECT_SCRATCH]
     cdef slice_t key
     cdef int64_t deadline
-    cdef int i
+    cdef int _i
     transaction_scope(tx, shard, &scope)
-    for i in range(RANDOM_TRIES):
+    for _i in range(RANDOM_TRIES):
         if not dash_random(&scope.database.table, random_u64(), &ref):
             return
         deadline = dash_deadline(&ref)
@@ -295,11 +295,13 @@ def register():
     ROWS[3].handler = exists_command
     ROWS[4] = transaction_row("randomkey", 1, COMMAND_READONLY, ACL_KEYSPACE, 0, 0, 0, 0, randomkey_step)
     ROWS[5] = transaction_row("dbsize", 1, fast_read, ACL_KEYSPACE, 0, 0, 0, 0, dbsize_step)
-    ROWS[6] = transaction_row("flushdb", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushdb_step)
-    ROWS[7] = transaction_row("flushall", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0, flushall_step)
+    ROWS[6] = transaction_row("flushdb", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0,
+                              flushdb_step)
+    ROWS[7] = transaction_row("flushall", -1, write | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS, 0, 0, 0, 0,
+                              flushall_step)
     ROWS[8] = transaction_row("swapdb", 3, write | COMMAND_FAST | COMMAND_GLOBAL, ACL_KEYSPACE | ACL_DANGEROUS,
-                               0, 0, 0, 0, swapdb_step)
+                              0, 0, 0, 0, swapdb_step)
     ROWS[9] = transaction_row("stick", -2, write | COMMAND_FAST, ACL_KEYSPACE, 1, -1, 1, KEY_RW | KEY_UPDATE,
-                               stick_step)
+                              stick_step)
     ROWS[9].handler = stick_command
     register_commands(ROWS, ROW_COUNT)

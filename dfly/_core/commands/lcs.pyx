@@ -20,7 +20,7 @@ from dfly._core.engine.transaction cimport TRANSACTION_DONE, transaction_t
 from dfly._core.resp.reply cimport (reply_array, reply_bulk_reserve, reply_bulk_text, reply_defer_array,
                                     reply_error, reply_int, reply_map, reply_set_deferred, reply_t)
 from dfly._core.store.object cimport parse_int64
-from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
+from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP

@@ -34,7 +34,8 @@ cdef enum notify_class_t:
     NOTIFY_NEW = 16384           # n
 
 cdef bint find_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
-cdef bint find_peek(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil    # no stats, no access word (OBJECT, TTL, DEBUG)
+# Without stats and access word (OBJECT, TTL, DEBUG).
+cdef bint find_peek(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
 # Counts hits and misses and announces a miss, but leaves the access word alone (TYPE, TTL).
 cdef bint find_untouched(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
 cdef bint find_write(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
@@ -52,7 +53,8 @@ cdef void wake_waiters(scope_t *scope, const key_t *key) noexcept nogil
 # Further notification for the same change (SET with EX sends "set" and "expire").
 cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *event) noexcept nogil
 # Frees the value and erases the entry. event may be NULL (no notification, e.g. RENAME's source uses its own).
-cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class, const char *event) noexcept nogil
+cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class,
+                     const char *event) noexcept nogil
 # Frees a value that a key has lost (its key keeps an empty string). One of many blocks is freed in slices.
 cdef void drop_value(scope_t *scope, object_t *value) noexcept nogil
 # What the key's value still holds of members that are gone, if anything, is freed in slices. Called for every value
@@ -71,7 +73,8 @@ cdef void set_deadline(scope_t *scope, dash_ref_t *ref, int64_t deadline_ms) noe
 cdef bint is_sticky(const dash_ref_t *ref) noexcept nogil
 cdef void make_sticky(scope_t *scope, dash_ref_t *ref) noexcept nogil
 
-cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil                  # its memory is reclaimed in slices
+# Its memory is reclaimed in slices.
+cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil
 cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil
 # Flushed tables and dropped values whose walks are over: to be reclaimed. False: there are none.
 cdef bint release_kept(shard_t *shard) noexcept nogil

@@ -145,7 +145,8 @@ cdef void notify(scope_t *scope, const key_t *key, int event_class, const char *
     announce(scope, key, event_class, event)
 
 
-cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class, const char *event) noexcept nogil:
+cdef void delete_key(scope_t *scope, const key_t *key, dash_ref_t *ref, int event_class,
+                     const char *event) noexcept nogil:
     update_begin(scope, ref)
     # Before the entry goes: the key may be the entry's own bytes (expiry, eviction).
     count_mutation(scope, key)

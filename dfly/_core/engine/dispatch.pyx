@@ -30,10 +30,9 @@ from dfly._core.engine.blocking cimport blocking_on_close
 from dfly._core.engine.command cimport (COMMAND_ADMIN, COMMAND_DENYOOM, COMMAND_IMMEDIATE, COMMAND_MAX,
                                         COMMAND_NO_AUTH, COMMAND_NO_MULTI, COMMAND_SKIP_MONITOR, COMMAND_SKIP_SLOWLOG,
                                         COMMAND_WHILE_SUBSCRIBED, COMMAND_WRITE, KIND_CONNECTION, KIND_CONTROL,
-                                        KIND_KEY, KIND_TRANSACTION, REFUSAL_ARITY, REFUSAL_NONE, REFUSAL_NO_AUTH,
-                                        REFUSAL_SUBCOMMAND, REFUSAL_UNKNOWN, SLICING_ALLOWED, SLICING_NEVER,
-                                        SLICING_WANTED, call_t, command_spec_t, sanitize_error, slice_equals,
-                                        slicing_t, transaction_t)
+                                        KIND_KEY, REFUSAL_ARITY, REFUSAL_NONE, REFUSAL_NO_AUTH, REFUSAL_SUBCOMMAND,
+                                        REFUSAL_UNKNOWN, SLICING_ALLOWED, SLICING_NEVER, SLICING_WANTED, call_t,
+                                        command_spec_t, sanitize_error, slice_equals, slicing_t, transaction_t)
 from dfly._core.engine.eviction cimport make_room
 from dfly._core.engine.execute cimport (OUT_OF_MEMORY, account_call, account_latency, check_slow, count_error,
                                         count_failure, note_longest, run_on_shard)
@@ -739,7 +738,7 @@ cdef uint32_t run_calls(executor_t *self, connection_t *connection, call_t *call
             i += 1
             continue
         if (unlikely((atomic_load_relaxed(&self.server.pause_mode)
-                       | atomic_load_relaxed(&self.server.save_pressure)) != 0)
+                      | atomic_load_relaxed(&self.server.save_pressure)) != 0)
                 and must_pause(self, call)):
             pause_connection(self, connection)
             return i

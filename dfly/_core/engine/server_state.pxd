@@ -159,7 +159,8 @@ cdef struct server_t:
     uint64_t admin_without_password      # --admin_nopass
 
 # SLOWLOG, MONITOR, CLIENT PAUSE as the dispatcher sees them.
-cdef void slowlog_add(executor_t *self, connection_t *connection, const slice_t *argv, uint32_t argc, int64_t duration_us) noexcept nogil
+cdef void slowlog_add(executor_t *self, connection_t *connection, const slice_t *argv, uint32_t argc,
+                      int64_t duration_us) noexcept nogil
 cdef void slowlog_clear(executor_t *self) noexcept nogil
 cdef void monitor_feed(executor_t *self, connection_t *connection, const slice_t *argv, uint32_t argc) noexcept nogil
 

@@ -37,7 +37,7 @@ cdef struct purge_t:
 
 cdef struct database_t:
     dash_t table
-    dash_t members               # keys whose members have deadlines: see engine/member_expiry.pxd; no directory: none yet
+    dash_t members               # keys whose members have deadlines (engine/member_expiry.pxd); no directory: none yet
     uint32_t index
     uint32_t plain_runs          # of commands since one met a large collection
     uint64_t expired             # keys
@@ -63,7 +63,8 @@ cdef struct shard_stats_t:
     uint64_t eviction_exceeded_us        # time that used memory was above maxmemory
 
 # Hook at the door; NULL when nobody listens. Runs under the token, must not block.
-ctypedef void (*mutation_hook_t)(shard_t *shard, database_t *database, const char *key, size_t key_size, int event_class, const char *event, void *context) noexcept nogil
+ctypedef void (*mutation_hook_t)(shard_t *shard, database_t *database, const char *key, size_t key_size,
+                                 int event_class, const char *event, void *context) noexcept nogil
 
 cdef struct reclaim_t:
     # A dropped table, or a dropped value of many blocks, that is freed in slices. Owned by the shard.

@@ -172,10 +172,10 @@ cdef bint shard_submit(shard_t *self, message_t *message) noexcept nogil:
 
 
 cdef bint shard_lock(shard_t *self, grant_t *grant) noexcept nogil:
-    cdef int i
+    cdef int _i
     DFLY_DCHECK(not dfly_on_thread_stack(grant), "a grant must not lie on a stack")
     # Most holders are done within a microsecond; a message there and back costs several.
-    for i in range(LOCK_SPINS):
+    for _i in range(LOCK_SPINS):
         if shard_try_lock(self):
             return True
         cpu_pause()

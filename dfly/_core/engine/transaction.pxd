@@ -44,7 +44,8 @@ cdef void transaction_free(transaction_t *self) noexcept nogil
 # Runs steps until the transaction is done (True) or waits for another thread (False: on_done is
 # called later on the origin's thread).
 cdef bint transaction_run(transaction_t *self) noexcept nogil
-cdef void transaction_resume(transaction_t *self) noexcept nogil                  # after TRANSACTION_WAIT, on its origin
+# After TRANSACTION_WAIT, on its origin.
+cdef void transaction_resume(transaction_t *self) noexcept nogil
 # Makes it atomic over more shards; before its first step only.
 cdef void transaction_lock_shard(transaction_t *self, uint32_t shard) noexcept nogil
 cdef void transaction_lock_all(transaction_t *self) noexcept nogil

@@ -162,8 +162,8 @@ cdef void on_writable(stream_t *stream) noexcept nogil:
 cdef void on_readable(stream_t *stream) noexcept nogil:
     cdef epoll_t *self = epoll_of(stream.proactor)
     cdef ssize_t size
-    cdef int i
-    for i in range(READS_A_TICK):
+    cdef int _i
+    for _i in range(READS_A_TICK):
         size = recv(stream.fd, self.buffer, self.buffer_size, MSG_DONTWAIT)
         if size > 0:
             stream_received(stream, self.buffer, <size_t>size)
@@ -211,8 +211,8 @@ cdef void listener_detach(listener_t *listener) noexcept nogil:
 cdef void on_acceptable(listener_t *listener) noexcept nogil:
     cdef epoll_event event
     cdef int fd
-    cdef int i
-    for i in range(ACCEPTS_A_TICK):
+    cdef int _i
+    for _i in range(ACCEPTS_A_TICK):
         if listener.is_closing:
             return
         fd = accept4(listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)

@@ -177,9 +177,9 @@ cdef void run_messages(proactor_t *self) noexcept nogil:
 cdef void flush_output(proactor_t *self) noexcept nogil:
     cdef loop_state_t *loop = loop_of(self)
     cdef uint64_t before
-    cdef int i
+    cdef int _i
     loop.unsettled = True
-    for i in range(FLUSH_ROUNDS):
+    for _i in range(FLUSH_ROUNDS):
         if self.on_flush != NULL:
             self.on_flush(self)
         before = loop.callbacks

@@ -161,10 +161,10 @@ cdef inline void publish_buffers(uring_t *self) noexcept nogil:
 
 cdef void make_room(proactor_t *proactor, uring_t *self) noexcept nogil:
     """The submission queue is full: hand it over and go on."""
-    cdef int attempt
+    cdef int _attempt
     cdef int error
     proactor.stats.submission_overflows += 1
-    for attempt in range(SUBMIT_ATTEMPTS):
+    for _attempt in range(SUBMIT_ATTEMPTS):
         error = enter(self, 0, 0)
         DFLY_CHECK(error == 0 or error == EAGAIN or error == EBUSY or error == EINTR or error == ENOMEM,
                    "io_uring_enter failed")

@@ -126,7 +126,8 @@ cdef void net_thread_init(net_thread_t *self, proactor_t *proactor) noexcept nog
 cdef void connection_link(connection_t *self, net_thread_t *thread) noexcept nogil      # among the thread's own
 cdef void connection_unlink(connection_t *self) noexcept nogil
 cdef void net_thread_flush(net_thread_t *self) noexcept nogil                  # the proactor's on_flush
-cdef connection_t *connection_open(net_thread_t *thread, const service_t *service, int fd, uint64_t id, uint32_t flags) noexcept nogil
+cdef connection_t *connection_open(net_thread_t *thread, const service_t *service, int fd, uint64_t id,
+                                   uint32_t flags) noexcept nogil
 cdef void connection_close(connection_t *self) noexcept nogil                  # drops unsent output
 # As connection_close, but what it was answered in this tick is offered to the kernel first.
 cdef void connection_kill(connection_t *self) noexcept nogil

@@ -16,10 +16,10 @@ from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST_2, RDB_LIST
                                         rdb_text_free, rdb_text_t,
                                         rdb_writer_t)
 from dfly._core.persist.ziplist cimport ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read
-from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, cursor_forward, element_read,
-                                          list_block_count, list_count, list_cursor_t, list_item_t,
-                                          list_item_text,
-                                          list_limits, list_limits_t, list_next, list_push, list_seek)
+from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, cursor_forward, element_read, list_count,
+                                          list_cursor_t, list_item_t, list_item_text, list_limits, list_limits_t,
+                                          list_next, list_push, list_seek)
+from dfly._core.store.list_whole cimport list_block_count
 from dfly._core.store.listpack cimport (LISTPACK_ELEMENT_MAX, LISTPACK_END, LISTPACK_HEADER,
                                         listpack_is_valid,
                                         listpack_read, listpack_write, listpack_write_ends)

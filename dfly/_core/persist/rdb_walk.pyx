@@ -7,10 +7,11 @@ from dfly._core.persist.rdb_list cimport rdb_list_length, rdb_save_list_block
 from dfly._core.persist.rdb_io cimport (RDB_HASH_TTL, rdb_put, rdb_put_double, rdb_put_integer, rdb_put_length,
                                         rdb_put_ms, rdb_put_string, rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
 from dfly._core.persist.rdb_stream cimport rdb_save_stream_pack, rdb_save_stream_rest
-from dfly._core.store.block_list cimport (list_block_count, list_count, list_cursor_t, list_walk_begin, list_walk_end,
-                                          list_walk_step)
-from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_ref_t, dash_t, dash_visit_t, dash_walk_begin,
-                                    dash_walk_end, dash_walk_step)
+from dfly._core.store.block_list cimport list_count, list_cursor_t
+from dfly._core.store.list_walk cimport list_walk_begin, list_walk_end, list_walk_step
+from dfly._core.store.list_whole cimport list_block_count
+from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_deadline, dash_ref_t, dash_t, dash_visit_t
+from dfly._core.store.dash_walk cimport dash_walk_begin, dash_walk_end, dash_walk_step
 from dfly._core.store.hash_map cimport HASH_TABLE, hash_next_deadline, hash_table
 from dfly._core.store.id_index cimport stream_id_t
 from dfly._core.store.member_arena cimport arena_walk_end, arena_walk_step, member_score, member_text

@@ -36,8 +36,8 @@ from dfly._core.persist.rdb_value cimport (rdb_save_step, rdb_save_value, rdb_va
 from dfly._core.persist.save_file cimport (CHUNK_BYTES, SAVE_PATH_MAX, chunk_new, chunk_of,
                                            chunk_send, chunk_t, feeder_init, feeder_t, save_file_deinit,
                                            save_file_start, save_file_t, save_step_name)
-from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_access_get, dash_deadline, dash_ref_t, dash_t,
-                                    dash_walk_begin, dash_walk_end, dash_walk_step)
+from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_access_get, dash_deadline, dash_ref_t, dash_t
+from dfly._core.store.dash_walk cimport dash_walk_begin, dash_walk_end, dash_walk_step
 from dfly._core.store.object cimport OBJECT_SCRATCH, object_is_string, object_t, object_view
 from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_cas, atomic_load, atomic_load_relaxed,

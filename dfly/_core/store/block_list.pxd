@@ -113,22 +113,9 @@ cdef void list_replace(block_list_t *self, list_cursor_t *at, const char *data, 
 cdef uint64_t list_remove(block_list_t *self, const char *data, size_t size, uint64_t count, bint backward,
                           const list_limits_t *limits) noexcept nogil
 
-cdef block_list_t list_dup(block_list_t self) noexcept nogil
 cdef void list_free(block_list_t *self) noexcept nogil
 # Frees at most *budget blocks and takes them off the budget; True when the list is gone.
 cdef bint list_free_step(block_list_t *self, uint64_t *budget) noexcept nogil
-
-# One walk at a time, over a list of at least two blocks; it must stay in place until it is over. Sets the fields but
-# visit, context, owner. Nobody may change the list in a visit.
-cdef void list_walk_begin(block_list_t self, list_walk_t *walk) noexcept nogil
-cdef bint list_walk_step(list_walk_t *self) noexcept nogil            # one block; True: it is over
-cdef void list_walk_end(list_walk_t *self) noexcept nogil             # before it is over
-cdef list_walk_t *list_walk_of(block_list_t self) noexcept nogil      # NULL: there is none
-
-cdef uint64_t list_block_count(block_list_t self) noexcept nogil
-cdef size_t list_heap_bytes(block_list_t self) noexcept nogil        # real bytes of all it owns
-cdef size_t list_data_bytes(block_list_t self) noexcept nogil        # of the elements as they are stored
-cdef bint list_check(block_list_t self) noexcept nogil               # for tests; aborts on a broken invariant
 
 # Comparing many items with one text: list_needle once, then list_item_equals.
 cdef void list_needle(const char *data, size_t size, list_item_t *out) noexcept nogil
@@ -168,7 +155,7 @@ cdef inline const char *element_read(const char *p, list_item_t *out) noexcept n
 
 cdef inline const char *element_before(const char *p) noexcept nogil:
     """Where the element that ends at p begins."""
-    cdef uint32_t back = <uint8_t>p[-1]
+    cdef uint32_t back = <uint8_t>(p - 1)[0]
     if back <= ELEMENT_BACK_MAX:
         return p - 1 - back
     if back >= ELEMENT_TINY:

@@ -12,10 +12,15 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove
 
 from dfly._core.store.decimal_text cimport format_int64, parse_int64
+from dfly._core.store.list_blocks cimport (TOUCHED, area, directory_of, directory_t, enter_block, has_directory,
+                                           is_packed, new_block, new_directory, new_plain_block, set_directory, slot_t,
+                                           slots_of)
+from dfly._core.store.list_walk cimport before_change, before_change_at, free_block, list_walk_of, list_walk_step
+from dfly._core.store.list_whole cimport list_block_count, list_data_bytes, list_dup, list_heap_bytes
 from dfly._core.store.object cimport (TYPE_LIST, container_ops_t, object_pointer, object_register_container,
                                       object_root, object_t)
-from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, mem_realloc, mem_usable
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, clz64, likely, slice_t, unlikely
+from dfly._core.sys.alloc cimport mem_free, mem_good_size, mem_realloc
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, clz64, likely, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -25,23 +30,6 @@ cdef enum:
     SHRINK_MIN = 96              # capacity below which a block is not worth shrinking
     DIRECTORY_MIN = 4
     INTEGER_TEXT_MAX = 20
-
-cdef struct slot_t:
-    block_t *block
-    uint32_t count
-    uint32_t mark                # bit 0: list_remove took elements out of it; the others: see the walk
-
-cdef enum:
-    TOUCHED = 1                  # of a mark
-    OWN = 2                      # of a mark of the walk's slots: the list does not have the block any more
-
-cdef struct directory_t:
-    uint64_t count               # elements
-    uint32_t first               # slots before it are free
-    uint32_t size                # blocks
-    uint32_t capacity            # slots
-    uint32_t reserved
-    list_walk_t *walk            # under way, or NULL; its owner's
 
 cdef struct piece_t:
     # An element about to be written.
@@ -151,45 +139,6 @@ cdef list_limits_t list_limits(int64_t setting) noexcept nogil:
 
 
 # ---- Blocks ----------------------------------------------------------------------------------
-
-cdef inline char *area(const block_t *self) noexcept nogil:
-    return <char *>(self + 1)
-
-
-cdef inline bint is_packed(const block_t *self) noexcept nogil:
-    return self.begin != BLOCK_PLAIN
-
-
-cdef inline size_t block_bytes(const block_t *self) noexcept nogil:
-    """Bytes of its elements."""
-    return self.end - self.begin if is_packed(self) else self.end
-
-
-cdef block_t *new_block(uint32_t bytes_, uint32_t wanted, uint32_t limit) noexcept nogil:
-    """An empty block with room for bytes_; better for `wanted`, if its allocation stays within the limit."""
-    cdef size_t total = mem_good_size(sizeof(block_t) + wanted)
-    cdef block_t *self
-    if total > limit:
-        total = limit
-    if total < sizeof(block_t) + bytes_:
-        total = sizeof(block_t) + bytes_
-    self = <block_t *>mem_alloc(total)
-    self.capacity = <uint32_t>(total - sizeof(block_t))
-    self.begin = 0
-    self.end = 0
-    self.count = 0
-    return self
-
-
-cdef block_t *new_plain_block(const char *data, uint32_t size) noexcept nogil:
-    cdef block_t *self = <block_t *>mem_alloc(sizeof(block_t) + <size_t>size)
-    self.capacity = size
-    self.begin = BLOCK_PLAIN
-    self.end = size
-    self.count = 1
-    memcpy(area(self), data, size)
-    return self
-
 
 cdef block_t *block_of_piece(const piece_t *piece, uint32_t wanted, bint front,
                              const list_limits_t *limits) noexcept nogil:
@@ -346,35 +295,7 @@ cdef void shrink_block(block_t **place) noexcept nogil:
         place[0] = <block_t *>mem_realloc(self, total)
 
 
-cdef block_t *copy_block(const block_t *self) noexcept nogil:
-    cdef uint32_t used = <uint32_t>block_bytes(self)
-    cdef block_t *copy
-    if not is_packed(self):
-        return new_plain_block(area(self), used)
-    copy = new_block(used, used, 0)
-    memcpy(area(copy), area(self) + self.begin, used)
-    copy.end = used
-    copy.count = self.count
-    return copy
-
-
 # ---- The directory ---------------------------------------------------------------------------
-
-cdef inline bint has_directory(block_list_t self) noexcept nogil:
-    return <uint64_t>self & 1
-
-
-cdef inline directory_t *directory_of(block_list_t self) noexcept nogil:
-    return <directory_t *>(<char *>self - 1)
-
-
-cdef inline slot_t *slots_of(const directory_t *self) noexcept nogil:
-    return <slot_t *>(self + 1) + self.first
-
-
-cdef inline void set_directory(block_list_t *self, directory_t *directory) noexcept nogil:
-    self[0] = <char *>directory + 1
-
 
 cdef inline block_t **place_of(block_list_t *self, uint32_t slot) noexcept nogil:
     if has_directory(self[0]):
@@ -389,113 +310,6 @@ cdef inline void add_to_count(block_list_t *self, uint32_t slot, int delta) noex
         directory = directory_of(self[0])
         directory.count += delta
         slots_of(directory)[slot].count += delta
-
-
-cdef directory_t *new_directory(uint32_t capacity) noexcept nogil:
-    cdef directory_t *self = <directory_t *>mem_alloc(sizeof(directory_t) + capacity * sizeof(slot_t))
-    self.count = 0
-    self.first = 0
-    self.size = 0
-    self.capacity = capacity
-    self.reserved = 0
-    self.walk = NULL
-    return self
-
-
-# ---- The walk ----------------------------------------------------------------------------------
-# While there is one, the mark of a slot that was there when it began is the number of the walk's slot that it was then,
-# plus one, times two. Marks of a walk that is over mean nothing, and its successor sets them all anew.
-
-cdef slot_t *walked_slot(directory_t *self, const slot_t *slot) noexcept nogil:
-    """The walk's, if it still wants the block."""
-    cdef list_walk_t *walk = self.walk
-    cdef uint32_t number = slot.mark >> 1
-    return &(<slot_t *>walk.slots)[number - 1] if number > walk.position else NULL
-
-
-cdef void hand_over(directory_t *self, slot_t *slot, bint as_copy) noexcept nogil:
-    cdef slot_t *walked = walked_slot(self, slot)
-    slot.mark &= TOUCHED
-    if walked == NULL:
-        if not as_copy:
-            mem_free(slot.block)
-        return
-    walked.block = copy_block(slot.block) if as_copy else slot.block
-    walked.mark = OWN
-    self.walk.forced += 1
-
-
-cdef inline void before_change(directory_t *self, slot_t *slot) noexcept nogil:
-    """Of the block's elements, or of where they lie in it. The list keeps the block, the walk gets a copy."""
-    if unlikely(self.walk != NULL):
-        hand_over(self, slot, True)
-
-
-cdef inline void before_change_at(block_list_t *self, uint32_t slot) noexcept nogil:
-    if has_directory(self[0]):
-        before_change(directory_of(self[0]), &slots_of(directory_of(self[0]))[slot])
-
-
-cdef inline void free_block(directory_t *self, slot_t *slot) noexcept nogil:
-    if unlikely(self.walk != NULL):
-        hand_over(self, slot, False)
-    else:
-        mem_free(slot.block)
-
-
-cdef void list_walk_begin(block_list_t self, list_walk_t *walk) noexcept nogil:
-    cdef directory_t *directory = directory_of(self)
-    cdef slot_t *slots = slots_of(directory)
-    cdef slot_t *copy
-    cdef uint32_t i
-    DFLY_CHECK(has_directory(self) and directory.walk == NULL, "list: a walk over one block, or two walks at once")
-    copy = <slot_t *>mem_alloc(directory.size * sizeof(slot_t))
-    for i in range(directory.size):
-        slots[i].mark = (i + 1) << 1
-        copy[i].block = slots[i].block
-        copy[i].mark = 0
-    walk.directory = directory
-    walk.slots = copy
-    walk.size = directory.size
-    walk.position = 0
-    walk.forced = 0
-    directory.walk = walk
-
-
-cdef void list_walk_end(list_walk_t *self) noexcept nogil:
-    cdef slot_t *slots = <slot_t *>self.slots
-    while self.position < self.size:
-        if slots[self.position].mark == OWN:
-            mem_free(slots[self.position].block)
-        self.position += 1
-    if self.directory != NULL:
-        (<directory_t *>self.directory).walk = NULL
-        self.directory = NULL
-    mem_free(slots)
-    self.slots = NULL
-
-
-cdef bint list_walk_step(list_walk_t *self) noexcept nogil:
-    cdef slot_t *slot = &(<slot_t *>self.slots)[self.position]
-    cdef list_cursor_t cursor
-    if self.slots == NULL:
-        return True
-    if self.position < self.size:
-        cursor.root = slot.block
-        cursor.slot = 0
-        enter_block(&cursor, False)
-        self.visit(&cursor, self.context)
-        self.position += 1
-        if slot.mark == OWN:
-            mem_free(slot.block)
-    if self.position < self.size:
-        return False
-    list_walk_end(self)
-    return True
-
-
-cdef list_walk_t *list_walk_of(block_list_t self) noexcept nogil:
-    return directory_of(self).walk if has_directory(self) else NULL
 
 
 cdef void ensure_directory(block_list_t *self) noexcept nogil:
@@ -765,16 +579,6 @@ cdef void list_cut(block_list_t *self, uint64_t count, bint front, block_list_t 
 
 
 # ---- Cursors ---------------------------------------------------------------------------------
-
-cdef void enter_block(list_cursor_t *self, bint at_end) noexcept nogil:
-    cdef block_t *block = <block_t *>self.root
-    if has_directory(self.root):
-        block = slots_of(directory_of(self.root))[self.slot].block
-    self.is_plain = not is_packed(block)
-    self.begin = area(block) + (0 if self.is_plain else block.begin)
-    self.end = area(block) + block.end
-    self.position = self.end if at_end else self.begin
-
 
 cdef bint cursor_forward(list_cursor_t *self) noexcept nogil:
     if not has_directory(self.root) or self.slot + 1 >= directory_of(self.root).size:
@@ -1142,26 +946,6 @@ cdef uint64_t list_remove(block_list_t *self, const char *data, size_t size, uin
 
 # ---- Whole lists -----------------------------------------------------------------------------
 
-cdef block_list_t list_dup(block_list_t self) noexcept nogil:
-    cdef directory_t *directory
-    cdef directory_t *copy
-    cdef block_list_t result = NULL
-    cdef uint32_t i
-    if self == NULL:
-        return NULL
-    if not has_directory(self):
-        return copy_block(<block_t *>self)
-    directory = directory_of(self)
-    copy = new_directory(directory.size)
-    copy.size = directory.size
-    copy.count = directory.count
-    memcpy(slots_of(copy), slots_of(directory), directory.size * sizeof(slot_t))
-    for i in range(copy.size):
-        slots_of(copy)[i].block = copy_block(slots_of(directory)[i].block)
-    set_directory(&result, copy)
-    return result
-
-
 cdef bint list_free_step(block_list_t *self, uint64_t *budget) noexcept nogil:
     cdef directory_t *directory
     if self[0] == NULL:
@@ -1191,82 +975,6 @@ cdef bint list_free_step(block_list_t *self, uint64_t *budget) noexcept nogil:
 cdef void list_free(block_list_t *self) noexcept nogil:
     cdef uint64_t budget = <uint64_t>-1
     list_free_step(self, &budget)
-
-
-cdef uint64_t list_block_count(block_list_t self) noexcept nogil:
-    if has_directory(self):
-        return directory_of(self).size
-    return 1 if self != NULL else 0
-
-
-cdef size_t list_heap_bytes(block_list_t self) noexcept nogil:
-    cdef directory_t *directory
-    cdef size_t total
-    cdef uint32_t i
-    if self == NULL:
-        return 0
-    if not has_directory(self):
-        return mem_usable(self)
-    directory = directory_of(self)
-    total = mem_usable(directory)
-    for i in range(directory.size):
-        total += mem_usable(slots_of(directory)[i].block)
-    return total
-
-
-cdef size_t list_data_bytes(block_list_t self) noexcept nogil:
-    cdef directory_t *directory
-    cdef size_t total = 0
-    cdef uint32_t i
-    if self == NULL:
-        return 0
-    if not has_directory(self):
-        return block_bytes(<block_t *>self)
-    directory = directory_of(self)
-    for i in range(directory.size):
-        total += block_bytes(slots_of(directory)[i].block)
-    return total
-
-
-cdef void check_block(const block_t *self) noexcept nogil:
-    cdef list_item_t item
-    cdef const char *p = area(self) + self.begin
-    cdef const char *following
-    cdef uint32_t count = 0
-    if not is_packed(self):
-        DFLY_CHECK(self.count == 1 and self.end == self.capacity, "a plain block holds one element")
-        return
-    DFLY_CHECK(self.begin < self.end and self.end <= self.capacity, "elements lie inside the block")
-    DFLY_CHECK(sizeof(block_t) + self.capacity <= mem_usable(self), "the block has its capacity")
-    while p < area(self) + self.end:
-        following = element_read(p, &item)
-        DFLY_CHECK(element_before(following) == p, "an element reads the same from both sides")
-        count += 1
-        p = following
-    DFLY_CHECK(p == area(self) + self.end and count == self.count, "the block has its elements")
-
-
-cdef bint list_check(block_list_t self) noexcept nogil:
-    cdef directory_t *directory
-    cdef slot_t *slots
-    cdef uint64_t total = 0
-    cdef uint32_t i
-    if self == NULL:
-        return True
-    if not has_directory(self):
-        check_block(<block_t *>self)
-        return True
-    directory = directory_of(self)
-    slots = slots_of(directory)
-    DFLY_CHECK(directory.size >= 2, "a directory has two blocks")
-    DFLY_CHECK(directory.first + directory.size <= directory.capacity, "slots lie inside the directory")
-    for i in range(directory.size):
-        check_block(slots[i].block)
-        DFLY_CHECK(slots[i].count == slots[i].block.count and slots[i].mark & TOUCHED == 0,
-                   "a slot knows its block")
-        total += slots[i].count
-    DFLY_CHECK(total == directory.count, "the directory knows the sum")
-    return True
 
 
 # ---- As a container ----------------------------------------------------------------------------

@@ -99,14 +99,7 @@ cdef void dash_insert(dash_t *self, const key_t *key, dash_ref_t *out) noexcept 
 # Frees the key and the deadline, not the value.
 cdef void dash_erase(dash_t *self, dash_ref_t *ref) noexcept nogil
 
-# One walk at a time. The walk must stay in place until it is over.
-cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_visit_t visit,
-                          void *context) noexcept nogil
-# Visits up to so many buckets, or up to an entry that is not finished; True when the walk is over.
-cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil
-cdef void dash_walk_end(dash_t *self) noexcept nogil          # before it is over
-# Visits at once all that is left, if there is a walk: the table is about to go.
-cdef void dash_walk_finish(dash_t *self) noexcept nogil
+# What dash_walk (dash_walk.pxd) has not visited of an entry that is about to change.
 cdef void dash_hand_over(dash_t *self, dash_ref_t *ref, uint64_t version) noexcept nogil
 
 
@@ -135,7 +128,8 @@ cdef void dash_set_deadline(dash_t *self, dash_ref_t *ref, int64_t deadline_ms) 
 cdef int64_t dash_next_due(dash_t *self) noexcept nogil                     # lower bound, or DASH_NO_DEADLINE
 # Visits entries due at now_ms, at most `budget` of them. The visitor must erase the entry (through
 # the engine's door) and return True, or return False to leave it. Returns the number visited.
-cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit, void *context) noexcept nogil
+cdef uint64_t dash_visit_due(dash_t *self, int64_t now_ms, uint64_t budget, dash_visit_t visit,
+                             void *context) noexcept nogil
 
 # The key is marked, and dash_sample passes it over.
 cdef inline void dash_set_sticky(dash_t *self, dash_ref_t *ref) noexcept nogil:
@@ -151,4 +145,5 @@ cdef void dash_access_set(dash_t *self, dash_ref_t *ref, uint32_t word) noexcept
 
 cdef uint32_t dash_slots_widest(const dash_t *self) noexcept nogil           # of a segment
 cdef size_t dash_bytes(dash_t *self) noexcept nogil           # segments, directory, deadline arrays
-cdef bint dash_check(dash_t *self) noexcept nogil             # full verification, for tests; aborts on a broken invariant
+# Full verification, for tests; aborts on a broken invariant.
+cdef bint dash_check(dash_t *self) noexcept nogil

@@ -2,8 +2,8 @@
 
 A segment is one block (dash_segment.pxd). `regular` home buckets come first, then the stash. Size classes are chosen
 so that a block just fits one of the allocator's sizes (four steps a doubling): 64 + 480 * total (entries with values;
-256 without) is at most 1, 2, 4, 8, 16, 20, 24, 28, 32 KB. The last class, twice as large, is for halves of a split that do not fit: such a segment
-is split again at once.
+256 without) is at most 1, 2, 4, 8, 16, 20, 24, 28, 32 KB. The last class, twice as large, is for
+halves of a split that do not fit: such a segment is split again at once.
 
 Invariants
 1. An entry lives in its home bucket, in the next regular bucket (its `displaced` bit set), or in a
@@ -27,13 +27,16 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
-from dfly._core.store.dash_segment cimport (KEY_SHIFT, PAIR_SHIFT, SEGMENT_HEADER, cell_index, directory_index,
-                                            entry_at, home_bucket, make_ref, make_word, next_bucket,
-                                            position_of, previous_bucket, segment_buckets, segment_entry,
-                                            word_regular, word_segment, word_total)
+from dfly._core.store.dash_due cimport due_remove, due_update
+from dfly._core.store.dash_segment cimport (KEY_SHIFT, PAIR_SHIFT, SEGMENT_HEADER, SLOT_MASK, cell_index,
+                                            directory_index, entry_at, home_bucket, make_ref, make_word, next_bucket,
+                                            previous_bucket, segment_buckets, segment_entry, word_regular,
+                                            word_segment, word_total)
+from dfly._core.store.dash_walk cimport (hand_over, hand_over_segment, hand_over_two, is_visited, partial_mark,
+                                         visited_slots)
 from dfly._core.store.object cimport (OBJECT_HEAP, OBJECT_TAG_MASK, key_to_object, object_dup, object_equals_image,
-                                      object_equals_key, object_free, object_free_step,
-                                      object_is_sticky, object_is_string, object_key_hash, object_t, object_tag)
+                                      object_equals_key, object_free, object_free_step, object_is_string,
+                                      object_key_hash, object_t, object_tag)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, match16, prefetch, unlikely
 
@@ -45,13 +48,10 @@ cdef enum:
     SPLIT_CLASS = 4              # halves of a split are at least this large; smaller: small tables
     TOTAL_MAX = 254              # the directory has 8 bits for the number of buckets
     DEPTH_MAX = 24
-    SLOT_MASK = 0x3FFF           # DASH_SLOTS bits
     FILL_PERCENT = 85            # a rebuilt or split segment is at most so full
     RESERVED_PERCENT = 96        # and one that is made for what is to come
     SHRINK_PERCENT = 50          # below this a segment is rebuilt smaller, or merged with its sibling
     SHRUNK_PERCENT = 75          # and then is at most so full
-    CACHE_LINE = 64
-    PREFETCHED_BYTES = 256
     PAGE = 4096
     RETURN_MIN = 16384           # freed blocks from this size on give their pages back at once
     NARROW = 4                   # bytes of a deadline relative to the segment's base: 49 days
@@ -59,12 +59,6 @@ cdef enum:
     DAY_MS = 86400000
     ACCESS_BYTES = 3
     NO_SLOT = 0xFFFF
-
-cdef extern from *:
-    """
-    #define PARTIAL (1ULL << 63)
-    """
-    const uint64_t PARTIAL
 
 cdef struct saved_t:
     # What a transfer changes in its source: which slots are in use. Entries stay where they lie.
@@ -193,142 +187,7 @@ cdef void access_put(segment_t *segment, size_t cell, uint32_t word) noexcept no
     memcpy(segment.access + cell * ACCESS_BYTES, &word, ACCESS_BYTES)
 
 
-# ---- The heap of segments by earliest deadline ---------------------------------------------------
-
-cdef void due_place(dash_t *self, segment_t *segment, uint32_t position) noexcept nogil:
-    self.due[position - 1] = segment
-    segment.due_position = position
-
-
-cdef void due_sift(dash_t *self, segment_t *segment) noexcept nogil:
-    """Restores heap order around a segment whose `earliest` changed."""
-    cdef uint32_t position = segment.due_position
-    cdef uint32_t child
-    while position > 1 and self.due[position // 2 - 1].earliest > segment.earliest:
-        due_place(self, self.due[position // 2 - 1], position)
-        position //= 2
-    while True:
-        child = position * 2
-        if child > self.due_count:
-            break
-        if child < self.due_count and self.due[child].earliest < self.due[child - 1].earliest:
-            child += 1
-        if self.due[child - 1].earliest >= segment.earliest:
-            break
-        due_place(self, self.due[child - 1], position)
-        position = child
-    due_place(self, segment, position)
-
-
-cdef void due_remove(dash_t *self, segment_t *segment) noexcept nogil:
-    cdef segment_t *last
-    cdef uint32_t position = segment.due_position
-    if position == 0:
-        return
-    last = self.due[self.due_count - 1]
-    self.due_count -= 1
-    segment.due_position = 0
-    if last != segment:
-        due_place(self, last, position)
-        due_sift(self, last)
-
-
-cdef void due_update(dash_t *self, segment_t *segment) noexcept nogil:
-    """Puts the segment where its `earliest` says, or takes it out of the heap."""
-    if segment.earliest == DASH_NO_DEADLINE:
-        due_remove(self, segment)
-        return
-    if segment.due_position == 0:
-        if self.due_count == self.due_capacity:
-            self.due_capacity = self.due_capacity * 2 if self.due_capacity > 0 else 16
-            self.due = <segment_t **>mem_realloc(self.due, self.due_capacity * sizeof(segment_t *))
-        self.due_count += 1
-        due_place(self, segment, self.due_count)
-    due_sift(self, segment)
-
-
-# ---- The walk ------------------------------------------------------------------------------------
-
-cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
-    """All values of a bucket, strings up to PREFETCHED_BYTES."""
-    cdef uint32_t mask = segment_buckets(segment)[b].busy
-    cdef object_t *value
-    cdef char *data
-    cdef uint32_t size
-    cdef uint32_t at
-    if segment.entry_shift != PAIR_SHIFT:
-        return
-    while mask != 0:
-        value = &segment_entry(segment, cell_index(b, <uint32_t>ctz(mask))).value
-        mask &= mask - 1
-        if object_tag(value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
-            data = <char *>(value.lo & ~<uint64_t>7)
-            prefetch(data)
-            size = min(<uint32_t>value.hi, <uint32_t>PREFETCHED_BYTES) if object_is_string(value) else 0
-            at = CACHE_LINE
-            while at < size:
-                prefetch(data + at)
-                at += CACHE_LINE
-
-
-cdef inline bint is_visited(const bucket_t *bucket, const dash_walk_t *walk) noexcept nogil:
-    return walk.cut < bucket.version < PARTIAL
-
-
-cdef inline uint64_t partial_mark(const dash_walk_t *walk, uint64_t slots) noexcept nogil:
-    return PARTIAL | ((walk.cut << DASH_SLOTS) & (PARTIAL - 1)) | slots
-
-
-cdef inline uint32_t visited_slots(const bucket_t *bucket, const dash_walk_t *walk) noexcept nogil:
-    """Of a bucket that is not visited as a whole."""
-    cdef uint32_t slots = <uint32_t>bucket.version & SLOT_MASK
-    return slots if bucket.version == partial_mark(walk, slots) else 0
-
-
-cdef bint visit_bucket(dash_t *self, segment_t *segment, uint32_t b, bint must_finish) noexcept nogil:
-    """Visits what the walk has not visited of a bucket; False: an entry is not finished."""
-    cdef dash_walk_t *walk = self.walk
-    cdef bucket_t *bucket = &segment_buckets(segment)[b]
-    cdef uint32_t mask
-    cdef dash_ref_t ref
-    if is_visited(bucket, walk):
-        return True
-    mask = bucket.busy & ~visited_slots(bucket, walk)
-    if bucket == walk.pending:
-        mask = walk.pending_mask
-        walk.pending = NULL
-    walk.must_finish = must_finish
-    while mask != 0:
-        make_ref(&ref, segment, b, <uint32_t>ctz(mask))
-        if not walk.visit(self, &ref, walk.context) and not must_finish:
-            walk.pending = bucket
-            walk.pending_mask = mask
-            return False
-        mask &= mask - 1
-    bucket.version = walk.cut + 1
-    return True
-
-
-cdef void hand_over(dash_t *self, segment_t *segment, uint32_t b) noexcept nogil:
-    if not is_visited(&segment_buckets(segment)[b], self.walk):
-        self.walk.forced += 1
-        prefetch_values(segment, b)
-        visit_bucket(self, segment, b, True)
-
-
-cdef inline void hand_over_two(dash_t *self, segment_t *segment, uint32_t a, uint32_t b) noexcept nogil:
-    if unlikely(self.walk != NULL):
-        hand_over(self, segment, a)
-        hand_over(self, segment, b)
-
-
-cdef void hand_over_segment(dash_t *self, segment_t *segment) noexcept nogil:
-    cdef uint32_t b
-    if likely(self.walk == NULL):
-        return
-    for b in range(segment.total):
-        hand_over(self, segment, b)
-
+# ---- For a walk ----------------------------------------------------------------------------------
 
 cdef void dash_hand_over(dash_t *self, dash_ref_t *ref, uint64_t version) noexcept nogil:
     cdef dash_walk_t *walk = self.walk
@@ -349,57 +208,6 @@ cdef void dash_hand_over(dash_t *self, dash_ref_t *ref, uint64_t version) noexce
         walk.visit(self, ref, walk.context)
         slots |= <uint32_t>1 << ref.slot
     bucket.version = partial_mark(walk, slots) if bucket.busy & ~slots != 0 else version
-
-
-cdef void dash_walk_begin(dash_t *self, dash_walk_t *walk, uint64_t cut, dash_visit_t visit,
-                          void *context) noexcept nogil:
-    DFLY_CHECK(self.walk == NULL, "dash table: two walks at once")
-    walk.table = self
-    walk.cut = cut
-    walk.visit = visit
-    walk.context = context
-    walk.hash = 0
-    walk.bucket = 0
-    walk.forced = 0
-    walk.pending = NULL
-    walk.owner = NULL
-    self.walk = walk
-
-
-cdef void dash_walk_end(dash_t *self) noexcept nogil:
-    self.walk = NULL
-
-
-cdef void dash_walk_finish(dash_t *self) noexcept nogil:
-    cdef dash_walk_t *walk = self.walk
-    if likely(walk == NULL):
-        return
-    while not dash_walk_step(self, 0xFFFFFFFF):
-        pass
-    walk.table = NULL
-
-
-cdef bint dash_walk_step(dash_t *self, uint32_t buckets) noexcept nogil:
-    cdef dash_walk_t *walk = self.walk
-    cdef segment_t *segment
-    while buckets > 0:
-        segment = word_segment(self.directory[directory_index(walk.hash, self.depth)])
-        if walk.bucket < segment.total:
-            if walk.bucket + 1 < segment.total:
-                prefetch_values(segment, walk.bucket + 1)
-            if not visit_bucket(self, segment, walk.bucket, False):
-                return False
-            walk.bucket += 1
-            buckets -= 1
-            continue
-        if segment.prefix + 1 == <uint32_t>1 << segment.local_depth:
-            self.walk = NULL
-            return True
-        # A segment that was split, rebuilt or merged since has been visited as a whole: no matter where we
-        # go on in it.
-        walk.hash = <uint64_t>(segment.prefix + 1) << (64 - segment.local_depth)
-        walk.bucket = 0
-    return False
 
 
 # ---- Segments ------------------------------------------------------------------------------------

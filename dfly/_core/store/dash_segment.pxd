@@ -1,4 +1,5 @@
-"""How a segment of a dash table lies in memory, for the modules of the table alone: dash, dash_scan.
+"""How a segment of a dash table lies in memory, for the modules of the table alone: dash,
+dash_due, dash_scan, dash_walk.
 
 One block: segment_t (64 bytes), bucket_t[total], then total * 14 entries. A word of the directory is the segment's
 address with its numbers of buckets.
@@ -13,6 +14,7 @@ cdef enum:
     PAIR_SHIFT = 5               # entries of 32 bytes: key and value
     KEY_SHIFT = 4                # of 16 bytes: a key only
     SEGMENT_HEADER = 64
+    SLOT_MASK = 0x3FFF           # DASH_SLOTS bits
 
 cdef struct entry_t:
     object_t key

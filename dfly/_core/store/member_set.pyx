@@ -5,10 +5,10 @@ from libc.string cimport memset
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_member_change, dash_bytes, dash_check,
-                                    dash_clear_step, dash_deadline, dash_dup, dash_erase, dash_find,
-                                    dash_init_keys, dash_insert, dash_next_due, dash_prefetch_bucket,
-                                    dash_prefetch_entry, dash_ref_t, dash_set_deadline, dash_t, dash_visit_due,
-                                    dash_walk_finish)
+                                    dash_clear_step, dash_deadline, dash_dup, dash_erase, dash_find, dash_init_keys,
+                                    dash_insert, dash_next_due, dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t,
+                                    dash_set_deadline, dash_t, dash_visit_due)
+from dfly._core.store.dash_walk cimport dash_walk_finish
 from dfly._core.store.dash_scan cimport dash_begin, dash_next, dash_random
 from dfly._core.store.decimal_text cimport format_int64
 from dfly._core.store.intset cimport (intset_add, intset_bytes, intset_count, intset_dup, intset_find,

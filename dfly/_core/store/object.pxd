@@ -103,7 +103,8 @@ cdef void object_set_string_plain(object_t *out, const char *data, size_t size) 
 cdef void object_set_int(object_t *out, int64_t value) noexcept nogil
 cdef slice_t object_view(const object_t *self, char *scratch) noexcept nogil
 cdef size_t object_size(const object_t *self) noexcept nogil                  # string length in bytes
-cdef bint object_get_int(const object_t *self, int64_t *out) noexcept nogil   # also parses non-int strings that are canonical
+# Parses strings that are canonical, too.
+cdef bint object_get_int(const object_t *self, int64_t *out) noexcept nogil
 # Makes self a writable heap string of new_size bytes (kept bytes, zero filled beyond), marks it
 # raw, with spare room when growing; returns its bytes.
 cdef char *object_resize(object_t *self, size_t new_size) noexcept nogil

@@ -5,12 +5,12 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_before_change, dash_bytes, dash_check,
-                                    dash_clear, dash_clear_step, dash_deadline, dash_dup,
-                                    dash_enable_access_tracking, dash_erase, dash_find, dash_init, dash_init_keys,
-                                    dash_insert, dash_next_due, dash_prefetch_bucket, dash_prefetch_entry,
-                                    dash_prefetch_value, dash_ref_t, dash_reserve, dash_set_deadline,
-                                    dash_set_sticky, dash_t, dash_visit_due, dash_walk_begin, dash_walk_end,
-                                    dash_walk_step, dash_walk_t)
+                                    dash_clear, dash_clear_step, dash_deadline, dash_dup, dash_enable_access_tracking,
+                                    dash_erase, dash_find, dash_init, dash_init_keys, dash_insert, dash_next_due,
+                                    dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value, dash_ref_t,
+                                    dash_reserve, dash_set_deadline, dash_set_sticky, dash_t, dash_visit_due,
+                                    dash_walk_t)
+from dfly._core.store.dash_walk cimport dash_walk_begin, dash_walk_end, dash_walk_step
 from dfly._core.store.dash_scan cimport dash_random, dash_sample, dash_scan
 from dfly._core.store.glob cimport glob_match
 from dfly._core.store.object cimport (OBJECT_SCRATCH, key_init, key_t, object_dup, object_encoding_name,

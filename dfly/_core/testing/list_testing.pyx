@@ -3,12 +3,11 @@
 from libc.stdint cimport int64_t, uint64_t
 from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
-from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_block_count, list_check,
-                                          list_count, list_cursor_t, list_data_bytes, list_drop, list_dup,
-                                          list_free, list_free_step, list_heap_bytes, list_insert,
-                                          list_item_equals, list_item_t, list_item_text, list_limits,
-                                          list_limits_t, list_needle, list_next, list_peek, list_previous,
-                                          list_push, list_remove, list_replace, list_seek)
+from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_count, list_cursor_t, list_drop,
+                                          list_free, list_free_step, list_insert, list_item_equals, list_item_t,
+                                          list_item_text, list_limits, list_limits_t, list_needle, list_next,
+                                          list_peek, list_previous, list_push, list_remove, list_replace, list_seek)
+from dfly._core.store.list_whole cimport list_block_count, list_check, list_data_bytes, list_dup, list_heap_bytes
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP

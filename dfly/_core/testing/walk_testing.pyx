@@ -9,9 +9,10 @@ from dfly._core.persist.rdb_io cimport (rdb_put_byte, rdb_reader_init, rdb_reade
 from dfly._core.persist.rdb_value cimport RDB_LOADED, rdb_load_value, rdb_save_value, rdb_value_type
 from dfly._core.persist.rdb_walk cimport (rdb_can_walk, rdb_walk_begin, rdb_walk_end, rdb_walk_forced, rdb_walk_step,
                                           rdb_walk_t)
-from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_check, list_count, list_cursor_t,
-                                          list_cut, list_drop, list_free, list_insert, list_item_t, list_item_text,
+from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, list_count, list_cursor_t, list_cut,
+                                          list_drop, list_free, list_insert, list_item_t, list_item_text,
                                           list_limits_t, list_next, list_push, list_remove, list_replace, list_seek)
+from dfly._core.store.list_whole cimport list_check
 from dfly._core.store.dash cimport dash_find, dash_ref_t, dash_set_deadline
 from dfly._core.store.hash_map cimport (HASH_KEEP_DEADLINE, HASH_SHOW_ALL, hash_check, hash_entry_t, hash_find,
                                         hash_limits_t, hash_place_t, hash_remove, hash_scan, hash_set,
