@@ -1,7 +1,7 @@
 """What Cython and cython-lint say about the data plane: no performance hint, nothing unused or odd.
 
 Cython takes about a second a module, cython-lint half of one, so results are kept in pytest's cache, by
-the hash of the file and of every .pxd that it reads.
+the hash of the file and of every .pxd that it reads. What the last build has compiled it has given hints of, too.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ import Cython
 from tidy_tree import CORE, ROOT, imports, name, sources, text
 
 HINTS = Path(__file__).with_name("cython_hints.py")
+BUILD_LOG = ROOT / ".stamps" / "build.log"
 
 
 def reads(path, seen):
@@ -62,7 +63,27 @@ def faults_of(request, rule, paths, run):
     return {file: known[value] for file, value in digests.items()}
 
 
+def hints_of_the_build(paths):
+    """{file: hints} for those that the last build compiled as they are now."""
+    if not BUILD_LOG.exists():
+        return {}
+    log, built = text(BUILD_LOG), BUILD_LOG.stat().st_mtime
+    compiled = set(re.findall(r"Cythonizing (\S+)", log))
+    found = {name(path): [] for path in paths
+             if name(path) in compiled and all(part.stat().st_mtime < built for part in reads(path, set()))}
+    for line, file in re.findall(r"^(performance hint: (\S+?):.*)$", log, re.MULTILINE):
+        if file in found:
+            found[file].append(line)
+    return found
+
+
 def run_cython(paths):
+    found = hints_of_the_build(paths)
+    rest = [path for path in paths if name(path) not in found]
+    return {**found, **(cython_hints(rest) if rest else {})}
+
+
+def cython_hints(paths):
     command = [sys.executable, str(HINTS), *map(name, paths)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
@@ -98,3 +119,9 @@ def test_hints_are_found(tmp_path):
     command = [sys.executable, str(HINTS), str(bad)]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "performance hint" in json.loads(run.stdout)[str(bad)][0]
+    # And as the build says it.
+    command = [sys.executable, "-m", "Cython.Build.Cythonize", "-3", bad.name]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = run.stdout + run.stderr
+    assert re.search(r"^performance hint: bad\.pyx:", said, re.MULTILINE), said
+    assert re.search(r"Cythonizing \S*bad\.pyx", said), said
