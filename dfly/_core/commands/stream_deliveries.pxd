@@ -48,8 +48,8 @@ cdef struct delivery_t:
     stream_group_t *batch        # NULL: not begun
 
 cdef void deliveries_plan(slices_plan_t *out, hop_t look) noexcept nogil
-# Would what is new to the group be much? most: at most so many entries are wanted.
-cdef bint delivery_is_long(const transaction_t *tx, const stream_t *stream, const stream_group_t *group,
+# Would what is new to this group, which there is, be much? most: at most so many entries are wanted.
+cdef bint delivery_is_long(const transaction_t *tx, const stream_t *stream, slice_t group_name,
                            uint64_t most) noexcept nogil
 # self: group_name, the positions and no_ack are set. The key is the transaction's only one.
 cdef int delivery_first(transaction_t *tx, delivery_t *self, const object_t *value, uint64_t most,

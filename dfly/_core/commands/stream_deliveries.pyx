@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from dfly._core.commands.streams cimport drop_stream, reply_entry
+from dfly._core.commands.streams cimport drop_group, has_behind, reply_entry
 from dfly._core.engine.command cimport hop_t, transaction_t
 from dfly._core.engine.database cimport NOTIFY_STREAM, find_peek, notify, update_begin, update_end_unseen
 from dfly._core.engine.shard cimport scope_t, shard_t
@@ -12,12 +12,11 @@ from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_chain_take, r
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport id_equal, id_increment, id_last_slot, id_less
 from dfly._core.store.object cimport TYPE_STREAM, key_t, object_is_container, object_pointer, object_t
-from dfly._core.store.stream cimport (stream_cursor_t, stream_new, stream_range_is_short, stream_read_next,
-                                      stream_seek, stream_t)
+from dfly._core.store.stream cimport stream_cursor_t, stream_range_is_short, stream_read_next, stream_seek, stream_t
 from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, consumer_create, consumer_find,
-                                             group_add, group_find, stream_consumer_t, stream_group_t)
+                                             group_find, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_advance_group
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -55,6 +54,11 @@ cdef inline slice_t consumer_name(const delivery_t *self, const transaction_t *t
     return tx.argv[self.consumer_position]
 
 
+cdef inline bint has_unread_pending(const stream_group_t *group) noexcept nogil:
+    """XCLAIM can make pending what nobody has read."""
+    return group.pending.count > 0 and id_less(group.last_id, id_last_slot(&group.pending).id)
+
+
 cdef bint is_still(const delivery_t *self, const transaction_t *tx, const object_t *value) noexcept nogil:
     """What it has read is there and new to the group, and so is what it has yet to read."""
     cdef const stream_t *stream
@@ -67,12 +71,7 @@ cdef bint is_still(const delivery_t *self, const transaction_t *tx, const object
     return (group_find(&stream.groups, self.group_name) == self.group
             and consumer_find(self.group, consumer_name(self, tx)) == self.consumer
             and id_equal(self.group.last_id, self.last_id) and self.group.entries_read == self.entries_read
-            and is_behind_all(self))
-
-
-cdef inline bint is_behind_all(const delivery_t *self) noexcept nogil:
-    """Behind all that is pending: XCLAIM can make pending what nobody has read."""
-    return self.group.pending.count == 0 or id_less(id_last_slot(&self.group.pending).id, self.begin)
+            and not has_unread_pending(self.group))
 
 
 cdef void begin(delivery_t *self, transaction_t *tx, scope_t *scope, dash_ref_t *ref) noexcept nogil:
@@ -134,16 +133,12 @@ cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
 
 
 cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    """The batch may be long: as the group of a stream of nothing else it goes in slices. A look counts twice, as in
-    Redis, and this one shall not."""
+    """A look counts twice, as in Redis, and this one shall not."""
     cdef delivery_t *self = delivery_of(tx)
-    cdef stream_t *dropped
     cdef scope_t scope
     if self.batch != NULL:
         transaction_scope(tx, shard, &scope)
-        dropped = stream_new()
-        group_add(&dropped.groups, self.batch)
-        drop_stream(&scope, dropped)
+        drop_group(&scope, self.batch)
         self.batch = NULL
     shard.stats.hits -= 2
 
@@ -156,11 +151,14 @@ cdef void deliveries_plan(slices_plan_t *out, hop_t look) noexcept nogil:
     out.drop = drop_hop
 
 
-cdef bint delivery_is_long(const transaction_t *tx, const stream_t *stream, const stream_group_t *group,
+cdef bint delivery_is_long(const transaction_t *tx, const stream_t *stream, slice_t group_name,
                            uint64_t most) noexcept nogil:
     cdef uint64_t many = <uint64_t>tx.shards[0].settings.slice_elements
-    return (min(most, stream.length) > many and not tx.is_inside and id_less(group.last_id, stream.last_id)
-            and (group.pending.count == 0 or not id_less(group.last_id, id_last_slot(&group.pending).id))
+    cdef const stream_group_t *group
+    if likely(min(most, stream.length) <= many) or tx.is_inside:
+        return False
+    group = group_find(&stream.groups, group_name)
+    return (has_behind(stream, group.last_id) and not has_unread_pending(group)
             and not stream_range_is_short(stream, group.last_id, stream.last_id, many))
 
 

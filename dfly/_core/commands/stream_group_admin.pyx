@@ -5,9 +5,8 @@ Order of checks, replies and events as Redis 7.0. Neither WATCH nor caches see a
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.commands.streams cimport (drop_stream, parse_integer, parse_stream_id, reply_names_error,
-                                          stream_lookup, stream_of, stream_subcommand_row, STREAM_FOUND,
-                                          STREAM_WRONG_TYPE)
+from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, drop_group, parse_integer, parse_stream_id,
+                                          reply_names_error, stream_lookup, stream_of, stream_subcommand_row)
 from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_DENYOOM, COMMAND_LOADING, COMMAND_STALE, COMMAND_WRITE,
                                         KEY_DELETE, KEY_INSERT, KEY_RW, KEY_UPDATE, call_t, command_spec_t,
                                         connection_row, container_row, register_commands, reply_subcommand_syntax,
@@ -20,8 +19,7 @@ from dfly._core.store.id_index cimport stream_id, stream_id_t
 from dfly._core.store.object cimport TYPE_STREAM, object_set_container
 from dfly._core.store.stream cimport stream_new, stream_t
 from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, consumer_create, consumer_delete, consumer_find,
-                                             group_add, group_create, group_find, group_take, stream_consumer_t,
-                                             stream_group_t)
+                                             group_create, group_find, group_take, stream_consumer_t, stream_group_t)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -150,7 +148,6 @@ cdef void xgroup_setid(call_t *call) noexcept nogil:
 cdef void xgroup_destroy(call_t *call) noexcept nogil:
     cdef stream_group_t *group
     cdef stream_t *stream
-    cdef stream_t *dropped
     cdef dash_ref_t ref
     if not find_for_group(call, &ref, False, &stream):
         return
@@ -159,10 +156,7 @@ cdef void xgroup_destroy(call_t *call) noexcept nogil:
     if group == NULL:
         reply_int(call.reply, 0)
         return
-    # It may have millions of pending entries: as the group of a stream of nothing else it goes in slices.
-    dropped = stream_new()
-    group_add(&dropped.groups, group)
-    drop_stream(&call.scope, dropped)
+    drop_group(&call.scope, group)
     reply_int(call.reply, 1)
     update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, "xgroup-destroy")
     # Readers through it hear of it.

@@ -293,13 +293,17 @@ cdef bint go_on_with_full(long_read_t *read, transaction_t *tx) noexcept nogil:
 
 
 cdef uint64_t shown(const stream_t *stream, uint64_t most) noexcept nogil:
-    """At most so many entries; each that is pending once more with its consumer."""
+    """At most so many entries and consumers."""
     cdef uint64_t total = min(most, stream.length)
+    cdef uint64_t consumers
     cdef uint64_t pending
     cdef uint32_t i
     for i in range(stream.groups.count):
         pending = group_at(&stream.groups, i).pending.count
-        total += min(most, pending) + pending + group_at(&stream.groups, i).consumers.count
+        consumers = group_at(&stream.groups, i).consumers.count
+        total += min(most, pending) + consumers
+        # Each that is pending is its consumer's too.
+        total += pending if consumers > pending // most else min(pending, most * consumers)
     return total
 
 

@@ -7,8 +7,8 @@ they see entries that go.
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 
 from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, parse_range_start, parse_references,
-                                          parse_stream_id, reply_entry, reply_names_error, reply_stream_id,
-                                          stream_lookup, stream_of)
+                                          parse_stream_id, reply_entry, reply_names_error, reply_no_group,
+                                          reply_stream_id, stream_lookup, stream_of)
 from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_FAST, COMMAND_WRITE, KEY_DELETE, KEY_RW, KEY_UPDATE,
                                         call_t, command_spec_t, key_row, register_commands, reply_syntax_error,
                                         reply_wrong_type, slice_equals)
@@ -69,10 +69,6 @@ cdef bint find_group(call_t *call, dash_ref_t *ref, stream_group_t **group) noex
     if result == STREAM_FOUND:
         group[0] = group_find(&stream_of(ref).groups, call.argv[2])
     return True
-
-
-cdef void reply_no_group(call_t *call) noexcept nogil:
-    reply_names_error(call.reply, "NOGROUP No such key '", call.argv[1], "' or consumer group '", call.argv[2], "'")
 
 
 # ---- XACK --------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.commands.long_reads cimport long_read_begin, long_read_step, long_read_t, long_read_wanted
 from dfly._core.commands.streams cimport (find_stream, parse_integer, parse_range_end, parse_range_start,
-                                          reply_names_error, reply_stream_id, stream_of)
+                                          reply_no_group, reply_stream_id, stream_of)
 from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_READONLY, KEY_ACCESS, KEY_RO, call_t, command_spec_t,
                                         key_row, register_commands, reply_syntax_error, slice_equals,
                                         transaction_t)
-from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.engine.slices cimport work_all, work_goes_on, work_t
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_chain_header, reply_defer_array,
                                     reply_int, reply_null, reply_null_array, reply_set_deferred, reply_t)
 from dfly._core.store.dash cimport dash_ref_t
@@ -110,38 +110,29 @@ cdef bint reply_pending_entry(reply_t *reply, const pending_t *pending, const pe
     return True
 
 
-cdef void reply_pending(reply_t *reply, const id_index_t *entries, const pending_range_t *range,
-                        int64_t now_ms) noexcept nogil:
-    cdef size_t mark = reply_defer_array(reply)
-    cdef const pending_t *pending
-    cdef int64_t written = 0
-    cdef id_place_t place
-    cdef bint more = id_ceiling(entries, range.start, &place)
-    while more and written < range.count:
-        pending = <const pending_t *>id_slot(entries, place).value
-        if id_less(range.end, pending.id):
-            break
-        written += reply_pending_entry(reply, pending, range, now_ms)
-        more = id_next(entries, &place)
-    reply_set_deferred(reply, mark, c'*', <size_t>written)
-
-
-cdef bint go_on_with_pending(long_read_t *read, transaction_t *tx) noexcept nogil:
-    cdef pending_list_t *self = <pending_list_t *>read.extra
+cdef bint reply_pending(pending_list_t *self, work_t *work, reply_t *reply) noexcept nogil:
+    """Goes on while there is work to be had; True: that was all."""
     cdef const pending_t *pending
     cdef id_place_t place
     cdef bint more = id_ceiling(self.entries, self.range.start, &place)
     while more and self.range.count > 0:
         pending = <const pending_t *>id_slot(self.entries, place).value
         if id_less(self.range.end, pending.id):
-            break
-        if not work_goes_on(&read.work):
+            return True
+        if not work_goes_on(work):
             self.range.start = pending.id
             return False
-        if reply_pending_entry(&tx.reply, pending, &self.range, self.now_ms):
+        if reply_pending_entry(reply, pending, &self.range, self.now_ms):
             self.written += 1
             self.range.count -= 1
         more = id_next(self.entries, &place)
+    return True
+
+
+cdef bint go_on_with_pending(long_read_t *read, transaction_t *tx) noexcept nogil:
+    cdef pending_list_t *self = <pending_list_t *>read.extra
+    if not reply_pending(self, &read.work, &tx.reply):
+        return False
     reply_chain_header(&tx.chain, &tx.reply, c'*', self.written)
     return True
 
@@ -167,24 +158,28 @@ cdef bint is_long(const call_t *call, const id_index_t *entries, const pending_r
 
 cdef void list_pending(call_t *call, const object_t *value, const stream_group_t *group, const id_index_t *entries,
                        const pending_range_t *range) noexcept nogil:
-    cdef pending_list_t *pending
+    cdef pending_list_t pending
     cdef long_read_t *read
-    if not is_long(call, entries, range):
-        reply_pending(call.reply, entries, range, call.scope.now_ms)
-        return
-    read = long_read_begin(call, value, go_on_with_pending)
-    if read == NULL:
-        return
-    read.extra = net_realloc(read.extra, sizeof(pending_list_t))
-    read.still = is_unchanged
-    read.is_unseen = True
-    pending = <pending_list_t *>read.extra
+    cdef work_t work
+    cdef size_t mark
     pending.group = group
     pending.entries = entries
     pending.changes = group.changes
     pending.range = range[0]
     pending.now_ms = call.scope.now_ms
     pending.written = 0
+    if not is_long(call, entries, range):
+        mark = reply_defer_array(call.reply)
+        work_all(&work)
+        reply_pending(&pending, &work, call.reply)
+        reply_set_deferred(call.reply, mark, c'*', pending.written)
+        return
+    read = long_read_begin(call, value, go_on_with_pending)
+    if read != NULL:
+        read.extra = net_realloc(read.extra, sizeof(pending_list_t))
+        (<pending_list_t *>read.extra)[0] = pending
+        read.still = is_unchanged
+        read.is_unseen = True
 
 
 # ---- The command -------------------------------------------------------------------------------
@@ -205,7 +200,7 @@ cdef void xpending_command(call_t *call) noexcept nogil:
     if found:
         group = group_find(&stream_of(&ref).groups, call.argv[2])
     if group == NULL:
-        reply_names_error(call.reply, "NOGROUP No such key '", call.argv[1], "' or consumer group '", call.argv[2], "'")
+        reply_no_group(call)
     elif call.argc == 3:
         reply_summary(call.reply, group)
     elif range.consumer == 0:

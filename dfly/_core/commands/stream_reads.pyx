@@ -19,7 +19,7 @@ from dfly._core.commands.stream_deliveries cimport (begin_key, begin_single, del
 from dfly._core.commands.stream_long_reads cimport (stream_left_t, streams_left_add, streams_left_begin,
                                                     streams_left_first, streams_left_is_long, streams_left_is_stage,
                                                     streams_left_next, streams_left_plan, streams_left_t)
-from dfly._core.commands.streams cimport (STREAM_ABSENT, STREAM_FOUND, STREAM_WRONG_TYPE, parse_integer,
+from dfly._core.commands.streams cimport (STREAM_ABSENT, STREAM_FOUND, STREAM_WRONG_TYPE, has_behind, parse_integer,
                                           parse_stream_id, reply_claimed_entry, reply_entry, reply_names_error,
                                           reply_range, reply_stream_id, stream_lookup, stream_lookup_read, stream_of)
 from dfly._core.commands.timeouts cimport parse_timeout_ms
@@ -212,6 +212,7 @@ cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
     cdef wanted_t parsed
     cdef wanted_t *wanted
     cdef stream_left_t *left
+    cdef size_t left_count = 0
     cdef size_t group_size = 0
     memset(&parsed.in_slices, 0, sizeof(slicing_t))
     parsed.count = 0
@@ -225,13 +226,15 @@ cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
         return NULL
     if is_group:
         group_size = tx.argv[parsed.group_position].size
-    wanted = <wanted_t *>net_zalloc(sizeof(wanted_t) + group_size
-                                    + parsed.key_count * (sizeof(stream_id_t) + sizeof(stream_left_t)))
+    else:
+        left_count = parsed.key_count
+    wanted = <wanted_t *>net_zalloc(sizeof(wanted_t) + group_size + left_count * sizeof(stream_left_t)
+                                    + parsed.key_count * sizeof(stream_id_t))
     wanted[0] = parsed
     left = <stream_left_t *>(wanted + 1)
     if not is_group:
         wanted.in_slices.left.streams = left
-    wanted.ids = <stream_id_t *>(left + parsed.key_count)
+    wanted.ids = <stream_id_t *>(left + left_count)
     wanted.group.data = <const char *>(wanted.ids + parsed.key_count)
     wanted.group.size = group_size
     if is_group:
@@ -321,11 +324,6 @@ cdef bint settle(transaction_t *tx, wanted_t *wanted) noexcept nogil:
 
 
 # ---- Serving -----------------------------------------------------------------------------------
-
-cdef bint has_behind(const stream_t *stream, stream_id_t id) noexcept nogil:
-    cdef stream_id_t last
-    return id_less(id, stream.last_id) and stream_last_entry(stream, &last) and id_less(id, last)
-
 
 cdef void serve_reader(transaction_t *tx, const stream_t *stream, uint32_t i, stream_id_t behind,
                        int64_t count) noexcept nogil:
@@ -657,12 +655,8 @@ cdef int serve_readers(transaction_t *tx, wanted_t *wanted) noexcept nogil:
 
 cdef bint delivers_many(const transaction_t *tx, const wanted_t *wanted) noexcept nogil:
     """To a reader of one stream: of several none is read before all are."""
-    cdef const stream_t *stream
-    if wanted.key_count != 1 or wanted.min_idle_ms != NO_CLAIM or not is_new(wanted.ids[0]):
-        return False
-    stream = looked_up(tx, 0)
-    return (delivery_is_long(tx, stream, group_find(&stream.groups, wanted.group), most_of(wanted))
-            and has_behind(stream, group_find(&stream.groups, wanted.group).last_id))
+    return (wanted.key_count == 1 and wanted.min_idle_ms == NO_CLAIM and is_new(wanted.ids[0])
+            and delivery_is_long(tx, looked_up(tx, 0), wanted.group, most_of(wanted)))
 
 
 cdef int deliver_many(transaction_t *tx, wanted_t *wanted) noexcept nogil:

@@ -6,9 +6,10 @@ from dfly._core.engine.command cimport ACL_STREAM, call_t, command_handler_t, co
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.resp.reply cimport reply_t
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.id_index cimport stream_id_t
+from dfly._core.store.id_index cimport id_less, stream_id_t
 from dfly._core.store.object cimport key_t, object_pointer
-from dfly._core.store.stream cimport stream_cursor_t, stream_references_t, stream_t
+from dfly._core.store.stream cimport stream_cursor_t, stream_last_entry, stream_references_t, stream_t
+from dfly._core.store.stream_groups cimport stream_group_t
 from dfly._core.sys.base cimport slice_t
 
 cdef enum stream_lookup_t:
@@ -45,8 +46,12 @@ cdef void reply_range(reply_t *reply, const stream_t *stream, stream_id_t start,
 # "<before><first><between><second><behind>", names as C strings, as Redis prints them.
 cdef void reply_names_error(reply_t *reply, const char *before, slice_t first, const char *between, slice_t second,
                             const char *behind) noexcept nogil
+# The error of commands whose key and group are their first two arguments.
+cdef void reply_no_group(call_t *call) noexcept nogil
 # A value that has lost these blocks or groups; freed in slices if they are many.
 cdef void drop_stream(scope_t *scope, stream_t *dropped) noexcept nogil
+# A group that is in no table: it may have millions of pending entries.
+cdef void drop_group(scope_t *scope, stream_group_t *group) noexcept nogil
 
 
 cdef inline command_spec_t stream_subcommand_row(const char *name, int arity, uint64_t flags, uint64_t key_flags,
@@ -56,6 +61,12 @@ cdef inline command_spec_t stream_subcommand_row(const char *name, int arity, ui
     row.first_key = 2
     row.last_key = 2
     return row
+
+
+cdef inline bint has_behind(const stream_t *stream, stream_id_t id) noexcept nogil:
+    """Are there entries behind this ID?"""
+    cdef stream_id_t last
+    return id_less(id, stream.last_id) and stream_last_entry(stream, &last) and id_less(id, last)
 
 
 cdef inline stream_t *stream_of(dash_ref_t *ref) noexcept nogil:

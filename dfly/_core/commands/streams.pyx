@@ -27,10 +27,11 @@ from dfly._core.store.object cimport (TYPE_STREAM, key_t, object_is_container, o
                                       object_set_container, object_t, parse_int64)
 from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, STREAM_ONLY_ACKNOWLEDGED,
                                       stream_append, stream_cursor_t, stream_delete, stream_entry_fits,
-                                      stream_last_entry, stream_limits_t, stream_new, stream_next_id,
-                                      stream_read_next, stream_read_pair, stream_read_previous,
-                                      stream_references_t, stream_seek, stream_seek_back, stream_t,
-                                      stream_trim_id, stream_trim_length, stream_trim_referenced)
+                                      stream_last_entry, stream_limits_t, stream_new, stream_next_id, stream_read_next,
+                                      stream_read_pair, stream_read_previous, stream_references_t, stream_seek,
+                                      stream_seek_back, stream_t, stream_trim_id, stream_trim_length,
+                                      stream_trim_referenced)
+from dfly._core.store.stream_groups cimport group_add, stream_group_t
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 
@@ -316,11 +317,22 @@ cdef void reply_names_error(reply_t *reply, const char *before, slice_t first, c
     net_free(text)
 
 
+cdef void reply_no_group(call_t *call) noexcept nogil:
+    reply_names_error(call.reply, "NOGROUP No such key '", call.argv[1], "' or consumer group '", call.argv[2], "'")
+
+
 cdef void drop_stream(scope_t *scope, stream_t *dropped) noexcept nogil:
     cdef object_t value
     if dropped != NULL:
         object_set_container(&value, TYPE_STREAM, dropped)
         drop_value(scope, &value)
+
+
+cdef void drop_group(scope_t *scope, stream_group_t *group) noexcept nogil:
+    """As the group of a stream of nothing else it goes in slices."""
+    cdef stream_t *dropped = stream_new()
+    group_add(&dropped.groups, group)
+    drop_stream(scope, dropped)
 
 
 # ---- XADD, XTRIM -------------------------------------------------------------------------------
