@@ -81,7 +81,7 @@ OTHERS := $(STAMPS)/other-tests
 test: system-test build $(STAMPS)/venv-test
 	@echo "==> tests (both backends; the oracle is redis-server)"
 	@export PATH="$(CURDIR)/$(BIN):$$PATH"; rm -f $(OTHERS).passed; \
-	run() { $(BIN)/python -m pytest -q --timeout 600 --reruns 2 --durations 15 "$$@" $(ARGS) || [ $$? = 5 ]; }; \
+	run() { $(BIN)/python -m pytest -q --timeout 600 --reruns 2 -rR --durations 15 "$$@" $(ARGS) || [ $$? = 5 ]; }; \
 	{ run tests --ignore tests/compat; first=$$?; \
 	echo "==> on epoll"; DFLY_TEST_BACKEND=epoll DFLY_TEST_DEPTH=$${DFLY_TEST_DEPTH:-0.3} run tests/compat && \
 	[ $$first = 0 ] && touch $(OTHERS).passed; } >$(OTHERS).log 2>&1 & \

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(SUBJECT != "dfly", reason="what dfly does withou
 SIZE = 12000
 KEYS = 3
 SMALL = 2000
-KINDS = ("set", "hash", "zset", "list", "stream")
+LENGTHS = {"set": "SCARD", "hash": "HLEN", "zset": "ZCARD", "list": "LLEN", "stream": "XLEN"}
+KINDS = tuple(LENGTHS)
 
 
 def keys(kind):
@@ -52,12 +53,22 @@ def remove(kind, key, numbers):
     return ({"set": "SREM", "hash": "HDEL", "zset": "ZREM"}[kind], key, *map(member, numbers))
 
 
+@functools.cache
+def filling():
+    """As bytes: most tests begin with it."""
+    commands = [("FLUSHALL",), ("DEBUG", "POPULATE", SMALL, "small", 60),
+                *(add(kind, key, range(first, first + 500))
+                  for kind in KINDS[:4] for key in keys(kind) for first in range(0, SIZE, 500)),
+                *(("XADD", key, f"{n + 1}-1", "member", member(n), "number", n)
+                  for key in keys("stream") for n in range(SIZE))]
+    return b"".join(encode(*command) for command in commands)
+
+
 def fill(client):
-    ask(client, [("FLUSHALL",), ("DEBUG", "POPULATE", SMALL, "small", 60)])
-    ask(client, [add(kind, key, range(first, first + 500))
-                 for kind in KINDS[:4] for key in keys(kind) for first in range(0, SIZE, 500)], batch=20)
-    ask(client, [("XADD", key, f"{n + 1}-1", "member", member(n), "number", n)
-                 for key in keys("stream") for n in range(SIZE)], batch=1000)
+    client.send(encode("CLIENT", "REPLY", "OFF") + filling() + encode("CLIENT", "REPLY", "ON"))
+    assert client.read() == b"+OK\r\n"
+    assert client.command("DBSIZE").value == SMALL + len(KINDS) * KEYS
+    assert all(length == SIZE for length in ask(client, [(LENGTHS[kind], key) for kind in KINDS for key in keys(kind)]))
 
 
 def each(make):

@@ -19,8 +19,8 @@ from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport id_ceiling, id_less, id_next, id_place_t, id_slot, stream_id, stream_id_t
 from dfly._core.store.object cimport parse_int64
 from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, STREAM_ONLY_ACKNOWLEDGED,
-                                      stream_cursor_t, stream_delete, stream_has, stream_read_next,
-                                      stream_references_t, stream_seek, stream_t)
+                                      stream_cursor_t, stream_delete, stream_has, stream_read_at, stream_references_t,
+                                      stream_t)
 from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, pending_assign,
                                              pending_create, pending_date, pending_find, pending_remove, pending_t,
                                              stream_consumer_t, stream_group_t)
@@ -192,20 +192,18 @@ cdef void give(call_t *call, stream_group_t *group, pending_t *pending, stream_i
     pending_assign(pending, id, consumer[0])
 
 
-cdef void reply_claimed(reply_t *reply, const stream_t *stream, stream_id_t id, bint just_id) noexcept nogil:
-    cdef stream_cursor_t cursor
+cdef void reply_claimed(reply_t *reply, stream_cursor_t *cursor, bint just_id) noexcept nogil:
+    """What it has read."""
     if just_id:
-        reply_stream_id(reply, id)
-        return
-    stream_seek(stream, id, &cursor)
-    if stream_read_next(&cursor):
-        reply_entry(reply, &cursor)
+        reply_stream_id(reply, cursor.id)
+    else:
+        reply_entry(reply, cursor)
 
 
-cdef bint claim_one(call_t *call, stream_t *stream, stream_group_t *group, stream_consumer_t **consumer,
-                    stream_id_t id, const claim_t *claim) noexcept nogil:
+cdef bint claim_one(call_t *call, stream_cursor_t *cursor, const stream_t *stream, stream_group_t *group,
+                    stream_consumer_t **consumer, stream_id_t id, const claim_t *claim) noexcept nogil:
     cdef pending_t *pending = pending_find(group, id)
-    if not stream_has(stream, id):
+    if not stream_read_at(stream, id, cursor):
         # What has been deleted can no longer be pending.
         if pending != NULL:
             pending_remove(group, id)
@@ -222,22 +220,24 @@ cdef bint claim_one(call_t *call, stream_t *stream, stream_group_t *group, strea
     elif not claim.just_id:
         pending.deliveries += 1
     give(call, group, pending, id, consumer)
-    reply_claimed(call.reply, stream, id, claim.just_id)
+    reply_claimed(call.reply, cursor, claim.just_id)
     return True
 
 
 cdef void claim_all(call_t *call, dash_ref_t *ref, stream_group_t *group, const claim_t *claim,
                     const ids_t *ids) noexcept nogil:
     cdef stream_consumer_t *consumer = NULL
+    cdef stream_cursor_t cursor
     cdef uint64_t claimed = 0
     cdef size_t mark
     cdef uint32_t i
+    cursor.stream = NULL
     update_begin(&call.scope, ref)
     if id_less(group.last_id, claim.last_id):
         group.last_id = claim.last_id
     mark = reply_defer_array(call.reply)
     for i in range(claim.id_count):
-        claimed += claim_one(call, stream_of(ref), group, &consumer, ids.ids[i], claim)
+        claimed += claim_one(call, &cursor, stream_of(ref), group, &consumer, ids.ids[i], claim)
     reply_set_deferred(call.reply, mark, c'*', claimed)
     update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, NULL)
     # What is idle now may be what a reader with CLAIM waits for.
@@ -304,12 +304,14 @@ cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const 
     cdef uint64_t claimed = 0
     cdef uint64_t deleted = 0
     cdef stream_consumer_t *consumer = NULL
+    cdef stream_cursor_t cursor
     cdef pending_t *pending
     cdef id_place_t place
     cdef stream_id_t id
     cdef reply_t entries
     cdef reply_t gone
     cdef bint more
+    cursor.stream = NULL
     update_begin(&call.scope, ref)
     reply_init(&entries, call.reply.resp)
     reply_init(&gone, call.reply.resp)
@@ -318,7 +320,7 @@ cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const 
         attempts -= 1
         id = id_slot(&group.pending, place).id
         pending = <pending_t *>id_slot(&group.pending, place).value
-        if not stream_has(stream, id):
+        if not stream_read_at(stream, id, &cursor):
             pending_remove(group, id)
             reply_stream_id(&gone, id)
             deleted += 1
@@ -330,7 +332,7 @@ cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const 
             if not options.just_id:
                 pending.deliveries += 1
             give(call, group, pending, id, &consumer)
-            reply_claimed(&entries, stream, id, options.just_id)
+            reply_claimed(&entries, &cursor, options.just_id)
             claimed += 1
             left -= 1
         more = id_next(&group.pending, &place)

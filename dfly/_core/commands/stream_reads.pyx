@@ -36,11 +36,11 @@ from dfly._core.engine.waiter cimport NO_SHARD, waiter_t, waiting_rules_t
 from dfly._core.resp.reply cimport (reply_array, reply_defer_array, reply_error, reply_null_array, reply_set_deferred,
                                     reply_t)
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_equal, id_increment, id_less, id_next,
-                                        id_place_t, id_slot,
+from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_increment, id_next, id_place_t, id_slot,
                                         stream_id, stream_id_t)
 from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t, parse_int64
-from dfly._core.store.stream cimport stream_cursor_t, stream_last_entry, stream_read_next, stream_seek, stream_t
+from dfly._core.store.stream cimport (stream_cursor_t, stream_has, stream_last_entry, stream_read_at, stream_read_next,
+                                      stream_seek, stream_t)
 from dfly._core.store.stream_groups cimport (group_find, pending_assign, pending_date, pending_deliver,
                                              pending_remove, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_advance_group
@@ -342,11 +342,11 @@ cdef void reply_history(reply_t *reply, const stream_t *stream, stream_group_t *
     cdef pending_t *pending
     cdef int64_t written = 0
     cdef bint more = id_increment(&behind) and id_ceiling(&consumer.pending, behind, &place)
+    cursor.stream = NULL
     while more and (count == 0 or written < count):
         id = id_slot(&consumer.pending, place).id
         pending = <pending_t *>id_slot(&consumer.pending, place).value
-        stream_seek(stream, id, &cursor)
-        if stream_read_next(&cursor) and not id_less(id, cursor.id):
+        if stream_read_at(stream, id, &cursor):
             reply_entry(reply, &cursor)
             pending_date(group, pending, now_ms)
             pending.deliveries += 1
@@ -360,14 +360,6 @@ cdef void reply_history(reply_t *reply, const stream_t *stream, stream_group_t *
     reply_set_deferred(reply, mark, c'*', <size_t>written)
 
 
-cdef bint read_pending(const stream_t *stream, const pending_t *pending, stream_cursor_t *out) noexcept nogil:
-    """False: the entry is no longer in the stream."""
-    if stream.length == 0 or id_less(pending.id, stream.first_id):
-        return False
-    stream_seek(stream, pending.id, out)
-    return stream_read_next(out) and id_equal(out.id, pending.id)
-
-
 cdef bint has_claimable(const stream_t *stream, const stream_group_t *group, int64_t min_idle_ms, int64_t now_ms,
                         int64_t *due_ms) noexcept nogil:
     """Whether something has been pending for so long; if not, due_ms becomes the earlier of itself and when it will."""
@@ -375,9 +367,10 @@ cdef bint has_claimable(const stream_t *stream, const stream_group_t *group, int
     cdef stream_cursor_t cursor
     if min_idle_ms == NO_CLAIM:
         return False
+    cursor.stream = NULL
     # Those in front that are gone were forgotten when the reader came (forget_gone).
     while pending != NULL and now_ms - pending.delivered_ms >= min_idle_ms:
-        if read_pending(stream, pending, &cursor):
+        if stream_read_at(stream, pending.id, &cursor):
             return True
         pending = pending.newer
     if min_idle_ms > INT64_MAX - now_ms:
@@ -391,9 +384,8 @@ cdef bint has_claimable(const stream_t *stream, const stream_group_t *group, int
 cdef bint has_gone(const stream_t *stream, const stream_group_t *group, int64_t min_idle_ms,
                    int64_t now_ms) noexcept nogil:
     """The entry that would be claimed first is no longer in the stream."""
-    cdef stream_cursor_t cursor
     return (min_idle_ms != NO_CLAIM and group.oldest != NULL and now_ms - group.oldest.delivered_ms >= min_idle_ms
-            and not read_pending(stream, group.oldest, &cursor))
+            and not stream_has(stream, group.oldest.id))
 
 
 cdef void forget_gone(const stream_t *stream, stream_group_t *group, int64_t min_idle_ms,
@@ -413,11 +405,12 @@ cdef int64_t claim_idle(reply_t *reply, const stream_t *stream, stream_group_t *
     cdef pending_t *newer
     cdef stream_cursor_t cursor
     cdef int64_t written = 0
+    cursor.stream = NULL
     while pending != NULL and (count == 0 or written < count):
         if now_ms - pending.delivered_ms < wanted.min_idle_ms:
             break
         newer = pending.newer if pending != last else NULL
-        if read_pending(stream, pending, &cursor):
+        if stream_read_at(stream, pending.id, &cursor):
             reply_claimed_entry(reply, &cursor, now_ms - pending.delivered_ms, pending.deliveries)
             pending_date(group, pending, now_ms)
             pending.deliveries += 1

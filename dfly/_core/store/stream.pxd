@@ -115,6 +115,9 @@ cdef uint64_t stream_trim_referenced(stream_t *self, int64_t length, stream_id_t
 cdef void stream_seek(const stream_t *self, stream_id_t start, stream_cursor_t *out) noexcept nogil
 cdef void stream_seek_back(const stream_t *self, stream_id_t start, stream_cursor_t *out) noexcept nogil
 cdef bint stream_read_next(stream_cursor_t *self) noexcept nogil             # False: at the end
+# The entry of this ID; False: there is none. For many of them one cursor, its stream NULL at first: where they mostly
+# ascend it goes on from the one before.
+cdef bint stream_read_at(const stream_t *self, stream_id_t id, stream_cursor_t *cursor) noexcept nogil
 cdef bint stream_read_previous(stream_cursor_t *self) noexcept nogil
 cdef void stream_read_pair(stream_cursor_t *self, list_item_t *field, list_item_t *value) noexcept nogil
 # Are there surely no more than so many entries in it? False: about so many, or more.

@@ -42,6 +42,7 @@ cdef enum:
     JOIN_SHARE = 8               # no more than one in so many blocks is kept, or has room, for its neighbours' sake
     JOIN_BYTES_MAX = 8192        # larger blocks waste little: they stay for themselves
     JOINED_LEAST_SHARE = 4       # joined ones of which only one in so many is left are separated
+    READ_ON_MAX = 16             # entries that are read on the way to one that may be near
 
 cdef struct head_t:
     # The master entry.
@@ -598,6 +599,21 @@ cdef bint stream_read_next(stream_cursor_t *self) noexcept nogil:
         if likely(read_entry(self, self.position) & STREAM_DELETED == 0):
             return True
         self.position = entry_end(self)
+
+
+cdef bint stream_read_at(const stream_t *self, stream_id_t id, stream_cursor_t *cursor) noexcept nogil:
+    cdef uint32_t left = READ_ON_MAX
+    if self.length == 0 or id_less(id, self.first_id):
+        return False
+    if cursor.stream != NULL and not cursor.is_at_end and id_less(cursor.id, id):
+        while id_less(cursor.id, id) and left > 0:
+            if not stream_read_next(cursor):
+                return False
+            left -= 1
+        if not id_less(cursor.id, id):
+            return id_equal(cursor.id, id)
+    stream_seek(self, id, cursor)
+    return stream_read_next(cursor) and id_equal(cursor.id, id)
 
 
 cdef const uint8_t *entry_before(const stream_cursor_t *self, const uint8_t *p) noexcept nogil:

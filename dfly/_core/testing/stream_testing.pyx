@@ -18,8 +18,9 @@ from dfly._core.store.stream cimport (stream_append, stream_block_count, stream_
                                       stream_data_bytes, stream_delete, stream_dup, stream_free, stream_free_step,
                                       stream_has, stream_heap_bytes, stream_last_entry, stream_limits_t,
                                       stream_load_block, stream_new, stream_next_id, stream_pack_is_valid,
-                                      stream_read_next, stream_read_pair, stream_read_previous, stream_refresh_first,
-                                      stream_seek, stream_seek_back, stream_t, stream_trim_id, stream_trim_length)
+                                      stream_read_at, stream_read_next, stream_read_pair, stream_read_previous,
+                                      stream_refresh_first, stream_seek, stream_seek_back, stream_t, stream_trim_id,
+                                      stream_trim_length)
 from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, consumer_at, consumer_create,
                                              consumer_delete, consumer_find, group_at, group_create, group_find,
                                              group_take, groups_free_step, name_of, name_table_t, pending_deliver,
@@ -193,6 +194,24 @@ cdef class Stream:
 
     def has(self, pair):
         return stream_has(self.root, id_of(pair))
+
+    def read_at(self, pairs):
+        """The entries of these IDs, read by one cursor; of each other one only its first pair. None: there is none."""
+        cdef stream_cursor_t cursor
+        cdef list_item_t field
+        cdef list_item_t value
+        cursor.stream = NULL
+        found = []
+        for pair in pairs:
+            if not stream_read_at(self.root, id_of(pair), &cursor):
+                found.append(None)
+                continue
+            texts = []
+            for _ in range(cursor.pair_count if len(found) % 2 == 0 else 1):
+                stream_read_pair(&cursor, &field, &value)
+                texts += [item_bytes(&field), item_bytes(&value)]
+            found.append((pair_of(cursor.id), texts))
+        return found
 
     def distance(self, pair):
         return stream_distance(self.root, id_of(pair))

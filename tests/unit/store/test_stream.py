@@ -170,6 +170,7 @@ class StreamMachine(RuleBasedStateMachine):
     def begin(self, node_bytes, node_entries, many):
         self.stream = Stream(node_bytes, node_entries)
         self.model = {}
+        self.ever = []               # those that are gone too
         self.last = (0, 0)
         self.added = 0
         self.deleted = (0, 0)
@@ -186,6 +187,7 @@ class StreamMachine(RuleBasedStateMachine):
         pair = (self.last[0] + ms, seq if ms else self.last[1] + seq + 1)
         self.stream.append(pair, *entry)
         self.model[pair] = entry
+        self.ever.append(pair)
         self.last = pair
         self.added += 1
 
@@ -254,6 +256,19 @@ class StreamMachine(RuleBasedStateMachine):
         ms, seq = sorted(self.model)[min(int(place * len(self.model)), len(self.model) - 1)]
         for start in ((ms, seq), (ms, seq + 1), (ms, seq - 1) if seq else (ms, seq)):
             self.read(start, limit)
+
+    @rule(places=st.lists(st.tuples(st.floats(0, 1), st.integers(-1, 1)), max_size=30), ascending=st.booleans(),
+          step=st.sampled_from([1, 1, 3, 40]), missing=ids)
+    def read_at(self, places, ascending, step, missing):
+        wanted = [missing, *self.ever[::step][-200:]]
+        for place, distance in places:
+            ms, seq = self.ever[min(int(place * len(self.ever)), len(self.ever) - 1)] if self.ever else missing
+            wanted.append((ms, min(max(seq + distance, 0), 2**64 - 1)))
+        if ascending:
+            wanted.sort()
+        expected = [(pair, self.model[pair]) if pair in self.model else None for pair in wanted]
+        assert self.stream.read_at(wanted) == [entry and (entry[0], entry[1] if i % 2 == 0 else entry[1][:2])
+                                               for i, entry in enumerate(expected)]
 
     @precondition(lambda self: self.model)
     @rule(place=st.floats(0, 1), count=st.integers(1, 300), spare=st.sampled_from([7, 20, 1000]))
@@ -406,6 +421,17 @@ class GroupMachine(RuleBasedStateMachine):
 
 class TestGroups(GroupMachine.TestCase):
     settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+def test_the_last_entry_is_deleted_in_front_of_a_reader():
+    stream = Stream()
+    for number in range(1, 9):
+        stream.append((number, 1), b"f", b"%d" % number)
+    for number in (4, 7, 8):
+        assert stream.delete((number, 1))
+    assert stream.read_at([(6, 1), (8, 1)]) == [((6, 1), [b"f", b"6"]), None]
+    found = stream.read_at([(number, seq) for number in range(10) for seq in (0, 1, 2)])
+    assert [entry[0] for entry in found if entry] == [(number, 1) for number in (1, 2, 3, 5, 6)]
 
 
 def test_ids_of_now():
