@@ -3,7 +3,7 @@
 Two timers. expire_timer deletes what is due and frees dropped tables in slices of at most
 SLICE_US, every EXPIRE_PERIOD_US while there is something to do. cron_timer runs ten times a second
 and looks after clients and clocks. If another thread holds the shard's token, the piece is tried
-again a millisecond later: a timer never waits for a token.
+again a millisecond later: a timer never waits for a token. Clients are looked after a tenth of them at a time.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -25,7 +25,7 @@ from dfly._core.net.posix cimport peer_has_finished
 from dfly._core.store.dash cimport dash_enable_access_tracking
 from dfly._core.sys.alloc cimport mem_return_early_begin, mem_return_early_end, mem_return_to_system
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed, cycle_ticks,
-                                  slice_t, unlikely)
+                                  prefetch, slice_t, unlikely)
 from dfly._core.sys.clock cimport monotonic_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -33,6 +33,8 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     QUIET_MS = 100               # after its last byte a client's end is looked for
     CRON_PERIOD_US = 100000
+    CLIENTS_PERIOD_US = 1000000  # each client is looked after once in this time ...
+    CLIENTS_LEAST = 16           # ... at least so many at once
     EXPIRE_PERIOD_US = 20000     # lag of expiry is at most about this plus a slice's wait
     IDLE_PERIOD_US = 100000      # nothing has a deadline
     RETRY_US = 1000
@@ -155,9 +157,9 @@ cdef void check_client(executor_t *self, connection_t *connection, int64_t now_m
 
 cdef inline bint became_quiet(const executor_t *self, const connection_t *connection,
                               int64_t now_ms) noexcept nogil:
-    """Since the last look: each connection is looked at once after it has sent something."""
+    """Since the last look, which was not before its walk: each connection is looked at after it has sent something."""
     return (connection.last_interaction_ms <= now_ms - QUIET_MS
-            and connection.last_interaction_ms > self.clients_checked_ms - QUIET_MS)
+            and connection.last_interaction_ms > self.clients_walk_before_ms - QUIET_MS)
 
 
 cdef inline bint is_at_rest(const connection_t *connection) noexcept nogil:
@@ -172,23 +174,46 @@ cdef inline void note_larger(uint64_t *peak, size_t size) noexcept nogil:
         peak[0] = size
 
 
+cdef inline void prefetch_client(const connection_t *connection) noexcept nogil:
+    """What looking after it reads."""
+    prefetch(&connection.next)
+    prefetch(&connection.parser.argv_capacity)
+    prefetch(&connection.output.capacity)
+    prefetch(&connection.sending.capacity)
+    prefetch(&connection.last_interaction_ms)
+
+
+cdef bint may_begin_walk(executor_t *self) noexcept nogil:
+    # The timer may come a little early or late.
+    if self.proactor.now_us - self.clients_walk_us < CLIENTS_PERIOD_US - CRON_PERIOD_US // 2:
+        return False
+    self.clients_walk_us = self.proactor.now_us
+    self.clients_walk_before_ms = self.clients_walk_ms
+    self.clients_walk_ms = self.proactor.now_ms
+    self.net.walk = self.net.connections
+    return True
+
+
 cdef void check_clients(executor_t *self) noexcept nogil:
-    cdef connection_t *connection = self.net.connections
-    cdef connection_t *following
+    cdef uint64_t left = self.net.connection_count * CRON_PERIOD_US // CLIENTS_PERIOD_US + CLIENTS_LEAST
+    cdef connection_t *connection
     cdef uint32_t second = <uint32_t>(self.proactor.now_ms // 1000 % CLIENT_PEAK_SECONDS)
     # The slot of the coming second is of eight seconds ago.
     self.input_peaks[(second + 1) % CLIENT_PEAK_SECONDS] = 0
     self.output_peaks[(second + 1) % CLIENT_PEAK_SECONDS] = 0
-    while connection != NULL:
-        # connection_close ends a connection later, from the loop: `next` stays valid here.
-        following = connection.next
+    if self.net.walk == NULL and not may_begin_walk(self):
+        return
+    while self.net.walk != NULL and left > 0:
+        left -= 1
+        connection = self.net.walk
+        self.net.walk = connection.next
+        if connection.next != NULL:
+            prefetch_client(connection.next)
         if not connection.is_closed:
             note_larger(&self.input_peaks[second],
                         connection.input_capacity + connection.parser.argv_capacity * sizeof(slice_t))
             note_larger(&self.output_peaks[second], connection.output.capacity + connection.sending.capacity)
             check_client(self, connection, self.proactor.now_ms)
-        connection = following
-    self.clients_checked_ms = self.proactor.now_ms
 
 
 cdef void look_after_shard(shard_t *shard, int64_t now_ms) noexcept nogil:
@@ -234,12 +259,10 @@ cdef void return_pages_when_quiet(executor_t *self) noexcept nogil:
 
 cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:
     cdef executor_t *self = <executor_t *>timer.context
-    self.cron_runs += 1
     self.net.tcp_keepalive_s = self.server.settings.tcp_keepalive_s
     atomic_store_relaxed(&self.shard.access_clock, <uint64_t>((self.proactor.now_ms // 1000) & 0xFFFFFF))
     note_peak(self.server)
-    if self.cron_runs % 10 == 0:
-        check_clients(self)
+    check_clients(self)
     return_pages_when_quiet(self)
     look_after_shard(self.shard, self.proactor.now_ms)
     balance(self)

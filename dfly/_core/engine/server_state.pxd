@@ -89,8 +89,9 @@ cdef struct executor_t:
     timer_t cron_timer           # every 100 ms: clients, statistics, eviction
     timer_t expire_timer
     timer_t pause_timer
-    int64_t cron_runs
-    int64_t clients_checked_ms   # when it last looked after its clients
+    int64_t clients_walk_us      # when it began its walk over its clients, one a second
+    int64_t clients_walk_ms      # the same by the clock ...
+    int64_t clients_walk_before_ms       # ... and the one before
     uint64_t version_seen        # of all shards together, then
     bint has_free_pages          # perhaps: something has changed since the allocator gave pages back
     # engine/balance: what the other threads may know of this one's load.

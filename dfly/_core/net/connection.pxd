@@ -99,6 +99,7 @@ cdef struct net_thread_t:
     # Per-thread state of this room.
     proactor_t *proactor
     connection_t *connections    # doubly linked, newest first
+    connection_t *walk           # over them, a few at a time: the next one; goes on when that one goes
     uint64_t connection_count
     connection_t *flush_list
     connection_t *push_list      # pushes that may wait for more: see connection_queue_push

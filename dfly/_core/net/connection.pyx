@@ -212,6 +212,8 @@ cdef void connection_link(connection_t *self, net_thread_t *thread) noexcept nog
 
 
 cdef void connection_unlink(connection_t *self) noexcept nogil:
+    if self.thread.walk == self:
+        self.thread.walk = self.next
     if self.previous != NULL:
         self.previous.next = self.next
     else:

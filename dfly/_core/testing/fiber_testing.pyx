@@ -73,10 +73,10 @@ cdef class LoopThread:
         proactor_stop(self.proactor)
 
     def ticks(self):
-        return self.proactor.stats.ticks
+        return atomic_load_relaxed(&self.proactor.stats.ticks)
 
     def sleeps(self):
-        return self.proactor.stats.sleeps
+        return atomic_load_relaxed(&self.proactor.stats.sleeps)
 
 
 def sleep_us(int64_t duration_us):
