@@ -630,7 +630,7 @@ cdef class Server:
     def deny_writes_on_error(self, bint deny):
         """Writes are refused with -MISCONF while the last snapshot is one that failed, or not."""
         cdef saver_t *saver = saver_of(self.server)
-        saver.deny_on_error = deny
+        atomic_store(&saver.deny_on_error, deny)
         atomic_store(&self.server.deny_writes, deny and atomic_load(&saver.last_failed) != 0)
 
     def set_clean(self):

@@ -815,7 +815,7 @@ cdef void finish(save_t *self) noexcept nogil:
     saver.last_error = <uint64_t>self.error
     if self.error == 0 or waiting == NULL:
         atomic_store(&saver.last_failed, self.error != 0)
-        atomic_store(&saver.server.deny_writes, self.error != 0 and saver.deny_on_error != 0)
+        atomic_store(&saver.server.deny_writes, self.error != 0 and atomic_load(&saver.deny_on_error) != 0)
     if self.error == 0:
         saver.last_save_s = wall_ms() // 1000
         saver.saves += 1
