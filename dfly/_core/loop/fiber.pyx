@@ -19,6 +19,7 @@ import logging
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from posix.unistd cimport usleep
 
 from dfly._core.loop.baton cimport (
     baton_release, baton_seat_deinit, baton_seat_init, baton_try, baton_try_unmarked,
@@ -68,7 +69,8 @@ cdef enum:
     FIBER_RUNNING = 2
     FIBER_POOLED = 3
     FIBER_FINISHED = 4
-    CLOSE_ROUNDS = 16            # ticks that close() grants fibers to unwind
+    CLOSE_US = 1000000           # that close() grants fibers to unwind: a waker may be held up between its two steps
+    CLOSE_PAUSE_US = 100         # between two ticks meanwhile
 
 cdef struct spawn_request_t:
     message_t message
@@ -545,10 +547,11 @@ cdef class FiberHub:
         """
         global current_hub
         cdef fiber_hub_t *hub = self.hub
-        cdef int _
+        cdef int64_t until
         if hub == NULL:
             return
         hub.closing = True
+        until = monotonic_us() + CLOSE_US
         hub.pool = NULL
         atomic_store_relaxed(&hub.pool_count, 0)
         if hub.proactor == NULL:
@@ -558,13 +561,15 @@ cdef class FiberHub:
             with nogil:
                 hub.proactor.fibers_ready = NULL
                 baton_seat_deinit(&hub.seat)
-            for _ in range(CLOSE_ROUNDS):
+            while True:
                 with nogil:
                     proactor_run(hub.proactor)
                 drop_ready(hub)
                 end_fibers(hub)
-                if hub.all_first == NULL:
+                if hub.all_first == NULL or monotonic_us() >= until:
                     break
+                with nogil:
+                    usleep(CLOSE_PAUSE_US)
             Py_DECREF(hub.greenlet)
             current_hub = NULL
         self.final_stats = self.stats()

@@ -12,8 +12,9 @@ from posix.time cimport nanosleep, timespec
 
 from dfly._core.loop.baton cimport baton_exists
 from dfly._core.loop.fiber cimport (
-    FiberHub, fiber_attach, fiber_current, fiber_detach, fiber_hub_current, fiber_sleep_us, fiber_spawn_on,
-    fiber_wait, fiber_wait_until, fiber_yield, waiter_init, waiter_init_fiber, waiter_t, waiter_wake,
+    WAITER_PENDING, WAITER_WOKEN, FiberHub, fiber_attach, fiber_current, fiber_detach, fiber_hub_current,
+    fiber_sleep_us, fiber_spawn_on, fiber_wait, fiber_wait_until, fiber_yield, waiter_init, waiter_init_fiber,
+    waiter_t, waiter_wake,
 )
 from dfly._core.loop.fiber_sync cimport (
     channel_close, channel_deinit, channel_init, channel_pop, channel_push, channel_t, counter_done,
@@ -21,12 +22,12 @@ from dfly._core.loop.fiber_sync cimport (
     mutex_init, mutex_lock, mutex_t, mutex_try_lock, mutex_unlock,
 )
 from dfly._core.loop.proactor cimport (
-    proactor_deinit, proactor_init, proactor_options_t, proactor_stop, proactor_t,
+    proactor_deinit, proactor_init, proactor_options_t, proactor_post, proactor_stop, proactor_t,
 )
 from dfly._core.loop.timer cimport timer_start, timer_stop, timer_t
 from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport (
-    DFLY_ABI_STAMP, DFLY_DEBUG_ENABLED, atomic_add, atomic_load, atomic_load_relaxed, atomic_store,
+    DFLY_ABI_STAMP, DFLY_DEBUG_ENABLED, atomic_add, atomic_cas, atomic_load, atomic_load_relaxed, atomic_store,
 )
 from dfly._core.sys.clock cimport monotonic_us
 
@@ -279,6 +280,13 @@ cdef class Crowd:
                     atomic_add(&cell.wakes, 1)
                     woken += 1
         return woken
+
+    def begin_wake(self, uint64_t i):
+        """The first of waiter_wake's two steps, on a thread that is no loop's."""
+        return atomic_cas(&self.crowd.cells[i].waiter.woken, WAITER_PENDING, WAITER_WOKEN)
+
+    def end_wake(self, uint64_t i):
+        proactor_post(self.crowd.cells[i].waiter.proactor, &self.crowd.cells[i].waiter.message)
 
     @property
     def armed(self):

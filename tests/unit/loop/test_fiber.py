@@ -237,6 +237,18 @@ def test_closing_while_wake_ups_are_on_their_way():
             assert loop.hub.stats()["live"] == 0
 
 
+def test_closing_while_a_waker_is_held_up_between_its_steps(caplog):
+    with Loops(1) as loops:
+        crowd = ft.Crowd(loops, 1)
+        crowd.spawn()
+        wait_for(lambda: crowd.armed == 1)
+        assert crowd.begin_wake(0)
+        waker = threading.Timer(0.1, crowd.end_wake, (0,))
+        waker.start()
+    waker.join(20)
+    assert loops[0].hub.stats()["live"] == 0 and not caplog.records
+
+
 def test_a_fiber_that_refuses_to_end_is_reported(caplog):
     with Loops(1) as (loop,):
         def stubborn():
