@@ -27,7 +27,8 @@ cdef enum:
 cdef slice_t arena_keep(text_arena_t *self, slice_t text) noexcept nogil:
     cdef arena_chunk_t *chunk
     cdef slice_t out
-    if text.size > self.left:
+    # Also for an empty text that comes first: it has an address like all others.
+    if text.size > self.left or self.free == NULL:
         self.left = max(text.size, <size_t>CHUNK)
         chunk = <arena_chunk_t *>net_alloc(sizeof(arena_chunk_t) + self.left)
         chunk.next = self.chunks
