@@ -61,7 +61,13 @@ static inline void backend_free(void *p, size_t *block)
 static inline size_t backend_usable(const void *p) { return malloc_usable_size((void *)p); }
 static inline size_t backend_good_size(size_t size)
 { size_t n = (size + 8 + 15) & ~(size_t)15; return (n < 32 ? 32 : n) - 8; }
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+/* The sanitizer's allocator has taken over: libc's would be set up by whoever trims it first, which two threads
+ * must not do at the same time. */
+static inline void backend_return(void) {}
+#else
 static inline void backend_return(void) { malloc_trim(0); }
+#endif
 static inline void backend_return_early_begin(void) {}
 static inline void backend_return_early_end(void) {}
 #define DFLY_ALLOCATOR_NAME "libc"
