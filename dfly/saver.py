@@ -96,7 +96,13 @@ class Saver:
     def remove_old_parts(self, summary):
         """Files of shards that no summary names any more: those of the snapshot before, and of failed ones."""
         base = summary.removesuffix("-summary.dfs")
-        named = open(summary, "rb").read()
+        try:
+            with open(summary, "rb") as file:
+                named = file.read()
+        except OSError as error:
+            # Somebody has moved it, say to another disk: of its parts nothing is known then.
+            log.warning("Snapshot '%s' cannot be read, older files of shards stay: %s", summary, error.strerror)
+            return
         for path in glob.glob(glob.escape(base) + "-*-[0-9][0-9][0-9][0-9].dfs"):
             rest = path[len(base):]
             if re.fullmatch(r"-[0-9a-f]+-[0-9]{4}\.dfs", rest) and os.path.basename(path).encode() not in named:

@@ -111,6 +111,7 @@ class Process:
         self.settings = settings
         self.listeners = []
         self.stopping = None         # (reason, words of SHUTDOWN) once asked for
+        self.failing = set()         # periodic work whose last run has failed
         self.unix_path = None
         self.core = None
 
@@ -347,7 +348,7 @@ class Process:
         while True:
             for request in self.core.wait_control(CONTROL_WAIT_S):
                 self.control.handle(request)
-            self.loader.tick()
+            self.periodically(self.loader.tick)
             if self.loader.has_failed:
                 break
             if not self.loader.is_loading:
@@ -355,10 +356,10 @@ class Process:
                     is_ready = True
                     log.info("ready to accept connections")
                     notify_supervisor("READY=1\nSTATUS=ready to accept connections")
-                self.saver.tick()
+                self.periodically(self.saver.tick)
             if time.monotonic() - sampled >= 1:
                 sampled = time.monotonic()
-                self.info.sample()
+                self.periodically(self.info.sample)
             if self.stopping is not None:
                 reason, words = self.stopping
                 log.info("shutting down: %s", reason)
@@ -375,6 +376,16 @@ class Process:
             return 1
         log.info("bye")
         return 0
+
+    def periodically(self, work):
+        """The data plane serves on whatever goes wrong here; the log has it once."""
+        try:
+            work()
+            self.failing.discard(work.__qualname__)
+        except Exception:
+            if work.__qualname__ not in self.failing:
+                self.failing.add(work.__qualname__)
+                log.exception("%s failed", work.__qualname__)
 
     def stop(self):
         self.loader.cancel()

@@ -610,14 +610,16 @@ cdef class Server:
     def hold_clients(self):
         """No command but those of connections is executed from here on; returns what let_clients_go wants."""
         was = (self.server.pause_mode, self.server.pause_until_ms)
-        self.server.pause_until_ms = 1 << 62
-        self.server.pause_mode = PAUSE_ALL
+        atomic_store(&self.server.pause_until_ms, <uint64_t>1 << 62)
+        atomic_store(&self.server.pause_mode, PAUSE_ALL)
         # Batches that have looked at the mode before are through by then.
         time.sleep(0.01)
         return was
 
     def let_clients_go(self, was):
-        self.server.pause_mode, self.server.pause_until_ms = was
+        mode, until_ms = was
+        atomic_store(&self.server.pause_mode, mode)
+        atomic_store(&self.server.pause_until_ms, until_ms)
 
     def save(self):
         """Asks for a snapshot, which begins soon; False: one is under way already."""
@@ -640,10 +642,12 @@ cdef class Server:
     def save_stats(self):
         """What is known of snapshots, for INFO, /metrics and the rules."""
         cdef saver_t *saver = saver_of(self.server)
+        # A save that has ended has told before what is read after this.
+        cdef uint64_t ended = atomic_load(&saver.ended)
         cdef const save_texts_t *texts = saver_texts(saver)
         return {
             "running": atomic_load(&saver.state) != SAVE_IDLE or atomic_load(&saver.asked) != 0,
-            "started": saver.started_s, "ended": atomic_load(&saver.ended), "saves": saver.saves,
+            "started": saver.started_s, "ended": ended, "saves": saver.saves,
             "failed": bool(saver.last_failed), "error": saver.last_error,
             "reason": texts.reason.decode("utf-8", "replace"),
             "last_save": saver.last_save_s, "last_try": saver.last_try_s, "last_ms": saver.last_ms,

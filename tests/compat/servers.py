@@ -54,6 +54,7 @@ def placement():
 
 def environment(kind):
     values = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    values["PYTHONSAFEPATH"] = "1"      # or the current directory would come before ROOT
     if kind != "dfly":
         values.pop("LD_PRELOAD", None)  # a sanitizer's is not meant for it
     elif PRELOAD:

@@ -123,3 +123,18 @@ def test_killed_saves_leave_the_file_before(tmp_path, by_shard):
             assert found in (last, number)
             last = found
             assert client.command("DEBUG", "DIGEST").value == versions[found]
+
+
+def test_a_summary_that_is_moved_away_at_once_stops_nothing(start):
+    """Somebody's backup may do so before the main thread has looked for the parts of the snapshot before."""
+    server = start(dbfilename="dump.rdb", df_snapshot_format="yes", save="")
+    with server.connect() as client:
+        for number in range(3):
+            client.command("SET", "key", number)
+            assert client.command("SAVE") == OK
+            os.rename(server.directory + "/dump-summary.dfs", f"{server.directory}/kept-{number}.dfs")
+            # It looks four times a second.
+            time.sleep(0.6)
+            assert client.command("DBSIZE").value == 1
+            assert server.process.poll() is None
+    assert "cannot be read, older files of shards stay: No such file or directory" in server.log_tail()

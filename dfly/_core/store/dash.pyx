@@ -916,12 +916,37 @@ cdef inline uint32_t probable_slots(dash_t *self, uint64_t hash, char **out_entr
     return mask
 
 
-cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil:
-    cdef char *entries = NULL
-    cdef uint32_t mask = probable_slots(self, hash, &entries)
+cdef inline void prefetch_slots(dash_t *self, const char *entries, uint32_t mask) noexcept nogil:
     while mask != 0:
         prefetch(entries + (<size_t>ctz(mask) << self.entry_shift))
         mask &= mask - 1
+
+
+cdef void prefetch_stash(dash_t *self, uint64_t hash, bint entries) noexcept nogil:
+    """Of a key that is in neither of its buckets: the stash's metadata; or, once it is there, the entry."""
+    cdef uint64_t word = self.directory[directory_index(hash, self.depth)]
+    cdef segment_t *segment = word_segment(word)
+    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef uint32_t regular = word_regular(word)
+    cdef uint32_t total = word_total(word)
+    cdef uint32_t b
+    if buckets[home_bucket(hash, regular)].overflow == 0:
+        return
+    for b in range(regular, total):
+        if not entries:
+            prefetch(&buckets[b])
+        else:
+            prefetch_slots(self, <char *>entry_at(segment, total, cell_index(b, 0), self.entry_shift),
+                           match16(buckets[b].fingerprint, <uint8_t>hash) & buckets[b].busy)
+
+
+cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil:
+    cdef char *entries = NULL
+    cdef uint32_t mask = probable_slots(self, hash, &entries)
+    if unlikely(mask == 0):
+        prefetch_stash(self, hash, False)
+    else:
+        prefetch_slots(self, entries, mask)
 
 
 cdef const object_t *dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil:
@@ -931,7 +956,9 @@ cdef const object_t *dash_prefetch_value(dash_t *self, uint64_t hash) noexcept n
     if self.entry_shift != PAIR_SHIFT:
         return NULL
     mask = probable_slots(self, hash, &entries)
-    if mask != 0:
+    if unlikely(mask == 0):
+        prefetch_stash(self, hash, True)
+    else:
         entry = <entry_t *>entries + ctz(mask)
         if object_tag(&entry.value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
             # A string or the root of a container; roots use low bits as marks.
