@@ -907,11 +907,11 @@ cdef inline uint32_t probable_slots(dash_t *self, uint64_t hash, char **out_entr
     cdef segment_t *segment = word_segment(word)
     cdef uint32_t b = home_bucket(hash, word_regular(word))
     cdef bucket_t *bucket = &segment_buckets(segment)[b]
-    cdef uint32_t mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
+    cdef uint32_t mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy & ~<uint32_t>bucket.displaced
     if mask == 0:
         b = next_bucket(b, word_regular(word))
         bucket = &segment_buckets(segment)[b]
-        mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.busy
+        mask = match16(bucket.fingerprint, <uint8_t>hash) & bucket.displaced
     out_entries[0] = <char *>entry_at(segment, word_total(word), cell_index(b, 0), self.entry_shift)
     return mask
 
