@@ -61,7 +61,8 @@ from dfly._core.resp.parser cimport PARSE_ERROR, PARSE_NEED_MORE, PARSE_OK, pars
 from dfly._core.resp.reply cimport (REPLY_CHUNK, reply_chain_take, reply_deinit, reply_error, reply_init, reply_raw,
                                     reply_reset, reply_simple, reply_t)
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, cycle_ticks, likely, slice_t, unlikely
+from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_sub, count_shown, cycle_ticks, likely,
+                                  slice_t, unlikely)
 from dfly._core.sys.clock cimport ticks_per_us
 
 __abi__ = DFLY_ABI_STAMP
@@ -523,7 +524,7 @@ cdef uint64_t take_transaction_reply(executor_t *self, connection_t *connection,
     cdef int64_t limit = self.server.settings.slowlog_log_slower_than_us
     stats.calls += 1
     stats.ticks += ticks
-    self.stats.commands += 1
+    count_shown(&self.stats.commands)
     if transaction.reply.error_count != 0:
         count_failure(self, transaction.spec, transaction.reply.data, transaction.reply.size)
     account_latency(self, stats, transaction.spec, ticks)

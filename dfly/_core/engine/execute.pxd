@@ -16,7 +16,7 @@ from dfly._core.engine.shard cimport caller_t, shard_database, shard_t
 from dfly._core.engine.tracking cimport tracking_remember
 from dfly._core.net.connection cimport connection_t
 from dfly._core.resp.reply cimport reply_error, reply_t
-from dfly._core.sys.base cimport likely, unlikely
+from dfly._core.sys.base cimport count_shown, likely, unlikely
 
 
 cdef extern from *:
@@ -45,7 +45,7 @@ cdef inline void account_call(executor_t *self, call_t *call, uint64_t errors_be
             return
     stats.calls += 1
     stats.ticks += call.ticks
-    self.stats.commands += 1
+    count_shown(&self.stats.commands)
     note_longest(self, call.ticks)
     account_latency(self, stats, call.spec, call.ticks)
 

@@ -62,28 +62,30 @@ cdef uint64_t helper_runs = 0
 # The fault that tests asked for.
 cdef uint64_t fault_operation = 0
 cdef int fault_error = 0
-cdef int64_t fault_skip = 0
+cdef uint64_t fault_skip = 0
 mailbox_init(&helper_inbox)
 sem_init(&helper_work, 0, 0)
 
 
 cdef void file_inject_fault(int operation, int error, int64_t skip) noexcept nogil:
     atomic_store(&fault_operation, 0)
-    global fault_error, fault_skip
+    global fault_error
     fault_error = error
-    fault_skip = skip
+    atomic_store(&fault_skip, <uint64_t>max(skip, <int64_t>0))
     if error != 0:
         atomic_store(&fault_operation, <uint64_t>operation)
 
 
 cdef bint fails_for_test(file_request_t *self) noexcept nogil:
-    global fault_skip
+    cdef uint64_t skip
     if <uint64_t>self.operation != atomic_load(&fault_operation):
         return False
-    if fault_skip > 0:
-        fault_skip -= 1
-        return False
-    return True
+    while True:
+        skip = atomic_load(&fault_skip)
+        if skip == 0:
+            return True
+        if atomic_cas(&fault_skip, skip, skip - 1):
+            return False
 
 
 # ---- Requests --------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from dfly._core.loop.stream cimport (
 from dfly._core.loop.timer cimport timer_heap_deinit, timer_heap_init, timer_next_due, timer_run_due
 from dfly._core.loop.uring cimport uring_backend, uring_probe
 from dfly._core.sys.base cimport (
-    DFLY_ABI_STAMP, DFLY_CHECK, DFLY_DCHECK, atomic_add, atomic_exchange, atomic_load, atomic_load_relaxed,
-    atomic_store, atomic_store_relaxed, atomic_sub, dfly_on_thread_stack, full_fence,
+    DFLY_ABI_STAMP, DFLY_CHECK, DFLY_DCHECK, atomic_add, atomic_exchange, atomic_load, atomic_store,
+    atomic_sub, count_shown, dfly_on_thread_stack, full_fence,
 )
 from dfly._core.sys.clock cimport monotonic_us, wall_ms
 from dfly._core.sys.posix_net cimport EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd, write
@@ -137,11 +137,6 @@ cdef inline int64_t time_to_sleep(proactor_t *self) noexcept nogil:
         return -1
     due -= monotonic_us()
     return due if due > 0 else 0
-
-
-cdef inline void count_shown(uint64_t *counter) noexcept nogil:
-    """Of this thread, read by others."""
-    atomic_store_relaxed(counter, atomic_load_relaxed(counter) + 1)
 
 
 cdef inline bint nothing_came(proactor_t *self) noexcept nogil:

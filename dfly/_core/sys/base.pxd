@@ -51,6 +51,11 @@ cdef struct slice_t:
     size_t size
 
 
+cdef inline void count_shown(uint64_t *counter) noexcept nogil:
+    """Of this thread, read by others."""
+    atomic_store_relaxed(counter, atomic_load_relaxed(counter) + 1)
+
+
 cdef inline bint same_word(const slice_t *a, const slice_t *b) noexcept nogil:
     """Equal, and of 4 to 16 bytes: cheap enough to be asked before something is worked out again."""
     cdef size_t size = a.size
