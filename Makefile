@@ -145,8 +145,8 @@ tsan: system-test build $(STAMPS)/venv-test
 	$(call sanitized,tsan)
 	$(call under,tsan,tests/unit/loop -k "not running_out_of_descriptors",libtsan.so libstdc++.so.6,$(addprefix tests/compat/test_,$(addsuffix .py, \
 	transactions pubsub blocking queues waiting_zsets waiting_streams tracking migration member_deadlines snapshot \
-	snapshot_members snapshot_blocks snapshot_files save_commands save_corners load lists slices long_reads long_stream_ranges long_reads_of_keys long_copies \
-	long_sorts long_dumps long_group_lists long_deliveries)))
+	snapshot_members snapshot_blocks snapshot_files save_commands save_corners load lists slices long_reads \
+	long_stream_ranges long_reads_of_keys long_copies long_sorts long_dumps long_group_lists long_deliveries)))
 
 fuzz: system-build $(STAMPS)/venv
 	$(call install,for libFuzzer,clang libclang-rt-14-dev)

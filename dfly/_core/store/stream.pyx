@@ -698,8 +698,8 @@ cdef uint64_t stream_count_in_block(const stream_t *self, const id_place_t *plac
 
 cdef bint stream_has(const stream_t *self, stream_id_t id) noexcept nogil:
     cdef stream_cursor_t cursor
-    stream_seek(self, id, &cursor)
-    return stream_read_next(&cursor) and id_equal(cursor.id, id)
+    cursor.stream = NULL
+    return stream_read_at(self, id, &cursor)
 
 
 cdef bint stream_last_entry(const stream_t *self, stream_id_t *out) noexcept nogil:
