@@ -31,7 +31,7 @@ cdef enum:
     INPUT_KEEP_MAX = 1048576     # bytes kept for a connection that cannot run now, before reading stops
     INPUT_BUFFER_MIN = 1024
     PUSH_HOLD_CLIENTS = 8
-    PUSH_HOLD_US_EACH = 2        # a send takes no less
+    PUSH_HOLD_US_EACH = 3        # a send takes no less
     PUSH_HOLD_US_MAX = 500
 
 
