@@ -2,9 +2,10 @@
 """Commands that wait, and messages: `make bench-waiting`.
 
 Round trip: one client pushes an element, one that is blocked in BLPOP takes it and sends its next BLPOP;
-from the push until the element has arrived, p50. Delivery: PUBLISH of 64 bytes to 100 subscribers, to such that read
-what arrives and to such that read when all is published, server CPU per delivered message. Memory: RSS growth by 10,000 clients blocked on distinct keys. Tail: single-key
-commands, one at a time, alone and beside a constant load of EXECs over several shards, p99 of each.
+from the push until the element has arrived, p50. Delivery: PUBLISH of 64 bytes to 100 subscribers, to such that
+read what arrives and to such that read when all is published, server CPU per delivered message. Memory: RSS growth
+by 10,000 clients blocked on distinct keys. Tail: single-key commands, one at a time, alone and beside a constant
+load of EXECs over several shards, p99 of each.
 Runs of the servers alternate and ratios are taken within each round. Results: bench/results/waiting.json;
 --publish writes the table into docs/benchmarks.md.
 """

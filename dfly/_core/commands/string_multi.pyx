@@ -23,16 +23,14 @@ from dfly._core.engine.transaction cimport (TRANSACTION_DONE, hop_on_keys, trans
                                             transaction_shard_reply, transaction_t)
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_error, reply_grow, reply_int, reply_null,
                                     reply_ok, reply_raw, reply_t)
-from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t
+from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t
+from dfly._core.store.dash_prefetch cimport DASH_PREFETCH_KEYS, dash_prefetch_keys
 from dfly._core.store.object cimport (OBJECT_SCRATCH, object_is_string, object_replace_string, object_view,
                                       parse_int64)
 from dfly._core.sys.alloc cimport net_alloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
-
-cdef enum:
-    WINDOW = 16                  # keys whose cache misses overlap
 
 cdef enum step_t:
     STEP_START = 0
@@ -51,20 +49,20 @@ cdef bint keys_share_shard(const transaction_t *tx) noexcept nogil:
 
 
 cdef void prefetch_window(transaction_t *tx, scope_t *scope, uint32_t start) noexcept nogil:
-    cdef uint32_t end = start + WINDOW if start + WINDOW < tx.key_count else tx.key_count
+    cdef uint64_t hashes[DASH_PREFETCH_KEYS]
+    cdef uint32_t count = 0
     cdef uint32_t i
-    for i in range(start, end):
+    for i in range(start, min(start + DASH_PREFETCH_KEYS, tx.key_count)):
         if tx.key_shards[i] == scope.shard.index:
-            dash_prefetch_bucket(&scope.database.table, tx.keys[i].hash)
-    for i in range(start, end):
-        if tx.key_shards[i] == scope.shard.index:
-            dash_prefetch_entry(&scope.database.table, tx.keys[i].hash)
+            hashes[count] = tx.keys[i].hash
+            count += 1
+    dash_prefetch_keys(&scope.database.table, hashes, count)
 
 
 cdef inline bint next_key(transaction_t *tx, scope_t *scope, uint32_t *position) noexcept nogil:
     """Moves position to the next key of this shard, starting with itself; False at the end."""
     while position[0] < tx.key_count:
-        if position[0] % WINDOW == 0:
+        if position[0] % DASH_PREFETCH_KEYS == 0:
             prefetch_window(tx, scope, position[0])
         if tx.key_shards[position[0]] == scope.shard.index:
             return True

@@ -162,6 +162,7 @@ cdef struct call_t:
     uint64_t ticks                   # cycles it took
     const object_t *collection       # while a run is prefetched: what the key probably holds, or NULL
     uint64_t member_hash
+    void *probe                      # the same: what a pass has found for the next one
 
 cdef enum transaction_result_t:
     TRANSACTION_DONE = 0

@@ -25,7 +25,8 @@ from dfly._core.persist.rdb_file cimport (RDB_NEXT_END, RDB_NEXT_ERROR, RDB_NEXT
                                           sem_destroy, sem_init)
 from dfly._core.persist.rdb_io cimport rdb_left, rdb_reader_init, rdb_reader_t
 from dfly._core.persist.rdb_value cimport RDB_EMPTY, RDB_LOADED, rdb_load_value, rdb_result_t
-from dfly._core.store.dash cimport dash_find, dash_prefetch_bucket, dash_ref_t, dash_reserve
+from dfly._core.store.dash cimport dash_find, dash_ref_t, dash_reserve, dash_t
+from dfly._core.store.dash_prefetch cimport dash_prefetch_bucket, dash_prefetch_entry
 from dfly._core.store.object cimport key_init, key_t, object_free, object_is_string, object_t
 from dfly._core.sys.alloc cimport net_free, net_realloc, net_zalloc
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_add, atomic_cas, atomic_load, atomic_store, atomic_sub,
@@ -176,9 +177,14 @@ cdef bint load_record(load_batch_t *batch, scope_t *scope, const load_record_t *
 
 
 cdef void fetch_ahead(const load_batch_t *batch, uint32_t first) noexcept nogil:
+    cdef uint32_t end = min(first + AHEAD, batch.count)
+    cdef dash_t *table
     cdef uint32_t i
-    for i in range(first, first + AHEAD if first + AHEAD < batch.count else batch.count):
+    for i in range(first, end):
         dash_prefetch_bucket(&batch.shard.databases[batch.records[i].database].table, batch.records[i].hash)
+    for i in range(first, end):
+        table = &batch.shard.databases[batch.records[i].database].table
+        dash_prefetch_entry(table, dash_prefetch_bucket(table, batch.records[i].hash), batch.records[i].hash)
 
 
 cdef void load_records(load_batch_t *batch) noexcept nogil:

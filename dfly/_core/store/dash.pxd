@@ -1,15 +1,17 @@
 """The dash table: extendible hashing over segments of buckets (Lu, Hao, Wang, Lo 2020).
 
 A directory, indexed by the top bits of the hash, points to segments. A segment holds `regular`
-home buckets and a few stash buckets, 14 slots each. Bucket metadata and entries lie in two
-arrays: a lookup touches the home bucket's 32-byte metadata (one-byte fingerprints compared with
-SIMD) and then the one cache line of the entry. An entry lives in its home bucket, in the next
-one, or in the stash. No full rehash ever: a full segment is rebuilt into a larger size class, or
+home buckets and a few stash buckets, 14 slots each. A bucket's entries lie behind its metadata: a
+lookup touches the home bucket's 32-byte metadata (one-byte fingerprints compared with SIMD) and
+then the one cache line of the entry, nearly always on the same page. An entry lives in its home bucket as
+long as there is room, else in the next one, else in the stash, where the home bucket says in which of
+its buckets. No full rehash ever: a full segment is rebuilt into a larger size class, or
 split in two when it is in the largest; both are microseconds and touch only that segment.
 
 Where this differs from design.md: the number of buckets in a segment is not fixed at 56+4 but one
 of several size classes. With one size all segments fill and split together and the table swings
-between half empty and full; size classes keep it near full at every number of keys.
+between half empty and full; size classes keep it near full at every number of keys. And an entry goes next door only
+when its home is full, where the paper balances the two: finding then touches one bucket for nine keys of ten.
 
 Use of the hash: bits 40..63 directory, 24..39 shard (engine), 8..23 position in the segment
 (bucket = position * regular >> 16), 0..7 fingerprint.
@@ -116,12 +118,6 @@ cdef inline void dash_before_member_change(dash_t *self, dash_ref_t *ref) noexce
     if unlikely(self.walk != NULL):
         dash_hand_over(self, ref, self.walk.cut + 1)
 
-
-# First stage: directory entry and bucket metadata. Second: the entry's line. Third: a heap value.
-cdef void dash_prefetch_bucket(dash_t *self, uint64_t hash) noexcept nogil
-cdef void dash_prefetch_entry(dash_t *self, uint64_t hash) noexcept nogil
-# The value if it is a container, probably that of this hash's key, else NULL; valid until the table changes.
-cdef const object_t *dash_prefetch_value(dash_t *self, uint64_t hash) noexcept nogil
 
 cdef int64_t dash_deadline(const dash_ref_t *ref) noexcept nogil            # ms since epoch or DASH_NO_DEADLINE
 cdef void dash_set_deadline(dash_t *self, dash_ref_t *ref, int64_t deadline_ms) noexcept nogil

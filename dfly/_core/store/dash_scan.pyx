@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from dfly._core.store.dash cimport dash_slots_widest
 from dfly._core.store.dash_segment cimport (DASH_SLOTS, bucket_t, directory_index, home_bucket, make_ref, next_bucket,
-                                            segment_buckets, word_segment)
+                                            segment_bucket, word_segment)
 from dfly._core.store.object cimport object_is_sticky, object_key_hash
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, ctz, unlikely
 
@@ -21,7 +21,7 @@ cdef void dash_begin(const dash_t *self, dash_cursor_t *out) noexcept nogil:
     out.word = 0
     out.segment = word_segment(self.directory[0])
     out.bucket = 0
-    out.mask = segment_buckets(out.segment).busy
+    out.mask = segment_bucket(out.segment, 0).busy
 
 
 cdef bint next_filled(dash_cursor_t *self) noexcept nogil:
@@ -35,7 +35,7 @@ cdef bint next_filled(dash_cursor_t *self) noexcept nogil:
                 return False
             self.segment = word_segment(self.table.directory[self.word])
             self.bucket = 0
-        self.mask = segment_buckets(self.segment)[self.bucket].busy
+        self.mask = segment_bucket(self.segment, self.bucket).busy
     return True
 
 
@@ -71,7 +71,7 @@ cdef uint64_t dash_scan(dash_t *self, uint64_t cursor, dash_visit_t visit, void 
     cdef uint64_t bits = (cursor >> 16) & 0xFFFFFF
     cdef uint32_t depth = <uint32_t>((cursor >> 40) & 31)
     cdef segment_t *segment = word_segment(self.directory[bits >> (SCAN_BITS - self.depth)])
-    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef bucket_t *bucket
     cdef uint32_t regular = segment.regular
     cdef uint32_t home = (position * regular) >> 16
     cdef uint32_t following = next_bucket(home, regular)
@@ -84,13 +84,14 @@ cdef uint64_t dash_scan(dash_t *self, uint64_t cursor, dash_visit_t visit, void 
     if depth < segment.local_depth:
         depth = segment.local_depth
     prefix = bits >> (SCAN_BITS - depth)
-    visit_home(self, segment, home, buckets[home].busy & ~<uint32_t>buckets[home].displaced, home, prefix, depth,
-               visit, context)
+    bucket = segment_bucket(segment, home)
+    visit_home(self, segment, home, bucket.busy & ~<uint32_t>bucket.displaced, home, prefix, depth, visit, context)
     if following != home:
-        visit_home(self, segment, following, buckets[following].displaced, home, prefix, depth, visit, context)
-    if buckets[home].overflow != 0:
+        visit_home(self, segment, following, segment_bucket(segment, following).displaced, home, prefix, depth, visit,
+                   context)
+    if bucket.overflow != 0:
         for b in range(regular, segment.total):
-            visit_home(self, segment, b, buckets[b].busy, home, prefix, depth, visit, context)
+            visit_home(self, segment, b, segment_bucket(segment, b).busy, home, prefix, depth, visit, context)
     if home + 1 < regular:
         position = ((home + 1) * 65536 + regular - 1) // regular
         return (<uint64_t>depth << 40) | (bits << 16) | position
@@ -134,7 +135,7 @@ cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept n
         cell = <uint32_t>(((next_random(&state) >> 32) * (slots if self.depth == 0 else widest)) >> 32)
         if cell >= slots:
             continue
-        if (segment_buckets(segment)[cell // DASH_SLOTS].busy >> (cell % DASH_SLOTS)) & 1:
+        if (segment_bucket(segment, cell // DASH_SLOTS).busy >> (cell % DASH_SLOTS)) & 1:
             make_ref(out, segment, cell // DASH_SLOTS, cell % DASH_SLOTS)
             return True
     return dash_sample(self, state, False, out, 1) == 1
@@ -143,14 +144,15 @@ cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept n
 cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volatile, bint may_be_sticky,
                              dash_ref_t *out, uint32_t capacity) noexcept nogil:
     """Takes entries bucket by bucket from a random start."""
-    cdef bucket_t *buckets = segment_buckets(segment)
+    cdef bucket_t *bucket
     cdef uint32_t taken = 0
     cdef uint32_t mask
     cdef uint32_t i
     cdef uint32_t b
     for i in range(segment.total):
         b = (start + i) % segment.total
-        mask = buckets[b].deadline if only_volatile else buckets[b].busy
+        bucket = segment_bucket(segment, b)
+        mask = bucket.deadline if only_volatile else bucket.busy
         while mask != 0 and taken < capacity:
             make_ref(&out[taken], segment, b, <uint32_t>ctz(mask))
             mask &= mask - 1

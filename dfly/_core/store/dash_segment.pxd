@@ -1,8 +1,9 @@
 """How a segment of a dash table lies in memory, for the modules of the table alone: dash,
 dash_due, dash_scan, dash_walk.
 
-One block: segment_t (64 bytes), bucket_t[total], then total * 14 entries. A word of the directory is the segment's
-address with its numbers of buckets.
+One block: segment_t (64 bytes), then `total` buckets, each with its metadata (bucket_t) and behind it its 14 entries:
+so a bucket and what it holds lie on one page, where finding pays for a miss of the TLB once. Nothing crosses a cache
+line. A word of the directory is the segment's address with its numbers of buckets.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -14,6 +15,7 @@ cdef enum:
     PAIR_SHIFT = 5               # entries of 32 bytes: key and value
     KEY_SHIFT = 4                # of 16 bytes: a key only
     SEGMENT_HEADER = 64
+    BUCKET_HEADER = 32
     SLOT_MASK = 0x3FFF           # DASH_SLOTS bits
 
 cdef struct entry_t:
@@ -21,12 +23,13 @@ cdef struct entry_t:
     object_t value
 
 cdef struct bucket_t:
-    # Metadata of one bucket, 32 bytes.
+    # Metadata of one bucket, BUCKET_HEADER bytes; its entries follow.
     uint8_t fingerprint[14]
     uint16_t busy                # bit i: slot i is used
     uint16_t displaced           # bit i: slot i's home is the previous bucket
     uint16_t deadline            # bit i: slot i has a deadline
-    uint16_t overflow            # entries of this home bucket that live in the stash
+    uint8_t overflow             # entries of this home bucket that live in the stash
+    uint8_t stash                # bit i: some of them may lie in its i-th bucket, counted modulo 8; 0: there are none
     uint16_t touched             # seconds stamp of the last access, for OBJECT IDLETIME
     uint64_t version             # for snapshots: see the pre-update hook
 
@@ -84,16 +87,21 @@ cdef inline uint32_t home_bucket(uint64_t hash, uint32_t regular) noexcept nogil
     return (position_of(hash) * regular) >> 16
 
 
-cdef inline bucket_t *segment_buckets(segment_t *segment) noexcept nogil:
-    return <bucket_t *>(<char *>segment + SEGMENT_HEADER)
+cdef inline size_t bucket_bytes(uint32_t shift) noexcept nogil:
+    return BUCKET_HEADER + (<size_t>DASH_SLOTS << shift)
 
 
-cdef inline entry_t *entry_at(segment_t *segment, uint32_t total, size_t cell, uint32_t shift) noexcept nogil:
-    return <entry_t *>(<char *>segment + SEGMENT_HEADER + total * sizeof(bucket_t) + (cell << shift))
+cdef inline bucket_t *bucket_at(segment_t *segment, uint32_t b, uint32_t shift) noexcept nogil:
+    """shift, the segment's, is a constant where finding calls this."""
+    return <bucket_t *>(<char *>segment + SEGMENT_HEADER + b * bucket_bytes(shift))
 
 
-cdef inline entry_t *segment_entry(segment_t *segment, size_t cell) noexcept nogil:
-    return entry_at(segment, segment.total, cell, segment.entry_shift)
+cdef inline bucket_t *segment_bucket(segment_t *segment, uint32_t b) noexcept nogil:
+    return bucket_at(segment, b, segment.entry_shift)
+
+
+cdef inline entry_t *bucket_entry(bucket_t *bucket, uint32_t slot, uint32_t shift) noexcept nogil:
+    return <entry_t *>(<char *>bucket + BUCKET_HEADER + (<size_t>slot << shift))
 
 
 cdef inline size_t cell_index(uint32_t bucket, uint32_t slot) noexcept nogil:
@@ -108,9 +116,14 @@ cdef inline uint32_t previous_bucket(uint32_t bucket, uint32_t regular) noexcept
     return bucket - 1 if bucket > 0 else regular - 1
 
 
+cdef inline bint is_in_stash(const bucket_t *home, uint32_t b, uint32_t regular) noexcept nogil:
+    """May entries of this home bucket lie in the stash's bucket b?"""
+    return (home.stash >> ((b - regular) & 7)) & 1
+
+
 cdef inline void make_ref(dash_ref_t *out, segment_t *segment, uint32_t bucket, uint32_t slot) noexcept nogil:
     out.segment = segment
-    out.bucket = &segment_buckets(segment)[bucket]
-    out.entry = segment_entry(segment, cell_index(bucket, slot))
+    out.bucket = segment_bucket(segment, bucket)
+    out.entry = bucket_entry(out.bucket, slot, segment.entry_shift)
     out.bucket_index = <uint16_t>bucket
     out.slot = <uint8_t>slot

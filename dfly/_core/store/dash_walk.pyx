@@ -3,8 +3,8 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from dfly._core.store.dash cimport dash_ref_t, dash_t, dash_visit_t, dash_walk_t
-from dfly._core.store.dash_segment cimport (PAIR_SHIFT, bucket_t, cell_index, directory_index, make_ref,
-                                            segment_buckets, segment_entry, segment_t, word_segment)
+from dfly._core.store.dash_segment cimport (PAIR_SHIFT, bucket_entry, bucket_t, directory_index, make_ref,
+                                            segment_bucket, segment_t, word_segment)
 from dfly._core.store.object cimport OBJECT_HEAP, OBJECT_TAG_MASK, object_is_string, object_t, object_tag
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, ctz, likely, prefetch
 
@@ -17,7 +17,8 @@ cdef enum:
 
 cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
     """All values of a bucket, strings up to PREFETCHED_BYTES."""
-    cdef uint32_t mask = segment_buckets(segment)[b].busy
+    cdef bucket_t *bucket = segment_bucket(segment, b)
+    cdef uint32_t mask = bucket.busy
     cdef object_t *value
     cdef char *data
     cdef uint32_t size
@@ -25,7 +26,7 @@ cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
     if segment.entry_shift != PAIR_SHIFT:
         return
     while mask != 0:
-        value = &segment_entry(segment, cell_index(b, <uint32_t>ctz(mask))).value
+        value = &bucket_entry(bucket, <uint32_t>ctz(mask), PAIR_SHIFT).value
         mask &= mask - 1
         if object_tag(value) & OBJECT_TAG_MASK >= OBJECT_HEAP:
             data = <char *>(value.lo & ~<uint64_t>7)
@@ -40,7 +41,7 @@ cdef inline void prefetch_values(segment_t *segment, uint32_t b) noexcept nogil:
 cdef bint visit_bucket(dash_t *self, segment_t *segment, uint32_t b, bint must_finish) noexcept nogil:
     """Visits what the walk has not visited of a bucket; False: an entry is not finished."""
     cdef dash_walk_t *walk = self.walk
-    cdef bucket_t *bucket = &segment_buckets(segment)[b]
+    cdef bucket_t *bucket = segment_bucket(segment, b)
     cdef uint32_t mask
     cdef dash_ref_t ref
     if is_visited(bucket, walk):
@@ -62,7 +63,7 @@ cdef bint visit_bucket(dash_t *self, segment_t *segment, uint32_t b, bint must_f
 
 
 cdef void hand_over(dash_t *self, segment_t *segment, uint32_t b) noexcept nogil:
-    if not is_visited(&segment_buckets(segment)[b], self.walk):
+    if not is_visited(segment_bucket(segment, b), self.walk):
         self.walk.forced += 1
         prefetch_values(segment, b)
         visit_bucket(self, segment, b, True)

@@ -11,8 +11,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_member_change, dash_bytes, dash_check, dash_clear,
                                     dash_clear_step, dash_deadline, dash_dup, dash_erase, dash_find, dash_init,
-                                    dash_insert, dash_next_due, dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t,
-                                    dash_set_deadline, dash_t, dash_visit_due)
+                                    dash_insert, dash_next_due, dash_ref_t, dash_set_deadline, dash_t, dash_visit_due)
+from dfly._core.store.dash_prefetch cimport dash_prefetch_member
 from dfly._core.store.dash_walk cimport dash_walk_finish
 from dfly._core.store.dash_scan cimport dash_random, dash_scan
 from dfly._core.store.decimal_text cimport parse_int64
@@ -560,11 +560,8 @@ cdef bint is_worth_prefetching(const object_t *self) noexcept nogil:
     return object_encoding(self) == HASH_TABLE and hash_table(self).count >= PREFETCHED_MIN
 
 
-cdef void prefetch_field(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
-    if is_second:
-        dash_prefetch_entry(hash_table(self), hash)
-    else:
-        dash_prefetch_bucket(hash_table(self), hash)
+cdef bint prefetch_field(const object_t *self, uint64_t hash, int number, void **probe) noexcept nogil:
+    return dash_prefetch_member(hash_table(self), hash, number, probe)
 
 
 cdef container_ops_t OPS

@@ -6,8 +6,8 @@ from libc.string cimport memset
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_member_change, dash_bytes, dash_check,
                                     dash_clear_step, dash_deadline, dash_dup, dash_erase, dash_find, dash_init_keys,
-                                    dash_insert, dash_next_due, dash_prefetch_bucket, dash_prefetch_entry, dash_ref_t,
-                                    dash_set_deadline, dash_t, dash_visit_due)
+                                    dash_insert, dash_next_due, dash_ref_t, dash_set_deadline, dash_t, dash_visit_due)
+from dfly._core.store.dash_prefetch cimport dash_prefetch_member
 from dfly._core.store.dash_walk cimport dash_walk_finish
 from dfly._core.store.dash_scan cimport dash_begin, dash_next, dash_random
 from dfly._core.store.decimal_text cimport format_int64
@@ -550,11 +550,8 @@ cdef bint is_worth_prefetching(const object_t *self) noexcept nogil:
     return object_encoding(self) == SET_TABLE and set_table(self).table.count >= PREFETCHED_MIN
 
 
-cdef void prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
-    if is_second:
-        dash_prefetch_entry(&set_table(self).table, hash)
-    else:
-        dash_prefetch_bucket(&set_table(self).table, hash)
+cdef bint prefetch_member(const object_t *self, uint64_t hash, int number, void **probe) noexcept nogil:
+    return dash_prefetch_member(&set_table(self).table, hash, number, probe)
 
 
 cdef container_ops_t ops

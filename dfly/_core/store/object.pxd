@@ -59,7 +59,7 @@ ctypedef int64_t (*object_deadline_t)(const object_t *self) noexcept nogil
 ctypedef bint (*object_test_t)(const object_t *self) noexcept nogil
 ctypedef const void *(*object_owner_t)(const object_t *self) noexcept nogil
 ctypedef void (*object_finish_t)(object_t *self) noexcept nogil
-ctypedef void (*object_prefetch_t)(const object_t *self, uint64_t hash, bint is_second) noexcept nogil
+ctypedef bint (*object_prefetch_t)(const object_t *self, uint64_t hash, int number, void **probe) noexcept nogil
 
 cdef struct container_ops_t:
     object_dup_t dup                 # root and payload of out; its tag is set already
@@ -123,7 +123,9 @@ cdef int64_t object_next_member_deadline(const object_t *self) noexcept nogil
 cdef const void *object_walk_owner(const object_t *self) noexcept nogil           # NULL: it is not walked over
 cdef void object_finish_walk(object_t *self) noexcept nogil                       # of one that is
 cdef bint object_is_worth_prefetching(const object_t *self) noexcept nogil          # of a container
-cdef void object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil     # of such a one
+# Of such a one: pass 0, 1, ... of a run, each of which uses what the one before has begun to fetch. False: that was
+# the member's last one. *probe is kept from pass to pass.
+cdef bint object_prefetch_member(const object_t *self, uint64_t hash, int number, void **probe) noexcept nogil
 cdef object_type_t object_type(const object_t *self) noexcept nogil
 cdef const char *object_encoding_name(const object_t *self) noexcept nogil    # "int" "embstr" "raw" ...
 cdef const char *type_name(object_type_t type) noexcept nogil                 # "string" "list" ...

@@ -319,8 +319,8 @@ cdef bint object_is_worth_prefetching(const object_t *self) noexcept nogil:
     return test != NULL and test(self)
 
 
-cdef void object_prefetch_member(const object_t *self, uint64_t hash, bint is_second) noexcept nogil:
-    ops_of(self).prefetch_member(self, hash, is_second)
+cdef bint object_prefetch_member(const object_t *self, uint64_t hash, int number, void **probe) noexcept nogil:
+    return ops_of(self).prefetch_member(self, hash, number, probe)
 
 
 cdef object_type_t object_type(const object_t *self) noexcept nogil:

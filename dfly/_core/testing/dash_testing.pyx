@@ -7,9 +7,9 @@ from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 from dfly._core.store.dash cimport (dash_access_get, dash_access_set, dash_before_change, dash_bytes, dash_check,
                                     dash_clear, dash_clear_step, dash_deadline, dash_dup, dash_enable_access_tracking,
                                     dash_erase, dash_find, dash_init, dash_init_keys, dash_insert, dash_next_due,
-                                    dash_prefetch_bucket, dash_prefetch_entry, dash_prefetch_value, dash_ref_t,
-                                    dash_reserve, dash_set_deadline, dash_set_sticky, dash_t, dash_visit_due,
-                                    dash_walk_t)
+                                    dash_ref_t, dash_reserve, dash_set_deadline, dash_set_sticky, dash_t,
+                                    dash_visit_due, dash_walk_t)
+from dfly._core.store.dash_prefetch cimport DASH_PREFETCH_KEYS, dash_prefetch_keys
 from dfly._core.store.dash_walk cimport dash_walk_begin, dash_walk_end, dash_walk_step
 from dfly._core.store.dash_scan cimport dash_random, dash_sample, dash_scan
 from dfly._core.store.glob cimport glob_match
@@ -304,10 +304,11 @@ cdef class DashTable:
     def time_finds(self, uint64_t first, uint64_t range_, uint64_t count, int batch=1):
         """CPU nanoseconds per find of random keys numbered first to first + range_, and the share found.
 
-        Making keys and hashing them is not measured. batch > 1 prefetches in three passes.
+        Making keys and hashing them is not measured. batch > 1, at most DASH_PREFETCH_KEYS: they are prefetched.
         """
         cdef char[256][32] text
         cdef key_t[256] keys
+        cdef uint64_t[DASH_PREFETCH_KEYS] hashes
         cdef dash_ref_t ref
         cdef uint64_t done = 0
         cdef uint64_t hits = 0
@@ -315,7 +316,7 @@ cdef class DashTable:
         cdef int i
         cdef int b
         cdef int64_t elapsed = 0
-        DFLY_CHECK(batch > 0 and 256 % batch == 0, "batch divides 256")
+        DFLY_CHECK(0 < batch <= DASH_PREFETCH_KEYS and 256 % batch == 0, "batch divides 256")
         with nogil:
             while done < count:
                 for i in range(256):
@@ -325,12 +326,9 @@ cdef class DashTable:
                 b = 0
                 while b < 256:
                     if batch > 1:
-                        for i in range(b, b + batch):
-                            dash_prefetch_bucket(&self.table, keys[i].hash)
-                        for i in range(b, b + batch):
-                            dash_prefetch_entry(&self.table, keys[i].hash)
-                        for i in range(b, b + batch):
-                            dash_prefetch_value(&self.table, keys[i].hash)
+                        for i in range(batch):
+                            hashes[i] = keys[b + i].hash
+                        dash_prefetch_keys(&self.table, hashes, batch)
                     for i in range(b, b + batch):
                         if dash_find(&self.table, &keys[i], &ref):
                             hits += 1
