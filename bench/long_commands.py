@@ -66,13 +66,18 @@ def a_flat_zset(port, count):
     a_zset(port, count, score=lambda i: 0)
 
 
-def a_stream(port, count):
-    wire.pump(port, ((b"XADD", b"a", b"%d-1" % (i + 1), b"f", b"value") for i in range(count)))
+def a_stream(port, count, key=b"a"):
+    wire.pump(port, ((b"XADD", key, b"%d-1" % (i + 1), b"f", b"value") for i in range(count)))
 
 
-def a_group(port, count):
-    a_stream(port, count)
-    wire.pump(port, [(b"XGROUP", b"CREATE", b"a", b"g", b"0")])
+def a_group(port, count, key=b"a"):
+    a_stream(port, count, key)
+    wire.pump(port, [(b"XGROUP", b"CREATE", key, b"g", b"0")])
+
+
+def two_groups(port, count):
+    for key in (b"a", b"b"):
+        a_group(port, count // 2, key)
 
 
 def pending(port, count):
@@ -137,6 +142,7 @@ def cases(count):
         "xinfo-full": (pending, ("XINFO", "STREAM", "a", "FULL", "COUNT", 0)),
         "xpending": (pending, ("XPENDING", "a", "g", "-", "+", count)),
         "xtrim": (a_stream, ("XTRIM", "a", "MAXLEN", half)),
+        "xreadgroup-streams": (two_groups, ("XREADGROUP", "GROUP", "g", "c", "STREAMS", "a", "b", ">", ">")),
         "xgroup-delconsumer": (pending, ("XGROUP", "DELCONSUMER", "a", "g", "c0")),
         "xgroup-destroy": (pending, ("XGROUP", "DESTROY", "a", "g")),
         "hrandfield": (a_hash, ("HRANDFIELD", "a", half, "WITHVALUES")),

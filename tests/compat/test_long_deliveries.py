@@ -13,8 +13,8 @@ from .wire import encode
 COUNT = 200
 
 
-def entry(number, value="v"):
-    return ("XADD", "a", f"{number}-1", "n", number, "value", value)
+def entry(number, value="v", key="a"):
+    return ("XADD", key, f"{number}-1", "n", number, "value", value)
 
 
 def read(consumer, *options, group="g", keys=("a",)):
@@ -24,6 +24,11 @@ def read(consumer, *options, group="g", keys=("a",)):
 FILL = [*(entry(number) for number in range(1, COUNT + 1)), ("XDEL", "a", "7-1", "90-1", f"{COUNT}-1")]
 CREATE = ("XGROUP", "CREATE", "a", "g", 0)
 LEFT = COUNT - 3
+# On both threads' shards.
+SEVERAL = ("a", "b", "c")
+SIZES = {"a": COUNT, "b": 50, "c": 1}
+FILL_SEVERAL = [entry(number, key, key) for key in SEVERAL for number in range(1, SIZES[key] + 1)]
+CREATE_SEVERAL = [("XGROUP", "CREATE", key, "g", 0) for key in SEVERAL]
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
@@ -57,8 +62,26 @@ def test_as_redis_does(sliced, redis_server, protocol, mode):
     Duel(sliced, redis_server).run(script, protocol, mode)
 
 
-def pending(connection, group="g"):
-    return [(item[0], item[1]) for item in connection.command("XPENDING", "a", group, "-", "+", 10_000).value]
+@pytest.mark.parametrize("mode", ["single", "pipeline", "spread"])
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_several_streams_as_redis_does(sliced, redis_server, protocol, mode):
+    """Some with nothing new, some with little; one that is there twice, and one whose history is asked for."""
+    looks = [command for key in SEVERAL for command in (("XPENDING", key, "g"), ("XINFO", "GROUPS", key))]
+    again = [("XGROUP", "SETID", key, "g", start) for key, start in zip(SEVERAL, (0, "20-1", 0), strict=True)]
+    script = [*FILL_SEVERAL, *CREATE_SEVERAL, ("XGROUP", "CREATE", "empty", "g", 0, "MKSTREAM"), ("SET", "s", 1),
+              ("XADD", "none", "1-1", "f", "v")]
+    for options in ((), ("COUNT", 70), ("COUNT", 1), ("NOACK",), ("COUNT", 40, "BLOCK", 5)):
+        for keys in (SEVERAL, ("empty", "c", "b", "a"), ("b", "c"), ("a", "b", "a"), ("a", "none"), ("s", "a")):
+            script += [("INCR", "n"), read("ann", *options, keys=keys), ("INCR", "n"), *looks, *again]
+        history = ("XREADGROUP", "GROUP", "g", "ann", *options, "STREAMS", *SEVERAL, ">", "0", ">")
+        script += [history, *looks, *again]
+    if mode != "spread":
+        script += [("MULTI",), ("INCR", "n"), read("cy", keys=SEVERAL), ("INCR", "n"), ("EXEC",), *looks]
+    Duel(sliced, redis_server).run(script, protocol, mode)
+
+
+def pending(connection, group="g", key="a"):
+    return [(item[0], item[1]) for item in connection.command("XPENDING", key, group, "-", "+", 10_000).value]
 
 
 @pytest.mark.parametrize("has_consumer", [False, True])
@@ -81,39 +104,58 @@ def test_what_is_pending_then(sliced, has_consumer):
         assert connection.command("XPENDING", "a", "g").value[0] == 9 * has_consumer
 
 
-def test_each_entry_goes_to_one(sliced):
+@pytest.mark.parametrize("keys", [("a",), SEVERAL], ids=["one-stream", "three-streams"])
+def test_each_entry_goes_to_one(sliced, keys):
     """Three read all, others a few, while entries come: each entry goes to one of them, in order."""
-    got, lock, stopped = {}, threading.Lock(), threading.Event()
+    got, lock, stopped = {key: {} for key in keys}, threading.Lock(), threading.Event()
     failed = []
 
-    def take(name, *options):
+    def take(name, keys, *options):
         with sliced.connect() as connection:
             while True:
                 was_stopped = stopped.is_set()
-                reply = connection.command(*read(name, *options)).value
-                ids = [item[0] for item in reply[0][1]] if reply else []
+                reply = connection.command(*read(name, *options, keys=keys)).value or []
                 with lock:
-                    for one in ids:
-                        if one in got:
-                            failed.append(one)
-                        got[one] = name.encode()
-                if was_stopped and not ids:
+                    for key, entries in reply:
+                        for one, _ in entries:
+                            if one in got[key.decode()]:
+                                failed.append((key, one))
+                            got[key.decode()][one] = name.encode()
+                if was_stopped and not reply:
                     return
 
     with sliced.connect() as connection:
-        connection.pipeline([("FLUSHALL",), *(entry(number) for number in range(1, COUNT + 1)), CREATE])
-        takers = [threading.Thread(target=take, args=(f"all{i}",)) for i in range(3)]
-        takers += [threading.Thread(target=take, args=("few", "COUNT", 3))]
+        connection.pipeline([("FLUSHALL",), *(entry(number, key=key) for key in keys for number in range(1, COUNT + 1)),
+                             *(("XGROUP", "CREATE", key, "g", 0) for key in keys)])
+        takers = [threading.Thread(target=take, args=(f"all{i}", keys)) for i in range(3)]
+        takers += [threading.Thread(target=take, args=("few", keys[-1:], "COUNT", 3))]
         for taker in takers:
             taker.start()
-        for number in range(COUNT + 1, 12 * COUNT, 20):
-            connection.pipeline([entry(number + i) for i in range(20)])
+        for number in range(COUNT + 1, 12 * COUNT // len(keys), 20):
+            connection.pipeline([entry(number + i, key=key) for i in range(20) for key in keys])
         stopped.set()
         for taker in takers:
             taker.join()
         assert not failed
-        assert len(got) == connection.command("XLEN", "a").value
-        assert dict(pending(connection)) == got
+        for key in keys:
+            assert len(got[key]) == connection.command("XLEN", key).value
+            assert dict(pending(connection, key=key)) == got[key]
+
+
+def test_several_streams_are_one_moment(sliced):
+    """Entries come to all of them in one step: who reads them all has as many of each, whatever goes on in one."""
+    fill = [("MULTI",), *(("XADD", key, "*", "n", 1) for key in SEVERAL), ("EXEC",)]
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), *(entry(number, key=key) for key in SEVERAL for number in range(1, 31)),
+                             *CREATE_SEVERAL])
+        with Other(sliced, fill), Other(sliced, [("XGROUP", "CREATE", "b", "h", 0), ("XGROUP", "DESTROY", "b", "h")],
+                                        [("XCLAIM", "c", "g", "dan", 0, "3-1", "FORCE", "JUSTID"),
+                                         ("XACK", "c", "g", "3-1")]):
+            for _ in range(40):
+                reply = connection.command(*read("ann", keys=SEVERAL)).value
+                if reply is not None:
+                    assert [key for key, _ in reply] == [b"a", b"b", b"c"]
+                    assert len({len(entries) for _, entries in reply}) == 1
 
 
 def test_trimmed_meanwhile(sliced):
@@ -183,31 +225,53 @@ def test_who_goes_before_the_end(sliced):
         assert used(connection) == memory
 
 
+def test_who_goes_before_the_end_of_several(sliced):
+    with sliced.connect() as connection:
+        away = [("XGROUP", "DESTROY", key, "g") for key in SEVERAL]
+        connection.pipeline([("FLUSHALL",), *FILL_SEVERAL, *CREATE_SEVERAL, read("ann", keys=SEVERAL), *away])
+        time.sleep(0.1)
+        memory = used(connection)
+        for _ in range(20):
+            connection.pipeline(CREATE_SEVERAL)
+            with sliced.connect() as short:
+                short.send(encode(*read("ann", keys=SEVERAL)))
+            deadline = time.monotonic() + 5
+            while connection.command("XPENDING", "c", "g").value[0] == 0 and time.monotonic() < deadline:
+                time.sleep(0.002)
+            assert {key: connection.command("XPENDING", key, "g").value[0] for key in SEVERAL} == SIZES
+            connection.pipeline(away)
+        deadline = time.monotonic() + 5
+        while used(connection) != memory and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert used(connection) == memory
+
+
 def stats(connection):
     text = connection.command("INFO", "stats").value.decode()
     return [line for line in text.splitlines() if line.startswith(("keyspace_hits", "keyspace_misses"))]
 
 
-def test_it_is_found_as_often(sliced, redis_server):
+@pytest.mark.parametrize("keys", [("a",), SEVERAL], ids=["one-stream", "three-streams"])
+def test_it_is_found_as_often(sliced, redis_server, keys):
     found = []
     for server in (sliced, redis_server):
         with server.connect() as connection:
-            connection.pipeline([("FLUSHALL",), *FILL, CREATE, ("CONFIG", "RESETSTAT")])
-            connection.command(*read("ann"))
+            connection.pipeline([("FLUSHALL",), *FILL_SEVERAL, *CREATE_SEVERAL, ("CONFIG", "RESETSTAT")])
+            connection.command(*read("ann", keys=keys))
             found.append(stats(connection))
     assert found[0] == found[1]
 
 
 def test_saved_meanwhile(start):
-    """A snapshot has the group as before the delivery, or with all of it."""
+    """A snapshot has the groups as before the delivery, or with all of it."""
     server = start(slice_elements=1, stream_node_max_entries=7, proactor_threads=2, dbfilename="dump.rdb")
     with server.connect() as connection, server.connect() as other:
-        connection.pipeline([*FILL, CREATE])
+        connection.pipeline([*FILL_SEVERAL, *CREATE_SEVERAL])
         for _ in range(5):
-            connection.send(encode(*read("ann")))
+            connection.send(encode(*read("ann", keys=SEVERAL)))
             other.command("SAVE")
-            assert len(connection.read().value[0][1]) == LEFT
+            assert {key.decode(): len(entries) for key, entries in connection.read().value} == SIZES
             other.command("DEBUG", "RELOAD", "NOSAVE")
-            count = other.command("XPENDING", "a", "g").value[0]
-            assert count in (0, LEFT)
-            other.pipeline([("DEL", "a"), *FILL, CREATE])
+            counts = {key: other.command("XPENDING", key, "g").value[0] for key in SEVERAL}
+            assert counts in (SIZES, dict.fromkeys(SEVERAL, 0))
+            other.pipeline([("DEL", *SEVERAL), *FILL_SEVERAL, *CREATE_SEVERAL])

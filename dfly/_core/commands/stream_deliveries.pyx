@@ -1,14 +1,15 @@
 """XREADGROUP of many entries, in slices: see stream_deliveries.pxd."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
+from dfly._core.commands.stream_ranges cimport entries_count
 from dfly._core.commands.streams cimport drop_group, has_behind, reply_entry
 from dfly._core.engine.command cimport hop_t, transaction_t
 from dfly._core.engine.database cimport NOTIFY_STREAM, find_peek, notify, update_begin, update_end_unseen
-from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.shard cimport scope_t, shard_close_books, shard_open_books, shard_t
 from dfly._core.engine.slices cimport slices_first, slices_next, slices_plan_t, slices_work, work_goes_on
 from dfly._core.engine.transaction cimport transaction_scope
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_chain_take, reply_init, reply_map, reply_t)
+from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_map, reply_t
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport id_equal, id_increment, id_last_slot, id_less
 from dfly._core.store.object cimport TYPE_STREAM, key_t, object_is_container, object_pointer, object_t
@@ -19,6 +20,8 @@ from dfly._core.store.stream_progress cimport stream_advance_group
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t
 
 __abi__ = DFLY_ABI_STAMP
+
+ctypedef void (*visit_t)(deliveries_t *self, delivery_t *delivery, transaction_t *tx, scope_t *scope) noexcept nogil
 
 
 # ---- Shared ------------------------------------------------------------------------------------
@@ -48,9 +51,9 @@ cdef stream_consumer_t *take_consumer(scope_t *scope, const key_t *key, stream_g
     return consumer
 
 
-# ---- A slice -----------------------------------------------------------------------------------
+# ---- One stream --------------------------------------------------------------------------------
 
-cdef inline slice_t consumer_name(const delivery_t *self, const transaction_t *tx) noexcept nogil:
+cdef inline slice_t consumer_name(const deliveries_t *self, const transaction_t *tx) noexcept nogil:
     return tx.argv[self.consumer_position]
 
 
@@ -59,88 +62,141 @@ cdef inline bint has_unread_pending(const stream_group_t *group) noexcept nogil:
     return group.pending.count > 0 and id_less(group.last_id, id_last_slot(&group.pending).id)
 
 
-cdef bint is_still(const delivery_t *self, const transaction_t *tx, const object_t *value) noexcept nogil:
+cdef bint is_still(const deliveries_t *self, const delivery_t *delivery, transaction_t *tx) noexcept nogil:
     """What it has read is there and new to the group, and so is what it has yet to read."""
     cdef const stream_t *stream
-    if not object_is_container(value, TYPE_STREAM) or object_pointer(value) != object_pointer(&self.value):
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    transaction_scope(tx, tx.shards[tx.key_shards[delivery.key]], &scope)
+    if not find_peek(&scope, &tx.keys[delivery.key], &ref):
         return False
-    stream = <const stream_t *>object_pointer(value)
-    if stream.epoch != self.epoch or id_less(self.begin, stream.first_id):
+    if (not object_is_container(&ref.entry.value, TYPE_STREAM)
+            or object_pointer(&ref.entry.value) != object_pointer(&delivery.value)):
+        return False
+    stream = <const stream_t *>object_pointer(&ref.entry.value)
+    if stream.epoch != delivery.epoch or id_less(delivery.begin, stream.first_id):
         return False
     # It may have gone and come back: what it is now counts.
-    return (group_find(&stream.groups, self.group_name) == self.group
-            and consumer_find(self.group, consumer_name(self, tx)) == self.consumer
-            and id_equal(self.group.last_id, self.last_id) and self.group.entries_read == self.entries_read
-            and not has_unread_pending(self.group))
+    return (group_find(&stream.groups, self.group_name) == delivery.group
+            and consumer_find(delivery.group, consumer_name(self, tx)) == delivery.consumer
+            and id_equal(delivery.group.last_id, delivery.last_id)
+            and delivery.group.entries_read == delivery.entries_read
+            and not has_unread_pending(delivery.group))
 
 
-cdef void begin(delivery_t *self, transaction_t *tx, scope_t *scope, dash_ref_t *ref) noexcept nogil:
-    update_begin(scope, ref)
-    self.consumer = take_consumer(scope, &tx.keys[0], self.group, consumer_name(self, tx))
-    update_end_unseen(scope, &tx.keys[0], NOTIFY_STREAM, NULL)
-    self.batch = batch_new(self.group)
-
-
-cdef void finish(delivery_t *self, transaction_t *tx, scope_t *scope, dash_ref_t *ref) noexcept nogil:
-    cdef reply_t header
-    update_begin(scope, ref)
-    self.consumer.active_ms = self.now_ms
-    batch_deliver(self.group, self.consumer, self.batch)
-    self.batch = NULL
-    update_end_unseen(scope, &tx.keys[0], NOTIFY_STREAM, NULL)
-    reply_init(&header, tx.reply.resp)
-    begin_single(&header, tx.argv[self.key_position])
-    reply_array(&header, self.count)
-    reply_chain_take(&tx.chain, &header, True)
-    self.is_done = True
-
-
-cdef bint go_on(delivery_t *self, transaction_t *tx) noexcept nogil:
-    """True: all is read."""
-    cdef const stream_t *stream = <const stream_t *>object_pointer(&self.value)
-    cdef stream_cursor_t cursor
-    stream_seek(stream, self.next, &cursor)
-    while self.left > 0 and stream_read_next(&cursor) and not id_less(self.end, cursor.id):
-        if not work_goes_on(&self.work):
-            self.next = cursor.id
-            return False
-        reply_entry(&tx.reply, &cursor)
-        stream_advance_group(stream, self.batch, cursor.id)
-        if not self.no_ack:
-            batch_add(self.batch, self.consumer, cursor.id, self.now_ms)
-        self.count += 1
-        self.left -= 1
+cdef bint count_entries(deliveries_t *self, delivery_t *delivery, transaction_t *tx) noexcept nogil:
+    """Its array begins with how many there are; True when that is replied."""
+    if delivery.is_counted:
+        return True
+    if not entries_count(<const stream_t *>object_pointer(&delivery.value), &delivery.block, delivery.begin,
+                         delivery.end, self.most, &delivery.count, &self.work):
+        return False
+    delivery.is_counted = True
+    begin_key(&tx.reply, tx.argv[self.first + delivery.key])
+    reply_array(&tx.reply, delivery.count)
     return True
 
 
-cdef delivery_t *delivery_of(const transaction_t *tx) noexcept nogil:
-    return <delivery_t *>tx.state
+cdef bint read_entries(deliveries_t *self, delivery_t *delivery, transaction_t *tx) noexcept nogil:
+    """True: all are read."""
+    cdef const stream_t *stream = <const stream_t *>object_pointer(&delivery.value)
+    cdef stream_cursor_t cursor
+    stream_seek(stream, delivery.next, &cursor)
+    stream_read_next(&cursor)
+    while delivery.count > 0 and work_goes_on(&self.work):
+        reply_entry(&tx.reply, &cursor)
+        stream_advance_group(stream, delivery.batch, cursor.id)
+        if not self.no_ack:
+            batch_add(delivery.batch, delivery.consumer, cursor.id, self.now_ms)
+        delivery.count -= 1
+        if delivery.count > 0:
+            stream_read_next(&cursor)
+    delivery.next = cursor.id
+    return delivery.count == 0
+
+
+# ---- All of them -------------------------------------------------------------------------------
+
+cdef deliveries_t *deliveries_of(const transaction_t *tx) noexcept nogil:
+    return <deliveries_t *>tx.state
+
+
+cdef void visit(deliveries_t *self, transaction_t *tx, shard_t *shard, visit_t change) noexcept nogil:
+    """Changes each group, in its own shard's books; those of `shard` are open."""
+    cdef delivery_t *delivery
+    cdef shard_t *other
+    cdef scope_t scope
+    cdef uint32_t i
+    shard_close_books(shard)
+    for i in range(self.count):
+        delivery = &self.streams[i]
+        other = tx.shards[tx.key_shards[delivery.key]]
+        transaction_scope(tx, other, &scope)
+        shard_open_books(other)
+        change(self, delivery, tx, &scope)
+        shard_close_books(other)
+    shard_open_books(shard)
+
+
+cdef void begin(deliveries_t *self, delivery_t *delivery, transaction_t *tx, scope_t *scope) noexcept nogil:
+    cdef const key_t *key = &tx.keys[delivery.key]
+    cdef dash_ref_t ref
+    find_peek(scope, key, &ref)
+    update_begin(scope, &ref)
+    delivery.consumer = take_consumer(scope, key, delivery.group, consumer_name(self, tx))
+    update_end_unseen(scope, key, NOTIFY_STREAM, NULL)
+    delivery.batch = batch_new(delivery.group)
+
+
+cdef void finish(deliveries_t *self, delivery_t *delivery, transaction_t *tx, scope_t *scope) noexcept nogil:
+    cdef const key_t *key = &tx.keys[delivery.key]
+    cdef dash_ref_t ref
+    find_peek(scope, key, &ref)
+    update_begin(scope, &ref)
+    delivery.consumer.active_ms = self.now_ms
+    batch_deliver(delivery.group, delivery.consumer, delivery.batch)
+    delivery.batch = NULL
+    update_end_unseen(scope, key, NOTIFY_STREAM, NULL)
+
+
+cdef void drop(deliveries_t *self, delivery_t *delivery, transaction_t *tx, scope_t *scope) noexcept nogil:
+    if delivery.batch != NULL:
+        drop_group(scope, delivery.batch)
+        delivery.batch = NULL
+
+
+cdef bint are_still(const deliveries_t *self, transaction_t *tx) noexcept nogil:
+    cdef uint32_t i
+    for i in range(self.count):
+        if not is_still(self, &self.streams[i], tx):
+            return False
+    return True
 
 
 cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef delivery_t *self = delivery_of(tx)
-    cdef scope_t scope
-    cdef dash_ref_t ref
-    transaction_scope(tx, shard, &scope)
-    if not find_peek(&scope, &tx.keys[0], &ref) or (self.batch != NULL and not is_still(self, tx, &ref.entry.value)):
+    cdef deliveries_t *self = deliveries_of(tx)
+    cdef delivery_t *delivery
+    if self.streams[0].batch == NULL:
+        visit(self, tx, shard, begin)
+    elif not are_still(self, tx):
         self.slices.is_stale = True
         return
     slices_work(&self.slices, tx, &self.work)
-    if self.batch == NULL:
-        begin(self, tx, &scope, &ref)
-    if go_on(self, tx):
-        finish(self, tx, &scope, &ref)
+    while self.next < self.count:
+        delivery = &self.streams[self.next]
+        if not count_entries(self, delivery, tx) or not read_entries(self, delivery, tx):
+            return
+        self.next += 1
+    visit(self, tx, shard, finish)
+    self.is_done = True
 
 
 cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     """A look counts twice, as in Redis, and this one shall not."""
-    cdef delivery_t *self = delivery_of(tx)
-    cdef scope_t scope
-    if self.batch != NULL:
-        transaction_scope(tx, shard, &scope)
-        drop_group(&scope, self.batch)
-        self.batch = NULL
-    shard.stats.hits -= 2
+    cdef uint32_t i
+    visit(deliveries_of(tx), tx, shard, drop)
+    for i in range(tx.key_count):
+        tx.shards[tx.key_shards[i]].stats.hits -= 2
 
 
 # ---- Steps -------------------------------------------------------------------------------------
@@ -151,6 +207,10 @@ cdef void deliveries_plan(slices_plan_t *out, hop_t look) noexcept nogil:
     out.drop = drop_hop
 
 
+cdef bint delivery_is_possible(const stream_t *stream, slice_t group_name) noexcept nogil:
+    return not has_unread_pending(group_find(&stream.groups, group_name))
+
+
 cdef bint delivery_is_long(const transaction_t *tx, const stream_t *stream, slice_t group_name,
                            uint64_t most) noexcept nogil:
     cdef uint64_t many = <uint64_t>tx.shards[0].settings.slice_elements
@@ -158,34 +218,50 @@ cdef bint delivery_is_long(const transaction_t *tx, const stream_t *stream, slic
     if likely(min(most, stream.length) <= many) or tx.is_inside:
         return False
     group = group_find(&stream.groups, group_name)
-    return (has_behind(stream, group.last_id) and not has_unread_pending(group)
+    return (has_behind(stream, group.last_id)
             and not stream_range_is_short(stream, group.last_id, stream.last_id, many))
 
 
-cdef int delivery_first(transaction_t *tx, delivery_t *self, const object_t *value, uint64_t most,
-                        const slices_plan_t *plan) noexcept nogil:
-    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
-    cdef stream_cursor_t cursor
-    self.group = group_find(&stream.groups, self.group_name)
-    self.last_id = self.group.last_id
-    self.entries_read = self.group.entries_read
-    self.begin = self.last_id
-    id_increment(&self.begin)
-    stream_seek(stream, self.begin, &cursor)
-    stream_read_next(&cursor)
-    self.begin = cursor.id
-    self.next = cursor.id
-    self.end = stream.last_id
-    self.value = value[0]
-    self.epoch = stream.epoch
-    self.left = most
+cdef void deliveries_begin(deliveries_t *self, transaction_t *tx, uint64_t most) noexcept nogil:
     self.count = 0
+    self.next = 0
+    self.most = most
     self.now_ms = tx.now_ms
-    self.batch = NULL
     self.is_done = False
+
+
+cdef void deliveries_add(deliveries_t *self, uint32_t key, const object_t *value) noexcept nogil:
+    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
+    cdef delivery_t *delivery = &self.streams[self.count]
+    cdef stream_cursor_t cursor
+    self.count += 1
+    delivery.group = group_find(&stream.groups, self.group_name)
+    delivery.last_id = delivery.group.last_id
+    delivery.entries_read = delivery.group.entries_read
+    delivery.begin = delivery.last_id
+    id_increment(&delivery.begin)
+    stream_seek(stream, delivery.begin, &cursor)
+    stream_read_next(&cursor)
+    delivery.begin = cursor.id
+    delivery.next = cursor.id
+    delivery.end = stream.last_id
+    delivery.block = cursor.master
+    delivery.value = value[0]
+    delivery.epoch = stream.epoch
+    delivery.count = 0
+    delivery.key = key
+    delivery.is_counted = False
+    delivery.batch = NULL
+
+
+cdef int deliveries_first(transaction_t *tx, deliveries_t *self, const slices_plan_t *plan) noexcept nogil:
+    if tx.reply.resp == 2:
+        reply_array(&tx.reply, self.count)
+    else:
+        reply_map(&tx.reply, self.count)
     self.slices.looks_itself = True
     return slices_first(&self.slices, tx, <uint64_t>-1, 0, plan)
 
 
-cdef int delivery_next(transaction_t *tx, delivery_t *self, const slices_plan_t *plan) noexcept nogil:
+cdef int deliveries_next(transaction_t *tx, deliveries_t *self, const slices_plan_t *plan) noexcept nogil:
     return slices_next(&self.slices, tx, self.is_done, plan)

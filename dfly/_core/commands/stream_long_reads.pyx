@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from dfly._core.commands.stream_ranges cimport entries_left_are_still, entries_left_note
+from dfly._core.commands.stream_ranges cimport entries_count, entries_left_are_still, entries_left_note
 from dfly._core.commands.streams cimport STREAM_FOUND, reply_entry
 from dfly._core.engine.database cimport find_peek
 from dfly._core.engine.shard cimport scope_t, shard_t
@@ -11,10 +11,9 @@ from dfly._core.engine.slices cimport (SLICES_PAUSED, SLICES_WORKED, slices_chan
 from dfly._core.engine.transaction cimport hop_on_keys, transaction_scope
 from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_map
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.id_index cimport id_ceiling, id_increment, id_less, id_next, id_place_t, id_slot, stream_id_t
+from dfly._core.store.id_index cimport id_increment, stream_id_t
 from dfly._core.store.object cimport object_pointer
-from dfly._core.store.stream cimport (stream_count_in_block, stream_cursor_t, stream_range_is_short, stream_read_next,
-                                      stream_seek)
+from dfly._core.store.stream cimport stream_cursor_t, stream_range_is_short, stream_read_next, stream_seek
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 __abi__ = DFLY_ABI_STAMP
@@ -29,15 +28,8 @@ cdef inline streams_left_t *left_of(const transaction_t *tx) noexcept nogil:
 cdef bint go_on_counting(streams_left_t *self, stream_left_t *left, transaction_t *tx) noexcept nogil:
     """Its array begins with how many there are; True when that is replied."""
     cdef const stream_t *stream = <const stream_t *>object_pointer(&left.value)
-    cdef id_place_t place
-    cdef bint more = id_ceiling(&stream.blocks, left.block, &place)
-    while more and left.count < self.most:
-        left.block = id_slot(&stream.blocks, place).id
-        if not work_goes_on(&self.work):
-            return False
-        left.count += stream_count_in_block(stream, &place, left.entries.start, left.entries.end)
-        more = id_next(&stream.blocks, &place) and not id_less(left.entries.end, id_slot(&stream.blocks, place).id)
-    left.count = min(left.count, self.most)
+    if not entries_count(stream, &left.block, left.entries.start, left.entries.end, self.most, &left.count, &self.work):
+        return False
     left.phase = LEFT_REPLYING
     if tx.reply.resp == 2:
         reply_array(&tx.reply, 2)

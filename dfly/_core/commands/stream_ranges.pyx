@@ -14,13 +14,13 @@ from dfly._core.commands.streams cimport (find_stream, parse_integer, parse_rang
 from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_READONLY, KEY_ACCESS, KEY_RO, call_t, command_spec_t,
                                         key_row, register_commands, reply_syntax_error, slice_equals,
                                         transaction_t)
-from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.engine.slices cimport work_goes_on, work_t
 from dfly._core.resp.reply cimport reply_array, reply_chain_header, reply_null_array
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.id_index cimport id_equal, id_less, stream_id_t
+from dfly._core.store.id_index cimport id_ceiling, id_equal, id_less, id_next, id_place_t, id_slot, stream_id_t
 from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t
-from dfly._core.store.stream cimport (stream_cursor_t, stream_has, stream_range_is_short, stream_read_next,
-                                      stream_read_previous, stream_seek, stream_seek_back, stream_t)
+from dfly._core.store.stream cimport (stream_count_in_block, stream_cursor_t, stream_has, stream_range_is_short,
+                                      stream_read_next, stream_read_previous, stream_seek, stream_seek_back, stream_t)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
 __abi__ = DFLY_ABI_STAMP
@@ -83,6 +83,20 @@ cdef bint go_on_with_entries(long_read_t *read, transaction_t *tx) noexcept nogi
 cdef void entries_left_note(entries_left_t *self, const stream_t *stream) noexcept nogil:
     self.first = stream.first_id
     self.epoch = stream.epoch
+
+
+cdef bint entries_count(const stream_t *stream, stream_id_t *block, stream_id_t start, stream_id_t end, uint64_t most,
+                        uint64_t *count, work_t *work) noexcept nogil:
+    cdef id_place_t place
+    cdef bint more = id_ceiling(&stream.blocks, block[0], &place)
+    while more and count[0] < most:
+        block[0] = id_slot(&stream.blocks, place).id
+        if not work_goes_on(work):
+            return False
+        count[0] += stream_count_in_block(stream, &place, start, end)
+        more = id_next(&stream.blocks, &place) and not id_less(end, id_slot(&stream.blocks, place).id)
+    count[0] = min(count[0], most)
+    return True
 
 
 cdef bint entries_left_are_still(const entries_left_t *self, const object_t *begun, const object_t *value,

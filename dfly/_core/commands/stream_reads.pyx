@@ -13,9 +13,10 @@ and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4 (redis.io/docs/latest/command
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from dfly._core.commands.stream_deliveries cimport (begin_key, begin_single, deliveries_plan, delivery_first,
-                                                    delivery_is_long, delivery_is_stage, delivery_next, delivery_t,
-                                                    take_consumer)
+from dfly._core.commands.stream_deliveries cimport (begin_key, begin_single, deliveries_add, deliveries_begin,
+                                                    deliveries_first, deliveries_is_stage, deliveries_next,
+                                                    deliveries_plan, deliveries_t, delivery_is_long,
+                                                    delivery_is_possible, delivery_t, take_consumer)
 from dfly._core.commands.stream_long_reads cimport (stream_left_t, streams_left_add, streams_left_begin,
                                                     streams_left_first, streams_left_is_long, streams_left_is_stage,
                                                     streams_left_next, streams_left_plan, streams_left_t)
@@ -73,7 +74,7 @@ cdef enum step_t:
 
 cdef union slicing_t:
     streams_left_t left          # of XREAD
-    delivery_t delivery          # of XREADGROUP
+    deliveries_t deliveries      # of XREADGROUP
 
 cdef struct wanted_t:
     # The command's options; in tx.state, later the waiter's. Its own memory throughout: arguments move.
@@ -211,8 +212,7 @@ cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
     """NULL after an error reply."""
     cdef wanted_t parsed
     cdef wanted_t *wanted
-    cdef stream_left_t *left
-    cdef size_t left_count = 0
+    cdef size_t each = sizeof(delivery_t) if is_group else sizeof(stream_left_t)
     cdef size_t group_size = 0
     memset(&parsed.in_slices, 0, sizeof(slicing_t))
     parsed.count = 0
@@ -226,15 +226,13 @@ cdef wanted_t *make_wanted(transaction_t *tx, bint is_group) noexcept nogil:
         return NULL
     if is_group:
         group_size = tx.argv[parsed.group_position].size
-    else:
-        left_count = parsed.key_count
-    wanted = <wanted_t *>net_zalloc(sizeof(wanted_t) + group_size + left_count * sizeof(stream_left_t)
-                                    + parsed.key_count * sizeof(stream_id_t))
+    wanted = <wanted_t *>net_zalloc(sizeof(wanted_t) + group_size + parsed.key_count * (each + sizeof(stream_id_t)))
     wanted[0] = parsed
-    left = <stream_left_t *>(wanted + 1)
-    if not is_group:
-        wanted.in_slices.left.streams = left
-    wanted.ids = <stream_id_t *>(left + left_count)
+    if is_group:
+        wanted.in_slices.deliveries.streams = <delivery_t *>(wanted + 1)
+    else:
+        wanted.in_slices.left.streams = <stream_left_t *>(wanted + 1)
+    wanted.ids = <stream_id_t *>(<char *>(wanted + 1) + parsed.key_count * each)
     wanted.group.data = <const char *>(wanted.ids + parsed.key_count)
     wanted.group.size = group_size
     if is_group:
@@ -646,20 +644,44 @@ cdef int serve_readers(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     return finish(tx, wanted)
 
 
+cdef bint has_key_twice(const transaction_t *tx) noexcept nogil:
+    cdef uint32_t i
+    cdef uint32_t k
+    for i in range(1, tx.key_count):
+        for k in range(i):
+            if tx.keys[i].hash == tx.keys[k].hash:
+                return True
+    return False
+
+
 cdef bint delivers_many(const transaction_t *tx, const wanted_t *wanted) noexcept nogil:
-    """To a reader of one stream: of several none is read before all are."""
-    return (wanted.key_count == 1 and wanted.min_idle_ms == NO_CLAIM and is_new(wanted.ids[0])
-            and delivery_is_long(tx, looked_up(tx, 0), wanted.group, most_of(wanted)))
+    """New entries of all streams and nothing else; a stream that is there twice is read on by its second reader."""
+    cdef bint is_long = False
+    cdef uint32_t i
+    if wanted.min_idle_ms != NO_CLAIM:
+        return False
+    for i in range(wanted.key_count):
+        if not is_new(wanted.ids[i]) or not delivery_is_possible(looked_up(tx, i), wanted.group):
+            return False
+        is_long = is_long or delivery_is_long(tx, looked_up(tx, i), wanted.group, most_of(wanted))
+    return unlikely(is_long) and not has_key_twice(tx)
 
 
 cdef int deliver_many(transaction_t *tx, wanted_t *wanted) noexcept nogil:
-    cdef delivery_t *delivery = &wanted.in_slices.delivery
+    cdef deliveries_t *deliveries = &wanted.in_slices.deliveries
+    cdef const stream_t *stream
+    cdef uint32_t i
     tx.reply.size = 0
-    delivery.group_name = wanted.group
-    delivery.consumer_position = wanted.group_position + 1
-    delivery.key_position = wanted.first
-    delivery.no_ack = wanted.no_ack
-    return delivery_first(tx, delivery, &tx.results[0].value, most_of(wanted), &GROUP_PLAN)
+    deliveries.group_name = wanted.group
+    deliveries.consumer_position = wanted.group_position + 1
+    deliveries.first = wanted.first
+    deliveries.no_ack = wanted.no_ack
+    deliveries_begin(deliveries, tx, most_of(wanted))
+    for i in range(wanted.key_count):
+        stream = looked_up(tx, i)
+        if has_behind(stream, group_find(&stream.groups, wanted.group).last_id):
+            deliveries_add(deliveries, i, &tx.results[i].value)
+    return deliveries_first(tx, deliveries, &GROUP_PLAN)
 
 
 cdef int serve_groups(transaction_t *tx, wanted_t *wanted) noexcept nogil:
@@ -677,8 +699,8 @@ cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
         if blocking_is_over(tx) or (wanted == NULL and make_wanted(tx, is_group) == NULL):
             return TRANSACTION_DONE
         return slices_look(tx, &PLAN)
-    if unlikely(is_group and delivery_is_stage(tx)):
-        return delivery_next(tx, &wanted.in_slices.delivery, &GROUP_PLAN)
+    if unlikely(is_group and deliveries_is_stage(tx)):
+        return deliveries_next(tx, &wanted.in_slices.deliveries, &GROUP_PLAN)
     if unlikely(streams_left_is_stage(tx)):
         return streams_left_next(tx, &PLAN)
     if tx.stage == SLICES_LOOKED:
