@@ -658,13 +658,14 @@ cdef bint delivers_many(const transaction_t *tx, const wanted_t *wanted) noexcep
     """New entries of all streams and nothing else; a stream that is there twice is read on by its second reader."""
     cdef bint is_long = False
     cdef uint32_t i
-    if wanted.min_idle_ms != NO_CLAIM:
+    for i in range(wanted.key_count):
+        is_long = is_long or delivery_is_long(tx, looked_up(tx, i), wanted.group, most_of(wanted))
+    if likely(not is_long) or wanted.min_idle_ms != NO_CLAIM:
         return False
     for i in range(wanted.key_count):
         if not is_new(wanted.ids[i]) or not delivery_is_possible(looked_up(tx, i), wanted.group):
             return False
-        is_long = is_long or delivery_is_long(tx, looked_up(tx, i), wanted.group, most_of(wanted))
-    return unlikely(is_long) and not has_key_twice(tx)
+    return not has_key_twice(tx)
 
 
 cdef int deliver_many(transaction_t *tx, wanted_t *wanted) noexcept nogil:
