@@ -1,6 +1,7 @@
 """Connection commands: the handshake, CLIENT and its subcommands."""
 
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -290,3 +291,28 @@ def test_idle_timeout(start):
         begin = time.monotonic()
         assert is_closed(idle, 6.0)
         assert time.monotonic() - begin > 0.8
+
+
+def resident(server):
+    with open(f"/proc/{server.process.pid}/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS:"))
+
+
+def wait_until(condition, limit=10):
+    deadline = time.monotonic() + limit
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_memory_of_clients_goes_back_to_the_system(start):
+    """Each has sent the beginning of a command when it leaves; nothing else happens then."""
+    server = start(proactor_threads=1)
+    size, count = 50_000, 400
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(server.connect()).send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n" + b"x" * size)
+        with server.connect() as watcher:
+            assert wait_until(lambda: watcher.command("CLIENT", "LIST").value.count(b" qbuf=500") == count)
+        with_them = resident(server)
+    assert wait_until(lambda: resident(server) < with_them - count * size // 2)

@@ -93,6 +93,7 @@ cdef struct executor_t:
     int64_t clients_walk_ms      # the same by the clock ...
     int64_t clients_walk_before_ms       # ... and the one before
     uint64_t version_seen        # of all shards together, then
+    uint64_t gone_seen           # clients that had gone from this thread, then
     bint has_free_pages          # perhaps: something has changed since the allocator gave pages back
     # engine/balance: what the other threads may know of this one's load.
     timer_t shuffle_timer        # for tests
