@@ -461,3 +461,19 @@ def test_the_cache_of_redis_py(start):
         deadline = time.monotonic() + 10
         while cached.get("k") != "2":
             assert time.monotonic() < deadline
+
+
+def test_the_same_key_behind_one_that_is_cached(start):
+    """What follows begins a run of its own, with a key that the call before it has looked up; its place in the batch
+    has found another one last, in a table that is gone."""
+    server = start(proactor_threads=1)
+    with server.connect(protocol=3) as connection:
+        connection.command("CLIENT", "TRACKING", "ON", "OPTIN")
+        for _ in range(3):
+            for words in (("SET", "v" * 40), ("STRLEN",)):
+                connection.pipeline([(words[0], f"other:{number}", *words[1:]) for number in range(5_000)])
+            connection.command("FLUSHALL")
+            time.sleep(0.2)
+            connection.command("DEBUG", "POPULATE", 5_000)
+            replies = connection.pipeline([("CLIENT", "CACHING", "YES"), *[("STRLEN", "key:7")] * 20])
+            assert {reply.value for reply in replies[1:]} == {len("value:7")}

@@ -242,8 +242,8 @@ cdef void note_peak(server_t *server) noexcept nogil:
 
 
 cdef void return_pages_when_quiet(executor_t *self) noexcept nogil:
-    """Once, when nothing has changed and no client has gone since the last look: the allocator itself sees to free pages
-    only while it is used. With ten million keys that takes 0.1 ms."""
+    """Once, when nothing has changed and no client has gone since the last look: the allocator itself sees to free
+    pages only while it is used. With ten million keys that takes 0.1 ms."""
     cdef server_t *server = self.server
     cdef uint64_t gone = self.net.connections_received - self.net.connection_count
     cdef uint64_t version = 0

@@ -18,6 +18,11 @@ cdef enum:
     CACHED_SLOTS = 2048          # a table of so few is in the processor's cache: 100 KB
 
 
+cdef inline bint is_looked_up(const call_t *calls, uint32_t i, const shard_t *shard) noexcept nogil:
+    """For this shard, and not what the run's call before it looks up. The first one is, whatever was before the run."""
+    return calls[i].shard_index == shard.index and (i == 0 or not calls[i].is_repeated)
+
+
 cdef bint prefetch_members(call_t *calls, uint32_t count, const shard_t *shard) noexcept nogil:
     """The same for what a large collection holds: bucket and entry of the member that stands behind the key. False:
     there is none."""
@@ -57,16 +62,16 @@ cdef void prefetch_entries(call_t *calls, uint32_t count, const shard_t *shard, 
     cdef bint goes_on = False
     cdef uint32_t i
     for i in range(count):
-        if calls[i].shard_index == shard.index and not calls[i].is_repeated:
+        if is_looked_up(calls, i, shard):
             calls[i].probe = dash_prefetch_bucket(table, calls[i].key.hash)
     for i in range(count):
-        if calls[i].shard_index == shard.index and not calls[i].is_repeated:
+        if is_looked_up(calls, i, shard):
             calls[i].probe = dash_prefetch_entry(table, <bucket_t *>calls[i].probe, calls[i].key.hash)
             goes_on = goes_on or calls[i].probe == NULL
     if not goes_on:
         return
     for i in range(count):
-        if calls[i].shard_index == shard.index and not calls[i].is_repeated and calls[i].probe == NULL:
+        if is_looked_up(calls, i, shard) and calls[i].probe == NULL:
             calls[i].probe = dash_prefetch_away(table, calls[i].key.hash)
 
 
@@ -88,15 +93,15 @@ cdef void prefetch_calls(call_t *calls, uint32_t count, shard_t *shard, uint32_t
         database.plain_runs += 1
         return
     for i in range(count):
-        if calls[i].shard_index == shard.index:
-            if i > 0 and calls[i].is_repeated:
-                calls[i].collection = calls[i - 1].collection
-                continue
+        if is_looked_up(calls, i, shard):
             if is_small:
                 calls[i].probe = dash_probable_entry(table, calls[i].key.hash)
-            calls[i].collection = (dash_prefetch_value(<entry_t *>calls[i].probe) if calls[i].probe != NULL
-                                   else NULL)
+            calls[i].collection = NULL
+            if calls[i].probe != NULL:
+                calls[i].collection = dash_prefetch_value(<entry_t *>calls[i].probe)
             has_collections = has_collections or calls[i].collection != NULL
+        elif calls[i].shard_index == shard.index:
+            calls[i].collection = calls[i - 1].collection
     database.plain_runs += 1
     if has_collections and prefetch_members(calls, count, shard):
         database.plain_runs = 0
