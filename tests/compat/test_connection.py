@@ -7,7 +7,7 @@ import pytest
 
 from .client_lines import NEWER_FIELDS, client_info, client_lines, field_names, parse_line
 from .scripts import run_scripts
-from .servers import THREADS
+from .servers import PRELOAD, THREADS
 from .wire import Connection, encode
 
 OK = b"+OK\r\n"
@@ -305,6 +305,7 @@ def wait_until(condition, limit=10):
     return condition()
 
 
+@pytest.mark.skipif(PRELOAD is not None, reason="a sanitizer keeps what is freed")
 def test_memory_of_clients_goes_back_to_the_system(start):
     """Each has sent the beginning of a command when it leaves; nothing else happens then."""
     server = start(proactor_threads=1)
