@@ -32,6 +32,13 @@ class ServerLost(BaseException):
     """A server died or hangs. Not an `Exception`: hypothesis would shrink by killing a hundred more."""
 
 
+def wait_until(condition, limit=20):
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

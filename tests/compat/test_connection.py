@@ -7,7 +7,7 @@ import pytest
 
 from .client_lines import NEWER_FIELDS, client_info, client_lines, field_names, parse_line
 from .scripts import run_scripts
-from .servers import PRELOAD, THREADS
+from .servers import PRELOAD, THREADS, wait_until
 from .wire import Connection, encode
 
 OK = b"+OK\r\n"
@@ -293,18 +293,6 @@ def test_idle_timeout(start):
         assert time.monotonic() - begin > 0.8
 
 
-def resident(server):
-    with open(f"/proc/{server.process.pid}/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS:"))
-
-
-def wait_until(condition, limit=10):
-    deadline = time.monotonic() + limit
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 @pytest.mark.skipif(PRELOAD is not None, reason="a sanitizer keeps what is freed")
 def test_memory_of_clients_goes_back_to_the_system(start):
     """Each has sent the beginning of a command when it leaves; nothing else happens then."""
@@ -314,6 +302,6 @@ def test_memory_of_clients_goes_back_to_the_system(start):
         for _ in range(count):
             stack.enter_context(server.connect()).send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n" + b"x" * size)
         with server.connect() as watcher:
-            assert wait_until(lambda: watcher.command("CLIENT", "LIST").value.count(b" qbuf=500") == count)
-        with_them = resident(server)
-    assert wait_until(lambda: resident(server) < with_them - count * size // 2)
+            wait_until(lambda: watcher.command("CLIENT", "LIST").value.count(b" qbuf=500") == count)
+        with_them = server.resident_memory()
+    wait_until(lambda: server.resident_memory() < with_them - count * size // 2)

@@ -1,6 +1,5 @@
 """List commands against Redis; and every other command on keys that hold lists."""
 
-import time
 
 import pytest
 from hypothesis import given
@@ -23,7 +22,7 @@ from .arguments import (
 )
 from .differential import Duel
 from .scripts import run_scripts
-from .servers import SUBJECT, Server
+from .servers import SUBJECT, Server, wait_until
 
 # Few elements, so that pivots, LREM and LPOS find something; some that change blocks and encodings.
 few_elements = st.sampled_from([b"a", b"b", b"c", b"1", b"2", b"-7", b"300", b""])
@@ -249,10 +248,3 @@ def test_a_long_list_goes_in_slices_and_its_memory_comes_back(flushed, ending):
 def memory_of(connection):
     text = connection.command("INFO", "memory").value
     return int(text.split(b"used_memory:")[1].split()[0])
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -80,6 +80,14 @@ def test_several_streams_as_redis_does(sliced, redis_server, protocol, mode):
     Duel(sliced, redis_server).run(script, protocol, mode)
 
 
+def test_more_streams_than_go_in_slices(sliced, redis_server):
+    keys = [f"stream:{number}" for number in range(70)]
+    script = [("XADD", key, f"{number}-1", "n", number) for key in keys for number in range(1, 4)]
+    script += [("XGROUP", "CREATE", key, "g", 0) for key in keys]
+    script += [read("ann", "COUNT", 2, keys=keys), read("ann", keys=keys[:64]), read("ann", keys=keys)]
+    Duel(sliced, redis_server).run([*script, *(("XPENDING", key, "g") for key in keys)], 2, "single")
+
+
 def pending(connection, group="g", key="a"):
     return [(item[0], item[1]) for item in connection.command("XPENDING", key, group, "-", "+", 10_000).value]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .servers import SUBJECT, environment
+from .servers import SUBJECT, environment, wait_until
 from .snapshots import contents, info, loaded, snapshot_path, wait_for_save
 from .test_save_commands import MISCONF, names
 from .wire import encode
@@ -33,13 +33,6 @@ def unprivileged():
         if subprocess.run(line, cwd="/", env=where, capture_output=True, check=False).returncode == 0:
             return [*prefix, *more]
     return None
-
-
-def wait_until(is_so, limit=10):
-    deadline = time.monotonic() + limit
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def saves(client):
