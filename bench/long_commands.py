@@ -62,6 +62,15 @@ def places(port, count):
         b"place:%08d" % i))) for part in chunks(count)))
 
 
+def weighted(port, count):
+    """A list with two keys for each element."""
+    a_list(port, count)
+    for part in chunks(count):
+        wire.pump(port, [(b"MSET", *(word for i in part for word in (
+            b"weight_element:%d" % i, b"%d" % (i * 7919 % count))))])
+        wire.pump(port, [(b"HSET", b"data_element:%d" % i, b"name", b"name %d" % i) for i in part])
+
+
 def a_flat_zset(port, count):
     a_zset(port, count, score=lambda i: 0)
 
@@ -154,6 +163,7 @@ def cases(count):
         "lpos": (a_list, ("LPOS", "a", "none")),
         "sort": (a_list, ("SORT", "a", "ALPHA")),
         "sort-by": (a_list, ("SORT", "a", "BY", "weight_*", "GET", "name_*", "GET", "#")),
+        "sort-weighted": (weighted, ("SORT", "a", "BY", "weight_*", "GET", "data_*->name", "GET", "#")),
         "sort-store": (a_list, ("SORT", "a", "ALPHA", "STORE", "out")),
         "del": (a_zset, ("DEL", "a")),
         "del-set": (a_set, ("DEL", "a")),

@@ -1,6 +1,7 @@
 """SORT and searches for positions of much go in slices, and show one moment all the same: here in slices of one."""
 
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -90,6 +91,106 @@ def test_what_is_sorted_goes(sliced):
                 other.send(encode("SORT", "a") * 2 + encode("SORT", "a", "STORE", "out"))
         connection.command("FLUSHALL")
         assert connection.command("SORT", "a").value == []
+
+
+# ---- SORT with keys to look up --------------------------------------------------------------------
+
+def looked_up(version=0, count=COUNT):
+    """Weights and data of all elements; in version 1 the first and the last one change places."""
+    places = list(range(count))
+    if version:
+        places[0], places[-1] = places[-1], places[0]
+    return [("MSET", *(word for number, place in enumerate(places) for word in (f"w_{number}", place))),
+            *(("HSET", f"h_{number}", "f", f"v{version}") for number in (0, count - 1))]
+
+
+SORTS_OF_KEYS = {
+    "reply": ("SORT", "a", "BY", "w_*", "GET", "#", "GET", "h_*->f"),
+    "texts": ("SORT", "a", "BY", "w_*", "ALPHA", "GET", "#", "GET", "h_*->f"),
+    "stored": ("SORT", "a", "BY", "w_*", "GET", "#", "GET", "h_*->f", "STORE", "out"),
+    "no order": ("SORT", "a", "BY", "nosort", "GET", "w_*", "GET", "h_*->f"),
+}
+
+
+def results_of_keys(connection, where):
+    reply = connection.command(*SORTS_OF_KEYS[where]).value
+    return connection.command("LRANGE", "out", 0, -1).value if where == "stored" else reply
+
+
+@pytest.mark.parametrize("where", SORTS_OF_KEYS)
+def test_a_sort_by_keys_is_of_one_moment(sliced, where):
+    """Two weights and two hashes change together, as the keys of many shards do."""
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), ("RPUSH", "a", *range(COUNT)), *looked_up(1)])
+        expected = [results_of_keys(connection, where)]
+        connection.pipeline(looked_up(0))
+        expected.append(results_of_keys(connection, where))
+        assert expected[0] != expected[1]
+        with Other(sliced, *([("MULTI",), *looked_up(version), ("EXEC",)] for version in (1, 0))):
+            for _ in range(30):
+                assert results_of_keys(connection, where) in expected
+        with Other(sliced, [("INCR", "w_x")], [("INCR", "other")]):
+            for _ in range(10):
+                assert results_of_keys(connection, where) == expected[1]
+
+
+def test_keys_that_are_looked_up_expire_together(sliced):
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), ("RPUSH", "a", *range(COUNT))])
+        for attempt in range(15):
+            connection.pipeline(looked_up())
+            due = int(time.time() * 1000) + attempt
+            for number in (0, COUNT // 2, COUNT - 1):
+                connection.command("PEXPIREAT", f"w_{number}", due)
+            found = connection.command("SORT", "a", "BY", "nosort", "GET", "w_*").value
+            assert [found[number] is None for number in (0, COUNT // 2, COUNT - 1)] in ([True] * 3, [False] * 3)
+            while connection.command("EXISTS", "w_0").value:
+                pass
+            assert connection.command("SORT", "a", "BY", "nosort", "GET", "w_*").value.count(None) == 3
+
+
+@pytest.mark.parametrize("flush", [("FLUSHDB",), ("SWAPDB", 0, 1)])
+def test_databases_go_while_keys_are_looked_up(sliced, flush):
+    everything = [("RPUSH", "a", *range(COUNT)), *looked_up()]
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), *everything])
+        back = [("MULTI",), *everything, ("EXEC",)] if flush[0] == "FLUSHDB" else [flush]
+        with Other(sliced, [flush], back):
+            for _ in range(30):
+                found = connection.command("SORT", "a", "BY", "nosort", "GET", "w_*").value
+                assert found in ([], [b"%d" % number for number in range(COUNT)])
+
+
+def test_what_is_looked_up_counts_once(sliced):
+    """However often it began again."""
+    def hits():
+        fields = connection.command("INFO", "stats").value.decode().split("\r\n")
+        return [int(line.split(":")[1]) for line in fields if line.startswith("keyspace_")]
+
+    with sliced.connect() as connection:
+        connection.pipeline([("FLUSHALL",), ("RPUSH", "a", *range(COUNT)), *looked_up(), ("CONFIG", "RESETSTAT")])
+        with Other(sliced, [("SET", "w_0", 0)]):
+            for _ in range(10):
+                connection.command("SORT", "a", "BY", "w_*", "GET", "h_*->f", "GET", "#")
+        assert hits() == [10 * (1 + COUNT + 2), 10 * (COUNT - 2)]
+
+
+def test_many_patterns_at_once(sliced_duel):
+    gets = [word for number in range(70) for word in ("GET", f"w_*{number % 3 or ''}")]
+    sliced_duel.run([("RPUSH", "a", *range(60)), *looked_up(count=50), ("SORT", "a", *gets), ("SORT", "a", *gets[:60]),
+                     ("SORT", "a", *gets, "STORE", "out"), ("LRANGE", "out", 0, -1)], 2, walk=False)
+
+
+def test_who_sorts_by_keys_goes(sliced):
+    with sliced.connect() as other:
+        other.pipeline([("FLUSHALL",), ("RPUSH", "a", *range(COUNT)), *looked_up()])
+        before = used(other)
+        for _ in range(20):
+            with sliced.connect() as connection:
+                connection.send(encode(*SORTS_OF_KEYS["reply"]) * 2 + encode(*SORTS_OF_KEYS["stored"]))
+        assert len(other.command(*SORTS_OF_KEYS["reply"]).value) == 2 * COUNT
+        other.command("DEL", "out")
+        assert abs(used(other) - before) < 50_000
 
 
 # ---- Positions -----------------------------------------------------------------------------------

@@ -1,18 +1,18 @@
 """SORT and SORT_RO.
 
 BY and GET look keys up that follow from the elements, so they may lie on any shard: with such a pattern the command
-holds the tokens of all shards. The elements are copied first (sorting.pxd); then each shard in turn fills in the
-weights of the keys it owns; then all is sorted; then each shard fills in what GET asks for; then the result is replied
-or stored. What looks no keys up does all of this on the source's shard, in slices if there are many elements; the
-others, whose keys nobody listens to, in one go. Order of checks, replies and events as Redis 7.0.
+holds the tokens of all shards (sort_patterns). The elements are copied (sorting), BY's keys give them weights, they are
+sorted, and what GET asks for is looked up while the result is replied or built. All of it goes in slices if there are
+many elements: of the keys that are looked up, any that changes lets it begin again. What it sees of deadlines is what
+there was when it began. Order of checks, replies and events as Redis 7.0.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy
 
-from dfly._core.commands.sorting cimport (arena_keep, elements_at, elements_begin, elements_copy_work, elements_count,
-                                          elements_end, elements_read_weights, elements_sort_work, sort_elements_t,
-                                          text_arena_t, text_t)
+from dfly._core.commands.sort_patterns cimport (lookups_begin, lookups_end, lookups_forget, lookups_free, lookups_t,
+                                                looks_up, sort_pattern_looks_up, sort_pattern_parse, sort_pattern_t)
+from dfly._core.commands.sorting cimport (elements_at, elements_begin, elements_copy_work, elements_count,
+                                          elements_end, elements_sort_work, elements_weigh, sort_elements_t)
 from dfly._core.commands.strings cimport overwrite_key
 from dfly._core.commands.zsets cimport zset_long_argument
 from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_LIST, ACL_SET, ACL_SORTEDSET, COMMAND_DENYOOM,
@@ -22,54 +22,46 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_LIST, ACL_SET, ACL_SO
                                         transaction_t)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_LIST, delete_key, drop_value, find_read, find_write,
                                          update_end)
-from dfly._core.engine.shard cimport scope_t, shard_of, shard_t
-from dfly._core.engine.slices cimport (SLICES_LOOKED, SLICES_WORKED, slices_first, slices_look, slices_next,
-                                       slices_plan_t, slices_t, slices_work, work_all, work_goes_on, work_t)
-from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_shard, transaction_lock_all, transaction_scope
+from dfly._core.engine.pattern_listeners cimport key_pattern_t
+from dfly._core.engine.shard cimport scope_t, shard_t
+from dfly._core.engine.slices cimport (SLICES_LOOKED, slices_first, slices_ignore_changes, slices_look, slices_next,
+                                       slices_plan_t, slices_t, slices_work, work_goes_on, work_t)
+from dfly._core.engine.transaction cimport (hop_on_shard, transaction_lock_all, transaction_own_arguments,
+                                            transaction_scope)
 from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_error, reply_int, reply_null
-from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_limits, list_limits_t,
-                                          list_push)
+from dfly._core.store.block_list cimport list_limits, list_limits_t, list_push
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.hash_map cimport hash_find, hash_place_t, hash_value
-from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_HASH, TYPE_LIST, TYPE_SET, TYPE_ZSET, key_init, key_t,
-                                      object_is_container, object_is_string, object_root, object_set_container,
-                                      object_t, object_view)
-from dfly._core.sys.alloc cimport net_alloc, net_free, net_zalloc
+from dfly._core.store.object cimport (TYPE_LIST, TYPE_SET, TYPE_ZSET, key_t, object_is_container, object_root,
+                                      object_set_container, object_t)
+from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
-cdef enum stage_t:
-    # Behind those of slices.
-    STAGE_COPIED = 5
-    STAGE_WEIGHED = 6
-    STAGE_FETCHED = 7
-    STAGE_STORED = 8
-
-cdef struct pattern_t:
-    slice_t whole
-    bint is_element              # "#"
-    bint is_constant             # without "*": nothing is ever found
-    slice_t prefix
-    slice_t suffix
-    slice_t field                # of a hash; data NULL: the key is a string
+cdef enum:
+    STAGE_STORED = 5             # behind those of slices
+    PATTERNS_IN_SLICES = 64      # each change of a key is compared with all
 
 cdef struct job_t:
-    # tx.state while the command runs. The arguments' slices in patterns are good in one go only: arguments move.
+    # tx.state while the command runs.
     slices_t slices
     work_t work
+    lookups_t lookups
     sort_elements_t sorted
     bint is_found
     bint is_wrong_type
     object_t value               # the source, borrowed
+    int64_t now_ms               # when it began, for what it looks up
+    uint64_t weighed             # of the elements
     uint64_t start               # of the result, in what is sorted
     uint64_t result_count
     uint64_t written             # of the result
     object_t built               # what is stored
-    pattern_t by
-    pattern_t *gets
+    sort_pattern_t by
+    sort_pattern_t *gets
     uint32_t get_count
-    text_t *fetched              # get_count of each result
+    key_pattern_t *looked_up     # by BY and GET
+    uint32_t looked_up_count
     int64_t offset
     int64_t limit                # -1: none
     bint is_stored
@@ -79,43 +71,12 @@ cdef struct job_t:
 
 # ---- Arguments ---------------------------------------------------------------------------------
 
-cdef const char *find_arrow(const char *p, const char *end) noexcept nogil:
-    """The arrow of a hash's field, if something follows it."""
-    while p + 2 < end:
-        if p[0] == c'-' and p[1] == c'>':
-            return p
-        p += 1
-    return NULL
-
-
-cdef void parse_pattern(slice_t text, pattern_t *out) noexcept nogil:
-    cdef const char *end = text.data + text.size
-    cdef const char *star = <const char *>memchr(text.data, c'*', text.size)
-    cdef const char *arrow
-    out.whole = text
-    out.is_element = text.size == 1 and text.data[0] == c'#'
-    out.is_constant = star == NULL
-    out.field.data = NULL
-    if star == NULL:
-        return
-    out.prefix.data = text.data
-    out.prefix.size = <size_t>(star - text.data)
-    out.suffix.data = star + 1
-    out.suffix.size = <size_t>(end - star - 1)
-    arrow = find_arrow(star + 1, end)
-    if arrow != NULL:
-        out.suffix.size = <size_t>(arrow - star - 1)
-        out.field.data = arrow + 2
-        out.field.size = <size_t>(end - arrow - 2)
-
-
-cdef bint parse_options(transaction_t *tx, bint read_only, job_t *job, pattern_t *gets) noexcept nogil:
-    """gets has room for all that may come."""
+cdef bint parse_options(transaction_t *tx, bint read_only, job_t *job) noexcept nogil:
+    """job.gets has room for all that may come."""
     cdef uint32_t i = 2
     cdef uint32_t more
     cdef slice_t word
     job.limit = -1
-    job.gets = gets
     while i < tx.argc:
         word = tx.argv[i]
         more = tx.argc - i - 1
@@ -135,13 +96,13 @@ cdef bint parse_options(transaction_t *tx, bint read_only, job_t *job, pattern_t
             i += 1
         elif more >= 1 and slice_equals(word, "by"):
             i += 1
-            parse_pattern(tx.argv[i], &job.by)
+            sort_pattern_parse(tx.argv[i], &job.by)
             job.sorted.has_by = True
             # Once and for all, as in Redis: a later BY with a pattern sorts nothing either.
             job.sorted.dont_sort = job.sorted.dont_sort or job.by.is_constant
         elif more >= 1 and slice_equals(word, "get"):
             i += 1
-            parse_pattern(tx.argv[i], &gets[job.get_count])
+            sort_pattern_parse(tx.argv[i], &job.gets[job.get_count])
             job.get_count += 1
         else:
             reply_syntax_error(&tx.reply)
@@ -173,6 +134,8 @@ cdef void sort_prepare(transaction_t *tx) noexcept nogil:
     for i in range(2, tx.argc):
         if slice_equals(tx.argv[i], "by") or slice_equals(tx.argv[i], "get"):
             transaction_lock_all(tx)
+            # Patterns are in use between slices, too.
+            transaction_own_arguments(tx)
             return
 
 
@@ -209,90 +172,44 @@ cdef void settle_range(job_t *job) noexcept nogil:
 
 # ---- Looking keys up ---------------------------------------------------------------------------
 
-cdef char *make_key(const pattern_t *pattern, slice_t element, slice_t *out) noexcept nogil:
-    """The caller frees what is returned."""
-    cdef size_t size = pattern.prefix.size + element.size + pattern.suffix.size
-    cdef char *text = <char *>net_alloc(size + 1)
-    memcpy(text, pattern.prefix.data, pattern.prefix.size)
-    memcpy(text + pattern.prefix.size, element.data, element.size)
-    memcpy(text + pattern.prefix.size + element.size, pattern.suffix.data, pattern.suffix.size)
-    out.data = text
-    out.size = size
-    return text
+cdef bint weighs(const job_t *job) noexcept nogil:
+    return job.sorted.has_by and not job.sorted.dont_sort
 
 
-cdef void keep(text_arena_t *arena, slice_t text, text_t *out) noexcept nogil:
-    out.text = arena_keep(arena, text)
-    out.is_missing = False
-
-
-cdef void look_up(scope_t *scope, const pattern_t *pattern, text_arena_t *arena, slice_t name,
-                  text_t *out) noexcept nogil:
-    """Under the token of the key's shard."""
-    cdef char scratch[OBJECT_SCRATCH]
-    cdef char number[LIST_ITEM_SCRATCH]
-    cdef hash_place_t place
-    cdef list_item_t item
-    cdef dash_ref_t ref
-    cdef key_t key
-    key_init(&key, name.data, name.size)
-    if not find_read(scope, &key, &ref):
-        return
-    if pattern.field.data == NULL:
-        if object_is_string(&ref.entry.value):
-            keep(arena, object_view(&ref.entry.value, scratch), out)
-    elif (object_is_container(&ref.entry.value, TYPE_HASH)
-            and hash_find(&ref.entry.value, pattern.field, scope.now_ms, &place)):
-        hash_value(&ref.entry.value, &place, scratch, &item)
-        keep(arena, list_item_text(&item, number), out)
-
-
-cdef void fill(scope_t *scope, const pattern_t *pattern, job_t *job, slice_t text, text_t *out) noexcept nogil:
-    """What the pattern says of the element, if this shard owns the key."""
-    cdef slice_t name
-    cdef key_t key
-    cdef char *owned
-    if pattern.is_constant:
-        return
-    owned = make_key(pattern, text, &name)
-    key_init(&key, name.data, name.size)
-    if shard_of(key.hash, scope.shard.shard_count) == scope.shard.index:
-        look_up(scope, pattern, &job.sorted.arena, name, out)
-    net_free(owned)
-
-
-cdef void weigh_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef job_t *job = <job_t *>tx.state
-    cdef scope_t scope
-    cdef uint64_t i
-    transaction_scope(tx, shard, &scope)
-    for i in range(job.sorted.count):
-        fill(&scope, &job.by, job, job.sorted.elements[i].text, &job.sorted.elements[i].weight)
-
-
-cdef void fetch_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef job_t *job = <job_t *>tx.state
-    cdef scope_t scope
-    cdef uint64_t i
+cdef void find_patterns(job_t *job) noexcept nogil:
     cdef uint32_t g
-    transaction_scope(tx, shard, &scope)
-    for i in range(job.result_count):
-        for g in range(job.get_count):
-            fill(&scope, &job.gets[g], job, elements_at(&job.sorted, job.start + i).text,
-                 &job.fetched[i * job.get_count + g])
+    job.looked_up_count = 0
+    if weighs(job) and sort_pattern_looks_up(&job.by):
+        job.looked_up[0] = job.by.key
+        job.looked_up_count = 1
+    for g in range(job.get_count):
+        if sort_pattern_looks_up(&job.gets[g]):
+            job.looked_up[job.looked_up_count] = job.gets[g].key
+            job.looked_up_count += 1
+
+
+cdef bint weigh_work(job_t *job) noexcept nogil:
+    cdef slice_t text
+    if not weighs(job):
+        return True
+    while job.weighed < job.sorted.count:
+        if not work_goes_on(&job.work):
+            return False
+        if looks_up(&job.lookups, &job.by, job.sorted.elements[job.weighed].text, &text):
+            elements_weigh(&job.sorted, job.weighed, text)
+        job.weighed += 1
+    return True
 
 
 # ---- Results -----------------------------------------------------------------------------------
 
-cdef bint result(const job_t *job, uint64_t i, uint32_t g, slice_t *out) noexcept nogil:
+cdef inline bint result(job_t *job, uint64_t i, uint32_t g, slice_t *out) noexcept nogil:
     """False: there is nothing."""
-    cdef const text_t *fetched
-    if job.get_count == 0 or job.gets[g].is_element:
-        out[0] = elements_at(&job.sorted, job.start + i).text
+    cdef slice_t element = elements_at(&job.sorted, job.start + i).text
+    if job.get_count == 0:
+        out[0] = element
         return True
-    fetched = &job.fetched[i * job.get_count + g]
-    out[0] = fetched.text
-    return not fetched.is_missing
+    return looks_up(&job.lookups, &job.gets[g], element, out)
 
 
 cdef bint reply_work(transaction_t *tx, job_t *job) noexcept nogil:
@@ -362,17 +279,25 @@ cdef bint write_work(transaction_t *tx, job_t *job, const scope_t *scope) noexce
     return build_work(job, scope) if job.is_stored else reply_work(tx, job)
 
 
+cdef bint works(transaction_t *tx, job_t *job, const scope_t *scope) noexcept nogil:
+    """True: there is a result."""
+    if not elements_copy_work(&job.sorted, &job.work) or not weigh_work(job):
+        return False
+    if is_refused(tx, job):
+        return True
+    return elements_sort_work(&job.sorted, &job.work) and write_work(tx, job, scope)
+
+
 cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef job_t *job = <job_t *>tx.state
     cdef scope_t scope
     transaction_scope(tx, shard, &scope)
     slices_work(&job.slices, tx, &job.work)
-    if not elements_copy_work(&job.sorted, &job.work):
-        return
-    if is_refused(tx, job):
-        job.is_done = True
-    elif elements_sort_work(&job.sorted, &job.work):
-        job.is_done = write_work(tx, job, &scope)
+    lookups_begin(&job.lookups, tx, shard, job.now_ms)
+    job.is_done = works(tx, job, &scope)
+    lookups_end(&job.lookups, shard)
+    if job.looked_up_count > 0:
+        slices_ignore_changes(&job.slices)
 
 
 cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
@@ -382,7 +307,8 @@ cdef void drop_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     elements_end(&job.sorted)
     drop_value(&scope, &job.built)
     # The look that ends counts.
-    shard.stats.hits -= 1
+    job.lookups.hits += 1
+    lookups_forget(&job.lookups, tx)
 
 
 cdef slices_plan_t PLAN
@@ -391,74 +317,25 @@ PLAN.work = work_hop
 PLAN.drop = drop_hop
 
 
-# ---- In one go, with keys to look up -----------------------------------------------------------
-
-cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef job_t *job = <job_t *>tx.state
-    work_all(&job.work)
-    elements_copy_work(&job.sorted, &job.work)
-
-
-cdef int weigh(transaction_t *tx, job_t *job) noexcept nogil:
-    tx.stage = STAGE_WEIGHED
-    if job.sorted.dont_sort or not job.sorted.has_by:
-        return fetch(tx, job)
-    return hop_on_all_shards(tx, weigh_hop)
-
-
-cdef int fetch(transaction_t *tx, job_t *job) noexcept nogil:
-    cdef uint64_t i
-    if job.sorted.has_by:
-        elements_read_weights(&job.sorted)
-    elements_sort_work(&job.sorted, &job.work)
-    settle_range(job)
-    tx.stage = STAGE_FETCHED
-    job.fetched = <text_t *>net_zalloc((job.result_count * job.get_count + 1) * sizeof(text_t))
-    for i in range(job.result_count * job.get_count):
-        job.fetched[i].is_missing = True
-    if job.sorted.is_not_numeric:
-        return write(tx, job)
-    return hop_on_all_shards(tx, fetch_hop)
-
-
-cdef void write_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
-    cdef scope_t scope
-    transaction_scope(tx, shard, &scope)
-    write_work(tx, <job_t *>tx.state, &scope)
-
-
-cdef int write(transaction_t *tx, job_t *job) noexcept nogil:
-    if is_refused(tx, job):
-        return TRANSACTION_DONE
-    job.is_done = True
-    tx.stage = SLICES_WORKED
-    return hop_on_shard(tx, tx.key_shards[0], write_hop)
-
-
 # ---- Steps -------------------------------------------------------------------------------------
 
 cdef bint make_job(transaction_t *tx, bint read_only) noexcept nogil:
     """False after an error reply."""
-    cdef job_t *job = <job_t *>net_zalloc(sizeof(job_t) + tx.argc * sizeof(pattern_t))
+    cdef job_t *job = <job_t *>net_zalloc(sizeof(job_t) + tx.argc * (sizeof(sort_pattern_t) + sizeof(key_pattern_t)))
     tx.state = job
-    return parse_options(tx, read_only, job, <pattern_t *>(job + 1))
-
-
-cdef bint looks_up(const job_t *job) noexcept nogil:
-    cdef uint32_t g
-    if job.sorted.has_by and not job.sorted.dont_sort:
-        return True
-    for g in range(job.get_count):
-        if not job.gets[g].is_element:
-            return True
-    return False
+    job.gets = <sort_pattern_t *>(job + 1)
+    job.looked_up = <key_pattern_t *>(job.gets + tx.argc)
+    return parse_options(tx, read_only, job)
 
 
 cdef int begin(transaction_t *tx, job_t *job) noexcept nogil:
+    cdef uint64_t elements
     if job.is_wrong_type:
         reply_wrong_type(&tx.reply)
         return TRANSACTION_DONE
     object_set_container(&job.built, TYPE_LIST, NULL)
+    job.now_ms = tx.now_ms
+    job.weighed = 0
     job.written = 0
     job.is_settled = False
     job.is_done = False
@@ -470,10 +347,11 @@ cdef int begin(transaction_t *tx, job_t *job) noexcept nogil:
         job.sorted.is_alpha = True
         job.sorted.has_by = False
     elements_begin(&job.sorted, &job.value)
-    if looks_up(job):
-        tx.stage = STAGE_COPIED
-        return hop_on_shard(tx, tx.key_shards[0], copy_hop)
-    return slices_first(&job.slices, tx, elements_count(&job.value), 0, &PLAN)
+    find_patterns(job)
+    job.slices.patterns = job.looked_up
+    job.slices.pattern_count = job.looked_up_count
+    elements = elements_count(&job.value) if job.looked_up_count <= PATTERNS_IN_SLICES else 0
+    return slices_first(&job.slices, tx, elements, 0, &PLAN)
 
 
 cdef int run_step(transaction_t *tx, bint read_only) noexcept nogil:
@@ -483,12 +361,6 @@ cdef int run_step(transaction_t *tx, bint read_only) noexcept nogil:
         return slices_look(tx, &PLAN) if make_job(tx, read_only) else TRANSACTION_DONE
     if tx.stage == SLICES_LOOKED:
         return begin(tx, job)
-    if tx.stage == STAGE_COPIED:
-        return weigh(tx, job)
-    if tx.stage == STAGE_WEIGHED:
-        return fetch(tx, job)
-    if tx.stage == STAGE_FETCHED:
-        return write(tx, job)
     if tx.stage == STAGE_STORED:
         return TRANSACTION_DONE
     result = slices_next(&job.slices, tx, job.is_done, &PLAN)
@@ -503,8 +375,7 @@ cdef int step_generic(transaction_t *tx, bint read_only) noexcept nogil:
     cdef job_t *job = <job_t *>tx.state
     if result == TRANSACTION_DONE and job != NULL:
         elements_end(&job.sorted)
-        net_free(job.fetched)
-        job.fetched = NULL
+        lookups_free(&job.lookups)
     return result
 
 

@@ -2,7 +2,7 @@
 
     elements_begin(&self, value)
     while not elements_copy_work(&self, work): ...       others run; the value does not change
-    here BY's weights may be filled in, then elements_read_weights
+    elements_weigh(&self, i, weight) ...                 with BY
     while not elements_sort_work(&self, work): ...
     elements_at(&self, i) ...
     elements_end(&self)
@@ -65,11 +65,9 @@ cdef struct sort_elements_t:
 cdef uint64_t elements_count(const object_t *value) noexcept nogil
 cdef void elements_begin(sort_elements_t *self, const object_t *value) noexcept nogil
 cdef bint elements_copy_work(sort_elements_t *self, work_t *work) noexcept nogil
-cdef void elements_read_weights(sort_elements_t *self) noexcept nogil
+# What BY has found for it; without it is 0, or missing.
+cdef void elements_weigh(sort_elements_t *self, uint64_t i, slice_t weight) noexcept nogil
 cdef bint elements_sort_work(sort_elements_t *self, work_t *work) noexcept nogil
 # In the result's order, before LIMIT.
 cdef sort_element_t *elements_at(const sort_elements_t *self, uint64_t i) noexcept nogil
 cdef void elements_end(sort_elements_t *self) noexcept nogil
-
-# A copy that lives as long as the arena.
-cdef slice_t arena_keep(text_arena_t *self, slice_t text) noexcept nogil

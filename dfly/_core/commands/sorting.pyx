@@ -119,16 +119,13 @@ cdef bint elements_copy_work(sort_elements_t *self, work_t *work) noexcept nogil
     return True
 
 
-cdef void elements_read_weights(sort_elements_t *self) noexcept nogil:
-    """One that is missing is 0."""
-    cdef sort_element_t *element
-    cdef uint64_t i
-    if self.is_alpha or self.dont_sort:
-        return
-    for i in range(self.count):
-        element = &self.elements[i]
-        if not element.weight.is_missing and not read_number(element.weight.text, &element.number):
-            self.is_not_numeric = True
+cdef void elements_weigh(sort_elements_t *self, uint64_t i, slice_t weight) noexcept nogil:
+    cdef sort_element_t *element = &self.elements[i]
+    if self.is_alpha:
+        element.weight.text = arena_keep(&self.arena, weight)
+        element.weight.is_missing = False
+    elif not read_number(weight, &element.number):
+        self.is_not_numeric = True
 
 
 # ---- Sorting -----------------------------------------------------------------------------------

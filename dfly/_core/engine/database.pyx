@@ -13,6 +13,7 @@ from dfly._core.engine.latency cimport LATENCY_EXPIRE_DEL, latency_start, latenc
 from dfly._core.engine.listeners cimport (listened_key_of, listened_key_t, listener_table_t,
                                           listeners_mark_ready, listeners_of, listeners_signal,
                                           listeners_visit)
+from dfly._core.engine.pattern_listeners cimport patterns_signal, patterns_signal_all
 from dfly._core.engine.shard cimport (database_t, purge_t, reclaim_t, scope_t, shard_database,
                                       shard_next_version, shard_t, policy_tracks_access)
 from dfly._core.engine.tracking_table cimport tracking_table_drop, tracking_table_invalidate
@@ -45,13 +46,15 @@ cdef void signal_listeners(scope_t *scope, const key_t *key) noexcept nogil:
     found = listeners_of(&shard.blocked, scope.database.index, key)
     if found != NULL:
         listeners_mark_ready(&shard.blocked, found)
+    if shard.patterns.count != 0:
+        patterns_signal(&shard.patterns, scope.database.index, key)
     tracking_table_invalidate(&shard.tracked, key, scope.client_id)
 
 
 cdef inline void count_mutation(scope_t *scope, const key_t *key) noexcept nogil:
     cdef shard_t *shard = scope.shard
     if unlikely((shard.watched.count | shard.blocked.count | shard.tracked.count
-                 | shard.tracked.prefix_count) != 0):
+                 | shard.tracked.prefix_count | shard.patterns.count) != 0):
         signal_listeners(scope, key)
     shard_next_version(scope.shard)
     scope.shard.stats.mutations += 1
@@ -255,6 +258,7 @@ cdef void flush_database(shard_t *shard, uint32_t index) noexcept nogil:
     if database == NULL:
         return
     listeners_visit(&shard.watched, index, signal_if_exists, &database.table)
+    patterns_signal_all(&shard.patterns, index)
     listeners_visit(&shard.blocked, index, mark_ready, &shard.blocked)
     dropped = <reclaim_t *>mem_zalloc(sizeof(reclaim_t))
     dash_move(&database.table, &dropped.table)
@@ -297,6 +301,8 @@ cdef void swap_databases(shard_t *shard, uint32_t a, uint32_t b) noexcept nogil:
     listeners_visit(&shard.watched, a, signal_if_exists, &second.table)
     listeners_visit(&shard.watched, b, signal_if_exists, &first.table)
     listeners_visit(&shard.watched, b, signal_if_exists, &second.table)
+    patterns_signal_all(&shard.patterns, a)
+    patterns_signal_all(&shard.patterns, b)
     shard.databases[a] = second
     shard.databases[b] = first
     second.index = a

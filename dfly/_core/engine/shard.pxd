@@ -21,6 +21,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.latency cimport latency_monitor_t
 from dfly._core.engine.listeners cimport listener_table_t
+from dfly._core.engine.pattern_listeners cimport pattern_table_t
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.engine.tracking_table cimport tracker_t, tracking_table_t
 from dfly._core.loop.mailbox cimport mailbox_t, message_run_t, message_t
@@ -100,6 +101,7 @@ cdef struct shard_t:
     listener_table_t watched     # WATCH
     listener_table_t blocked     # commands that wait for a key: see engine/waiter.pxd
     tracking_table_t tracked     # CLIENT TRACKING
+    pattern_table_t patterns     # keys of a form: commands in slices
     mutation_hook_t on_mutation      # while notify-keyspace-events is not empty
     void *mutation_context
 

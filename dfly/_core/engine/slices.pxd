@@ -5,7 +5,8 @@ for a slice, builds its result aside, gives its tokens away and goes on in a lat
 sources as WATCH does. If one of them has changed, it drops what it has and begins again; after a few attempts it goes
 on to its end under its tokens, so nobody can keep it from ending. It takes place as a whole at the moment of its last
 slice. A command of an EXEC is never sliced. Changes of sources must show to WATCH (of groups of streams they do not).
-Where not every change matters the work hop looks itself: slices_changed, then is_stale.
+Where not every change matters the work hop looks itself: slices_changed, then is_stale. Sources that no argument names
+(SORT's BY and GET) are listened to by their form, on all shards, whose tokens the command then needs.
 
     stage 0, arguments read:    return slices_look(tx, &PLAN)
     stage SLICES_LOOKED:        the job is made;
@@ -25,6 +26,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.command cimport hop_t, transaction_t
 from dfly._core.engine.listeners cimport listener_t
+from dfly._core.engine.pattern_listeners cimport key_pattern_t, pattern_listener_t
 from dfly._core.store.merge_sort cimport merge_sort_t
 from dfly._core.sys.base cimport likely
 
@@ -46,7 +48,10 @@ cdef struct slices_t:
     bint is_stale                # and has found that its work is in vain
     uint32_t attempts            # that were in vain
     uint32_t first_key           # sources: the keys from here on
+    const key_pattern_t *patterns    # and these keys, borrowed; set before slices_first
+    uint32_t pattern_count
     listener_t *listeners        # one for each source; NULL: it does not pause
+    pattern_listener_t *pattern_listeners    # one for each pattern and shard
 
 cdef struct work_t:
     uint64_t left                # steps until the next look at the clock
@@ -65,6 +70,8 @@ cdef void work_all(work_t *out) noexcept nogil           # it goes on for ever
 cdef bint work_sort(work_t *self, merge_sort_t *sort) noexcept nogil
 # For the work hop: has a source changed since it was asked last?
 cdef bint slices_changed(slices_t *self) noexcept nogil
+# For the work hop, which holds all tokens: what has changed since it began was due when the work began.
+cdef void slices_ignore_changes(slices_t *self) noexcept nogil
 
 
 cdef inline bint work_goes_on(work_t *self) noexcept nogil:

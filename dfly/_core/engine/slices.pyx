@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from dfly._core.engine.command cimport TRANSACTION_DONE
 from dfly._core.engine.database cimport find_peek
 from dfly._core.engine.listeners cimport listener_add, listener_remove
+from dfly._core.engine.pattern_listeners cimport pattern_listener_add, pattern_listener_remove, pattern_listener_t
 from dfly._core.engine.shard cimport scope_t, shard_close_books, shard_open_books, shard_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_interrupt, transaction_scope
 from dfly._core.resp.reply cimport REPLY_CHUNK, reply_chain_free, reply_chain_take, reply_reset
@@ -40,6 +41,29 @@ cdef void listen(slices_t *self, transaction_t *tx, uint32_t first_key) noexcept
         listener.owner = self
         listener.signal = &self.is_changed
         listener_add(&tx.shards[tx.key_shards[i]].watched, tx.caller.database_index, &tx.keys[i], listener)
+    if self.pattern_count > 0:
+        listen_to_patterns(self, tx)
+
+
+cdef void listen_to_patterns(slices_t *self, transaction_t *tx) noexcept nogil:
+    cdef pattern_listener_t *listener
+    cdef uint32_t i
+    self.pattern_listeners = <pattern_listener_t *>net_zalloc(
+        self.pattern_count * tx.shard_count * sizeof(pattern_listener_t))
+    for i in range(self.pattern_count * tx.shard_count):
+        listener = &self.pattern_listeners[i]
+        listener.pattern = self.patterns[i // tx.shard_count]
+        listener.database = tx.caller.database_index
+        listener.signal = &self.is_changed
+        pattern_listener_add(&tx.shards[i % tx.shard_count].patterns, listener)
+
+
+cdef void end_listening_to_patterns(slices_t *self, transaction_t *tx) noexcept nogil:
+    cdef uint32_t i
+    for i in range(self.pattern_count * tx.shard_count):
+        pattern_listener_remove(&tx.shards[i % tx.shard_count].patterns, &self.pattern_listeners[i])
+    net_free(self.pattern_listeners)
+    self.pattern_listeners = NULL
 
 
 cdef void end_listening(slices_t *self, transaction_t *tx) noexcept nogil:
@@ -50,6 +74,8 @@ cdef void end_listening(slices_t *self, transaction_t *tx) noexcept nogil:
         listener_remove(&tx.shards[tx.key_shards[i]].watched, &self.listeners[i - self.first_key])
     net_free(self.listeners)
     self.listeners = NULL
+    if self.pattern_listeners != NULL:
+        end_listening_to_patterns(self, tx)
 
 
 cdef void slices_work(const slices_t *self, const transaction_t *tx, work_t *out) noexcept nogil:
@@ -91,6 +117,10 @@ cdef bint slices_changed(slices_t *self) noexcept nogil:
         return False
     atomic_store(&self.is_changed, 0)
     return True
+
+
+cdef void slices_ignore_changes(slices_t *self) noexcept nogil:
+    atomic_store(&self.is_changed, 0)
 
 
 cdef bint has_due(transaction_t *tx, uint32_t position) noexcept nogil:
