@@ -1,4 +1,5 @@
-"""The list commands with one key. Those with several keys are in list_moves.pyx and list_pops.pyx.
+"""The list commands with one key. LINSERT and LREM are in list_edits.pyx, those with several keys in list_moves.pyx
+and list_pops.pyx.
 
 Order of checks, replies and events as Redis 7.0: some commands read their numbers before they look the
 key up, some after. The events of a change come in the order push, pop, del.
@@ -23,10 +24,10 @@ from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_chain_header, reply_defer_array,
                                     reply_error, reply_int, reply_null, reply_null_array, reply_ok, reply_set_deferred,
                                     reply_t)
-from dfly._core.store.block_list cimport (block_list_t, list_count, list_cursor_t, list_cut, list_drop, list_insert,
-                                          list_item_equals, list_item_t, list_limits, list_limits_t,
+from dfly._core.store.block_list cimport (block_list_t, list_count, list_cursor_t, list_cut, list_drop,
+                                          list_item_equals, list_item_t, list_limits_t,
                                           list_needle, list_next, list_peek, list_previous, list_push,
-                                          list_remove, list_replace, list_seek)
+                                          list_replace, list_seek)
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport (TYPE_LIST, key_t, object_is_container, object_pointer, object_root,
                                       object_set_container, object_t, parse_int64)
@@ -37,10 +38,6 @@ __abi__ = DFLY_ABI_STAMP
 
 # ---- Shared with other modules -----------------------------------------------------------------
 
-cdef inline list_limits_t limits_of(const scope_t *scope) noexcept nogil:
-    return list_limits(scope.shard.settings.list_max_listpack_size)
-
-
 cdef list_lookup_t list_lookup(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil:
     if not find_write(scope, key, ref):
         return LIST_ABSENT
@@ -50,7 +47,7 @@ cdef list_lookup_t list_lookup(scope_t *scope, const key_t *key, dash_ref_t *ref
 
 
 cdef void list_push_element(scope_t *scope, const key_t *key, slice_t element, bint front) noexcept nogil:
-    cdef list_limits_t limits = limits_of(scope)
+    cdef list_limits_t limits = list_limits_of(scope)
     cdef dash_ref_t ref
     if find_write(scope, key, &ref):
         update_begin(scope, &ref)
@@ -69,9 +66,7 @@ cdef void drop_blocks(scope_t *scope, block_list_t dropped) noexcept nogil:
         drop_value(scope, &value)
 
 
-cdef inline void finish_removal(scope_t *scope, const key_t *key, dash_ref_t *ref,
-                                const char *event) noexcept nogil:
-    """After elements went: announces it, and deletes a key without elements."""
+cdef void list_finish_removal(scope_t *scope, const key_t *key, dash_ref_t *ref, const char *event) noexcept nogil:
     update_end(scope, key, NOTIFY_LIST, event)
     if unlikely(object_pointer(&ref.entry.value) == NULL):
         delete_key(scope, key, ref, NOTIFY_GENERIC, "del")
@@ -83,7 +78,7 @@ cdef void list_drop_elements(scope_t *scope, const key_t *key, dash_ref_t *ref, 
     update_begin(scope, ref)
     list_drop(object_root(&ref.entry.value), count, front, &dropped)
     drop_blocks(scope, dropped)
-    finish_removal(scope, key, ref, list_pop_event(front))
+    list_finish_removal(scope, key, ref, list_pop_event(front))
 
 
 cdef void reply_list_item(reply_t *reply, const list_item_t *item) noexcept nogil:
@@ -146,7 +141,7 @@ cdef bint find_list(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil:
     return True
 
 
-cdef bint find_list_to_change(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil:
+cdef bint list_find_to_change(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil:
     cdef list_lookup_t result = list_lookup(&call.scope, &call.key, ref)
     found[0] = result == LIST_FOUND
     if unlikely(result == LIST_WRONG_TYPE):
@@ -173,7 +168,7 @@ cdef bint clip_range(int64_t *start, int64_t *end, int64_t count) noexcept nogil
 # ---- Pushing and popping ---------------------------------------------------------------------
 
 cdef inline void push_generic(call_t *call, bint front, bint only_existing) noexcept nogil:
-    cdef list_limits_t limits = limits_of(&call.scope)
+    cdef list_limits_t limits = list_limits_of(&call.scope)
     cdef dash_ref_t ref
     cdef block_list_t *root
     cdef uint32_t i
@@ -233,11 +228,11 @@ cdef bint go_on_with_popped(long_read_t *read, transaction_t *tx) noexcept nogil
 
 cdef void list_pop_begin(scope_t *scope, const key_t *key, dash_ref_t *ref, uint64_t count, bint front,
                          long_read_t *read) noexcept nogil:
-    cdef list_limits_t limits = limits_of(scope)
+    cdef list_limits_t limits = list_limits_of(scope)
     cdef block_list_t popped
     update_begin(scope, ref)
     list_cut(object_root(&ref.entry.value), count, front, &popped, &limits)
-    finish_removal(scope, key, ref, list_pop_event(front))
+    list_finish_removal(scope, key, ref, list_pop_event(front))
     object_set_container(&read.value, TYPE_LIST, popped)
     read.go_on = go_on_with_popped
     read.left = list_count(popped)
@@ -261,7 +256,7 @@ cdef inline void pop_generic(call_t *call, bint front) noexcept nogil:
         snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call.spec.name)
         reply_error(call.reply, text)
         return
-    if not pop_count(call, &count) or not find_list_to_change(call, &ref, &found):
+    if not pop_count(call, &count) or not list_find_to_change(call, &ref, &found):
         return
     if not found:
         if count < 0:
@@ -500,12 +495,12 @@ cdef void lpos_command(call_t *call) noexcept nogil:
 # ---- Changing --------------------------------------------------------------------------------
 
 cdef void lset_command(call_t *call) noexcept nogil:
-    cdef list_limits_t limits = limits_of(&call.scope)
+    cdef list_limits_t limits = list_limits_of(&call.scope)
     cdef dash_ref_t ref
     cdef list_cursor_t cursor
     cdef int64_t index
     cdef bint found
-    if not find_list_to_change(call, &ref, &found):
+    if not list_find_to_change(call, &ref, &found):
         return
     if not found:
         reply_error(call.reply, "ERR no such key")
@@ -522,62 +517,6 @@ cdef void lset_command(call_t *call) noexcept nogil:
     reply_ok(call.reply)
 
 
-cdef bint seek_pivot(block_list_t elements, slice_t pivot, bint behind, list_cursor_t *cursor) noexcept nogil:
-    """The place before or behind the first element equal to pivot; False if there is none."""
-    cdef list_item_t needle
-    cdef list_item_t item
-    list_needle(pivot.data, pivot.size, &needle)
-    list_seek(elements, 0, cursor)
-    while list_next(cursor, &item):
-        if list_item_equals(&item, &needle):
-            if not behind:
-                list_previous(cursor, &item)
-            return True
-    return False
-
-
-cdef void linsert_command(call_t *call) noexcept nogil:
-    cdef list_limits_t limits = limits_of(&call.scope)
-    cdef dash_ref_t ref
-    cdef list_cursor_t cursor
-    cdef bint behind = slice_equals(call.argv[2], "after")
-    cdef bint found
-    if not behind and not slice_equals(call.argv[2], "before"):
-        reply_syntax_error(call.reply)
-        return
-    if not find_list_to_change(call, &ref, &found):
-        return
-    if not found:
-        reply_int(call.reply, 0)
-        return
-    if not seek_pivot(object_pointer(&ref.entry.value), call.argv[3], behind, &cursor):
-        reply_int(call.reply, -1)
-        return
-    update_begin(&call.scope, &ref)
-    list_insert(object_root(&ref.entry.value), &cursor, call.argv[4].data, call.argv[4].size, &limits)
-    reply_int(call.reply, <int64_t>list_count(object_pointer(&ref.entry.value)))
-    update_end(&call.scope, &call.key, NOTIFY_LIST, "linsert")
-
-
-cdef void lrem_command(call_t *call) noexcept nogil:
-    cdef list_limits_t limits = limits_of(&call.scope)
-    cdef dash_ref_t ref
-    cdef int64_t count
-    cdef uint64_t removed
-    cdef bint found
-    if not call_int_argument(call, 2, &count) or not find_list_to_change(call, &ref, &found):
-        return
-    if not found:
-        reply_int(call.reply, 0)
-        return
-    update_begin(&call.scope, &ref)
-    removed = list_remove(object_root(&ref.entry.value), call.argv[3].data, call.argv[3].size,
-                          0 - <uint64_t>count if count < 0 else <uint64_t>count, count < 0, &limits)
-    reply_int(call.reply, <int64_t>removed)
-    if removed > 0:
-        finish_removal(&call.scope, &call.key, &ref, "lrem")
-
-
 cdef void ltrim_command(call_t *call) noexcept nogil:
     cdef dash_ref_t ref
     cdef block_list_t *root
@@ -588,7 +527,7 @@ cdef void ltrim_command(call_t *call) noexcept nogil:
     cdef bint found
     if not call_int_argument(call, 2, &start) or not call_int_argument(call, 3, &end):
         return
-    if not find_list_to_change(call, &ref, &found):
+    if not list_find_to_change(call, &ref, &found):
         return
     reply_ok(call.reply)
     if not found:
@@ -603,13 +542,13 @@ cdef void ltrim_command(call_t *call) noexcept nogil:
     drop_blocks(&call.scope, dropped)
     list_drop(root, <uint64_t>start, True, &dropped)
     drop_blocks(&call.scope, dropped)
-    finish_removal(&call.scope, &call.key, &ref, "ltrim")
+    list_finish_removal(&call.scope, &call.key, &ref, "ltrim")
 
 
 # ---- Rows ------------------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 14
+    ROW_COUNT = 12
 
 cdef command_spec_t rows[ROW_COUNT]
 
@@ -636,7 +575,5 @@ def register():
     rows[9] = key_row("lpos", -3, read, ACL_LIST, look, lpos_command)
     rows[9].step = long_read_step
     rows[10] = key_row("lset", 4, grow, ACL_LIST, KEY_RW | KEY_UPDATE, lset_command)
-    rows[11] = key_row("linsert", 5, grow, ACL_LIST, KEY_RW | KEY_INSERT, linsert_command)
-    rows[12] = key_row("lrem", 4, shrink, ACL_LIST, KEY_RW | KEY_DELETE, lrem_command)
-    rows[13] = key_row("ltrim", 4, shrink, ACL_LIST, KEY_RW | KEY_DELETE, ltrim_command)
+    rows[11] = key_row("ltrim", 4, shrink, ACL_LIST, KEY_RW | KEY_DELETE, ltrim_command)
     register_commands(rows, ROW_COUNT)

@@ -112,6 +112,9 @@ cdef void list_replace(block_list_t *self, list_cursor_t *at, const char *data, 
 # returns how many.
 cdef uint64_t list_remove(block_list_t *self, const char *data, size_t size, uint64_t count, bint backward,
                           const list_limits_t *limits) noexcept nogil
+# The same, but it looks into these blocks alone (list_cursor_t.slot), in this order.
+cdef uint64_t list_remove_from(block_list_t *self, const uint32_t *blocks, uint32_t block_count, const char *data,
+                               size_t size, uint64_t count, bint backward, const list_limits_t *limits) noexcept nogil
 
 cdef void list_free(block_list_t *self) noexcept nogil
 # Frees at most *budget blocks and takes them off the budget; True when the list is gone.

@@ -902,15 +902,22 @@ cdef void sweep(block_list_t *self, const list_limits_t *limits) noexcept nogil:
     settle(self)
 
 
-cdef uint64_t remove_from_directory(block_list_t *self, const list_item_t *needle, uint64_t limit,
-                                    bint backward, const list_limits_t *limits) noexcept nogil:
+cdef uint64_t remove_from_directory(block_list_t *self, const uint32_t *blocks, uint32_t block_count,
+                                    const list_item_t *needle, uint64_t limit, bint backward,
+                                    const list_limits_t *limits) noexcept nogil:
+    """blocks NULL: all of them."""
     cdef directory_t *directory = directory_of(self[0])
     cdef slot_t *slot
     cdef uint64_t removed = 0
     cdef uint32_t i
+    cdef uint32_t at
     cdef uint32_t here
-    for i in range(directory.size):
-        slot = slots_of(directory) + (directory.size - 1 - i if backward else i)
+    for i in range(directory.size if blocks == NULL else block_count):
+        if blocks != NULL:
+            at = blocks[i]
+        else:
+            at = directory.size - 1 - i if backward else i
+        slot = slots_of(directory) + at
         if unlikely(directory.walk != NULL) and has_equal(slot.block, needle):
             before_change(directory, slot)
         here = filter_block(slot.block, needle, limit - removed, backward)
@@ -928,6 +935,11 @@ cdef uint64_t remove_from_directory(block_list_t *self, const list_item_t *needl
 
 cdef uint64_t list_remove(block_list_t *self, const char *data, size_t size, uint64_t count, bint backward,
                           const list_limits_t *limits) noexcept nogil:
+    return list_remove_from(self, NULL, 0, data, size, count, backward, limits)
+
+
+cdef uint64_t list_remove_from(block_list_t *self, const uint32_t *blocks, uint32_t block_count, const char *data,
+                               size_t size, uint64_t count, bint backward, const list_limits_t *limits) noexcept nogil:
     cdef list_item_t needle
     cdef uint64_t limit = count if count > 0 else <uint64_t>-1
     cdef uint64_t removed
@@ -935,7 +947,7 @@ cdef uint64_t list_remove(block_list_t *self, const char *data, size_t size, uin
     if self[0] == NULL:
         return 0
     if has_directory(self[0]):
-        return remove_from_directory(self, &needle, limit, backward, limits)
+        return remove_from_directory(self, blocks, block_count, &needle, limit, backward, limits)
     removed = filter_block(<block_t *>self[0], &needle, limit, backward)
     if (<block_t *>self[0]).count == 0:
         list_free(self)
