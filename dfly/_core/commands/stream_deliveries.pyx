@@ -1,22 +1,26 @@
 """XREADGROUP of many entries, in slices: see stream_deliveries.pxd."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from dfly._core.commands.stream_ranges cimport entries_count
-from dfly._core.commands.streams cimport drop_group, has_behind, reply_entry
+from dfly._core.commands.streams cimport drop_group, has_behind, reply_entry, reply_stream_id
 from dfly._core.engine.command cimport hop_t, transaction_t
 from dfly._core.engine.database cimport NOTIFY_STREAM, find_peek, notify, update_begin, update_end_unseen
 from dfly._core.engine.shard cimport scope_t, shard_close_books, shard_open_books, shard_t
 from dfly._core.engine.slices cimport slices_first, slices_next, slices_plan_t, slices_work, work_goes_on
 from dfly._core.engine.transaction cimport transaction_scope
-from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_map, reply_t
+from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_map, reply_null_array, reply_t
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.id_index cimport id_equal, id_increment, id_last_slot, id_less
+from dfly._core.store.id_index cimport (id_ceiling, id_count_from, id_equal, id_increment, id_index_t, id_last_slot,
+                                        id_less, id_next, id_place_t, id_slot, stream_id_t)
 from dfly._core.store.object cimport TYPE_STREAM, key_t, object_is_container, object_pointer, object_t
-from dfly._core.store.stream cimport stream_cursor_t, stream_range_is_short, stream_read_next, stream_seek, stream_t
+from dfly._core.store.stream cimport (stream_cursor_t, stream_range_is_short, stream_read_at, stream_read_next,
+                                      stream_seek, stream_t)
 from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, consumer_create, consumer_find,
-                                             group_find, stream_consumer_t, stream_group_t)
+                                             group_find, pending_deliver_again, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_advance_group
+from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -51,6 +55,12 @@ cdef stream_consumer_t *take_consumer(scope_t *scope, const key_t *key, stream_g
     return consumer
 
 
+cdef void reply_gone_entry(reply_t *reply, stream_id_t id) noexcept nogil:
+    reply_array(reply, 2)
+    reply_stream_id(reply, id)
+    reply_null_array(reply)
+
+
 # ---- One stream --------------------------------------------------------------------------------
 
 cdef inline slice_t consumer_name(const deliveries_t *self, const transaction_t *tx) noexcept nogil:
@@ -60,6 +70,15 @@ cdef inline slice_t consumer_name(const deliveries_t *self, const transaction_t 
 cdef inline bint has_unread_pending(const stream_group_t *group) noexcept nogil:
     """XCLAIM can make pending what nobody has read."""
     return group.pending.count > 0 and id_less(group.last_id, id_last_slot(&group.pending).id)
+
+
+cdef bint is_still_pending(const deliveries_t *self, const delivery_t *delivery, transaction_t *tx,
+                           const stream_t *stream) noexcept nogil:
+    return (group_find(&stream.groups, self.group_name) == delivery.group
+            and consumer_find(delivery.group, consumer_name(self, tx)) == delivery.consumer
+            and delivery.consumer.birth == delivery.history.birth
+            and delivery.consumer.moves == delivery.history.moves
+            and not (delivery.history.has_begin and id_less(delivery.begin, stream.first_id)))
 
 
 cdef bint is_still(const deliveries_t *self, const delivery_t *delivery, transaction_t *tx) noexcept nogil:
@@ -74,7 +93,11 @@ cdef bint is_still(const deliveries_t *self, const delivery_t *delivery, transac
             or object_pointer(&ref.entry.value) != object_pointer(&delivery.value)):
         return False
     stream = <const stream_t *>object_pointer(&ref.entry.value)
-    if stream.epoch != delivery.epoch or id_less(delivery.begin, stream.first_id):
+    if stream.epoch != delivery.epoch:
+        return False
+    if delivery.history.is_wanted:
+        return is_still_pending(self, delivery, tx, stream)
+    if id_less(delivery.begin, stream.first_id):
         return False
     # It may have gone and come back: what it is now counts.
     return (group_find(&stream.groups, self.group_name) == delivery.group
@@ -88,8 +111,9 @@ cdef bint count_entries(deliveries_t *self, delivery_t *delivery, transaction_t 
     """Its array begins with how many there are; True when that is replied."""
     if delivery.is_counted:
         return True
-    if not entries_count(<const stream_t *>object_pointer(&delivery.value), &delivery.block, delivery.begin,
-                         delivery.end, self.most, &delivery.count, &self.work):
+    if (not delivery.history.is_wanted
+            and not entries_count(<const stream_t *>object_pointer(&delivery.value), &delivery.block, delivery.begin,
+                                  delivery.end, self.most, &delivery.count, &self.work)):
         return False
     delivery.is_counted = True
     begin_key(&tx.reply, tx.argv[self.first + delivery.key])
@@ -113,6 +137,59 @@ cdef bint read_entries(deliveries_t *self, delivery_t *delivery, transaction_t *
             stream_read_next(&cursor)
     delivery.next = cursor.id
     return delivery.count == 0
+
+
+# ---- What is pending for one stream's consumer --------------------------------------------------
+
+cdef void begin_history(deliveries_t *self, delivery_t *delivery) noexcept nogil:
+    cdef history_t *history = &delivery.history
+    cdef stream_id_t behind = history.behind
+    history.birth = delivery.consumer.birth
+    history.moves = delivery.consumer.moves
+    history.is_begun = True
+    history.total = 0
+    if id_increment(&behind) and id_ceiling(&delivery.consumer.pending, behind, &history.first):
+        history.total = min(self.most, id_count_from(&delivery.consumer.pending, history.first))
+    history.place = history.first
+    history.present = <uint8_t *>net_zalloc(history.total // 8 + 1)
+    delivery.count = history.total
+
+
+cdef bint read_history(deliveries_t *self, delivery_t *delivery, transaction_t *tx) noexcept nogil:
+    """True: all are read."""
+    cdef const stream_t *stream = <const stream_t *>object_pointer(&delivery.value)
+    cdef const id_index_t *pending = &delivery.consumer.pending
+    cdef history_t *history = &delivery.history
+    cdef stream_cursor_t cursor
+    cdef stream_id_t id
+    cdef uint64_t at
+    cursor.stream = NULL
+    while delivery.count > 0 and work_goes_on(&self.work):
+        id = id_slot(pending, history.place).id
+        at = history.total - delivery.count
+        if stream_read_at(stream, id, &cursor):
+            reply_entry(&tx.reply, &cursor)
+            history.present[at // 8] |= 1 << (at % 8)
+            if not history.has_begin:
+                history.has_begin = True
+                delivery.begin = id
+        else:
+            reply_gone_entry(&tx.reply, id)
+        delivery.count -= 1
+        id_next(pending, &history.place)
+    return delivery.count == 0
+
+
+cdef void deliver_again(delivery_t *delivery, int64_t now_ms) noexcept nogil:
+    cdef history_t *history = &delivery.history
+    pending_deliver_again(delivery.group, delivery.consumer, history.first, history.total, history.present, now_ms)
+    end_history(history)
+
+
+cdef void end_history(history_t *history) noexcept nogil:
+    net_free(history.present)
+    history.present = NULL
+    history.is_begun = False
 
 
 # ---- All of them -------------------------------------------------------------------------------
@@ -145,7 +222,10 @@ cdef void begin(deliveries_t *self, delivery_t *delivery, transaction_t *tx, sco
     update_begin(scope, &ref)
     delivery.consumer = take_consumer(scope, key, delivery.group, consumer_name(self, tx))
     update_end_unseen(scope, key, NOTIFY_STREAM, NULL)
-    delivery.batch = batch_new(delivery.group)
+    if delivery.history.is_wanted:
+        begin_history(self, delivery)
+    else:
+        delivery.batch = batch_new(delivery.group)
 
 
 cdef void finish(deliveries_t *self, delivery_t *delivery, transaction_t *tx, scope_t *scope) noexcept nogil:
@@ -153,9 +233,12 @@ cdef void finish(deliveries_t *self, delivery_t *delivery, transaction_t *tx, sc
     cdef dash_ref_t ref
     find_peek(scope, key, &ref)
     update_begin(scope, &ref)
-    delivery.consumer.active_ms = self.now_ms
-    batch_deliver(delivery.group, delivery.consumer, delivery.batch)
-    delivery.batch = NULL
+    if delivery.history.is_wanted:
+        deliver_again(delivery, scope.now_ms)
+    else:
+        delivery.consumer.active_ms = self.now_ms
+        batch_deliver(delivery.group, delivery.consumer, delivery.batch)
+        delivery.batch = NULL
     update_end_unseen(scope, key, NOTIFY_STREAM, NULL)
 
 
@@ -163,6 +246,7 @@ cdef void drop(deliveries_t *self, delivery_t *delivery, transaction_t *tx, scop
     if delivery.batch != NULL:
         drop_group(scope, delivery.batch)
         delivery.batch = NULL
+    end_history(&delivery.history)
 
 
 cdef bint are_still(const deliveries_t *self, transaction_t *tx) noexcept nogil:
@@ -176,7 +260,7 @@ cdef bint are_still(const deliveries_t *self, transaction_t *tx) noexcept nogil:
 cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef deliveries_t *self = deliveries_of(tx)
     cdef delivery_t *delivery
-    if self.streams[0].batch == NULL:
+    if self.streams[0].batch == NULL and not self.streams[0].history.is_begun:
         visit(self, tx, shard, begin)
     elif not are_still(self, tx):
         self.slices.is_stale = True
@@ -184,7 +268,9 @@ cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     slices_work(&self.slices, tx, &self.work)
     while self.next < self.count:
         delivery = &self.streams[self.next]
-        if not count_entries(self, delivery, tx) or not read_entries(self, delivery, tx):
+        if not count_entries(self, delivery, tx):
+            return
+        if not (read_history(self, delivery, tx) if delivery.history.is_wanted else read_entries(self, delivery, tx)):
             return
         self.next += 1
     visit(self, tx, shard, finish)
@@ -252,6 +338,36 @@ cdef void deliveries_add(deliveries_t *self, uint32_t key, const object_t *value
     delivery.key = key
     delivery.is_counted = False
     delivery.batch = NULL
+    delivery.history.is_wanted = False
+    delivery.history.is_begun = False
+
+
+cdef void deliveries_add_history(deliveries_t *self, uint32_t key, const object_t *value,
+                                 stream_id_t behind) noexcept nogil:
+    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
+    cdef delivery_t *delivery = &self.streams[self.count]
+    self.count += 1
+    memset(delivery, 0, sizeof(delivery_t))
+    delivery.value = value[0]
+    delivery.epoch = stream.epoch
+    delivery.key = key
+    delivery.group = group_find(&stream.groups, self.group_name)
+    delivery.history.is_wanted = True
+    delivery.history.behind = behind
+
+
+cdef bint history_is_long(const transaction_t *tx, const stream_t *stream, slice_t group_name, slice_t consumer_name,
+                          stream_id_t behind, uint64_t most) noexcept nogil:
+    cdef uint64_t many = <uint64_t>tx.shards[0].settings.slice_elements
+    cdef const stream_group_t *group = group_find(&stream.groups, group_name)
+    cdef const stream_consumer_t *consumer
+    cdef id_place_t place
+    if likely(min(most, group.pending.count) <= many) or tx.is_inside:
+        return False
+    consumer = consumer_find(group, consumer_name)
+    return (consumer != NULL and consumer.pending.count > many and id_increment(&behind)
+            and id_ceiling(&consumer.pending, behind, &place)
+            and id_count_from(&consumer.pending, place) > many)
 
 
 cdef int deliveries_first(transaction_t *tx, deliveries_t *self, const slices_plan_t *plan) noexcept nogil:

@@ -2,7 +2,7 @@
 
 One hop over the shards looks keys and groups up, then all IDs are settled in the order of the arguments ("$" is
 remembered as what it means now), then keys are served: XREAD in place, of many entries in slices (stream_long_reads),
-XREADGROUP key by key on their shards, since it changes the group (of many new ones in slices: stream_deliveries). A
+XREADGROUP key by key on their shards, since it changes the group (of many entries in slices: stream_deliveries). A
 waiter brings its IDs and its group along, so that who adds an entry can see at once whom it concerns
 (engine/waiter.pxd); those behind a group wait for what is new to the group, whatever they have seen. With CLAIM a
 group's reader first gets what has been pending for so long, and while it waits it tries again when the next entry
@@ -13,16 +13,17 @@ and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4 (redis.io/docs/latest/command
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from dfly._core.commands.stream_deliveries cimport (begin_key, begin_single, deliveries_add, deliveries_begin,
-                                                    deliveries_first, deliveries_is_stage, deliveries_next,
-                                                    deliveries_plan, deliveries_t, delivery_is_long,
-                                                    delivery_is_possible, delivery_t, take_consumer)
+from dfly._core.commands.stream_deliveries cimport (begin_key, begin_single, deliveries_add,
+                                                    deliveries_add_history, deliveries_begin, deliveries_first,
+                                                    deliveries_is_stage, deliveries_next, deliveries_plan,
+                                                    deliveries_t, delivery_is_long, delivery_is_possible, delivery_t,
+                                                    history_is_long, reply_gone_entry, take_consumer)
 from dfly._core.commands.stream_long_reads cimport (stream_left_t, streams_left_add, streams_left_begin,
                                                     streams_left_first, streams_left_is_long, streams_left_is_stage,
                                                     streams_left_next, streams_left_plan, streams_left_t)
 from dfly._core.commands.streams cimport (STREAM_ABSENT, STREAM_FOUND, STREAM_WRONG_TYPE, has_behind, parse_integer,
                                           parse_stream_id, reply_claimed_entry, reply_entry, reply_names_error,
-                                          reply_range, reply_stream_id, stream_lookup, stream_lookup_read, stream_of)
+                                          reply_range, stream_lookup, stream_lookup_read, stream_of)
 from dfly._core.commands.timeouts cimport parse_timeout_ms
 from dfly._core.engine.blocking cimport blocking_is_over, blocking_try_at, blocking_wait
 from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_STREAM, COMMAND_BLOCKING, COMMAND_MOVABLE_KEYS,
@@ -34,7 +35,7 @@ from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.slices cimport SLICES_LOOKED, slices_look, slices_plan_t
 from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
 from dfly._core.engine.waiter cimport NO_SHARD, waiter_t, waiting_rules_t
-from dfly._core.resp.reply cimport (reply_array, reply_defer_array, reply_error, reply_null_array, reply_set_deferred,
+from dfly._core.resp.reply cimport (reply_defer_array, reply_error, reply_null_array, reply_set_deferred,
                                     reply_t)
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_increment, id_next, id_place_t, id_slot,
@@ -350,10 +351,7 @@ cdef void reply_history(reply_t *reply, const stream_t *stream, stream_group_t *
             pending_date(group, pending, now_ms)
             pending.deliveries += 1
         else:
-            # The entry has been deleted.
-            reply_array(reply, 2)
-            reply_stream_id(reply, id)
-            reply_null_array(reply)
+            reply_gone_entry(reply, id)
         written += 1
         more = id_next(&consumer.pending, &place)
     reply_set_deferred(reply, mark, c'*', <size_t>written)
@@ -658,15 +656,20 @@ cdef bint may_have_key_twice(const transaction_t *tx) noexcept nogil:
 
 
 cdef bint delivers_many(const transaction_t *tx, const wanted_t *wanted) noexcept nogil:
-    """New entries of all streams and nothing else; a stream that is there twice is read on by its second reader."""
+    """New entries or history, and nothing else; a stream that is there twice is read on by its second reader."""
+    cdef slice_t consumer = tx.argv[wanted.group_position + 1]
     cdef bint is_long = False
     cdef uint32_t i
     for i in range(wanted.key_count):
-        is_long = is_long or delivery_is_long(tx, looked_up(tx, i), wanted.group, most_of(wanted))
+        if is_new(wanted.ids[i]):
+            is_long = is_long or delivery_is_long(tx, looked_up(tx, i), wanted.group, most_of(wanted))
+        else:
+            is_long = is_long or history_is_long(tx, looked_up(tx, i), wanted.group, consumer, wanted.ids[i],
+                                                 most_of(wanted))
     if likely(not is_long) or wanted.min_idle_ms != NO_CLAIM:
         return False
     for i in range(wanted.key_count):
-        if not is_new(wanted.ids[i]) or not delivery_is_possible(looked_up(tx, i), wanted.group):
+        if is_new(wanted.ids[i]) and not delivery_is_possible(looked_up(tx, i), wanted.group):
             return False
     return not may_have_key_twice(tx)
 
@@ -683,7 +686,9 @@ cdef int deliver_many(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     deliveries_begin(deliveries, tx, most_of(wanted))
     for i in range(wanted.key_count):
         stream = looked_up(tx, i)
-        if has_behind(stream, group_find(&stream.groups, wanted.group).last_id):
+        if not is_new(wanted.ids[i]):
+            deliveries_add_history(deliveries, i, &tx.results[i].value, wanted.ids[i])
+        elif has_behind(stream, group_find(&stream.groups, wanted.group).last_id):
             deliveries_add(deliveries, i, &tx.results[i].value)
     return deliveries_first(tx, deliveries, &GROUP_PLAN)
 

@@ -248,6 +248,14 @@ cdef void split_leaf(id_index_t *self, uint32_t at) noexcept nogil:
     add_fence(self, at + 1, upper)
 
 
+cdef uint64_t id_count_from(const id_index_t *self, id_place_t place) noexcept nogil:
+    cdef uint64_t count = 0
+    cdef uint32_t i
+    for i in range(place.leaf, self.leaf_count):
+        count += self.fences[self.begin + i].leaf.count
+    return count - place.slot
+
+
 cdef bint id_insert(id_index_t *self, stream_id_t id, void *value) noexcept nogil:
     cdef id_leaf_t *leaf
     cdef id_slot_t *slots

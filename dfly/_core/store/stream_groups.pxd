@@ -8,9 +8,9 @@ Ownership: a table owns its members, a group owns its consumers and its pending 
 them. Names lie behind their struct in the same block.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from dfly._core.store.id_index cimport id_index_t, stream_id_t
+from dfly._core.store.id_index cimport id_index_t, id_place_t, stream_id_t
 from dfly._core.sys.base cimport slice_t
 
 cdef enum:
@@ -30,6 +30,8 @@ cdef struct stream_consumer_t:
     named_t named
     int64_t seen_ms              # it last asked for something
     int64_t active_ms            # it last got something; -1: never
+    uint64_t birth               # a number that no other consumer has or had
+    uint64_t moves               # of entries to it and away from it, so far
     id_index_t pending           # of pending_t, the group's
 
 cdef struct pending_t:
@@ -77,6 +79,10 @@ cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t deli
 cdef void group_sort_pending(stream_group_t *group) noexcept nogil
 # It was delivered at that time. Costs steps only for what was delivered later still.
 cdef void pending_date(stream_group_t *group, pending_t *self, int64_t delivered_ms) noexcept nogil
+# So many of the consumer's, from this one on, are delivered once more, at one time: those whose bit is set in `chosen`.
+# Runs that were delivered one after the other move as one.
+cdef void pending_deliver_again(stream_group_t *group, const stream_consumer_t *consumer, id_place_t place,
+                                uint64_t count, const uint8_t *chosen, int64_t now_ms) noexcept nogil
 # From the consumer that has it, if any, to another one.
 cdef void pending_assign(pending_t *self, stream_id_t id, stream_consumer_t *consumer) noexcept nogil
 # Delivered now, for the first time, whoever had it before.

@@ -5,15 +5,14 @@ other; the counts of the consumers add up to that of the group (once loading has
 `oldest` to `newest` has the same entries, and times do not fall along it (once loading has sorted it).
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from dfly._core.store.id_index cimport (id_append_all, id_check, id_clear, id_clear_step, id_find, id_first,
                                         id_heap_bytes, id_index_t,
-                                        id_insert, id_next, id_place_t, id_pop_last, id_remove, id_slot,
-                                        stream_id_t)
+                                        id_insert, id_next, id_place_t, id_pop_last, id_remove, id_slot, stream_id_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_add, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -119,6 +118,9 @@ cdef void group_add(name_table_t *groups, stream_group_t *group) noexcept nogil:
     table_insert(groups, at, group)
 
 
+cdef uint64_t births = 0
+
+
 # ---- Consumers ---------------------------------------------------------------------------------
 
 cdef stream_consumer_t *consumer_find(const stream_group_t *group, slice_t name) noexcept nogil:
@@ -133,6 +135,7 @@ cdef stream_consumer_t *consumer_create(stream_group_t *group, slice_t name, int
     self = <stream_consumer_t *>new_named(sizeof(stream_consumer_t), name)
     self.seen_ms = now_ms
     self.active_ms = -1
+    self.birth = atomic_add(&births, 1)
     table_insert(&group.consumers, at, self)
     group.changes += 1
     return self
@@ -232,6 +235,53 @@ cdef void pending_date(stream_group_t *group, pending_t *self, int64_t delivered
     group.changes += 1
 
 
+cdef void move_run(stream_group_t *group, pending_t *first, pending_t *last, int64_t delivered_ms) noexcept nogil:
+    """Neighbours in the list, all of that time now."""
+    cdef pending_t *older
+    if first.older != NULL:
+        first.older.newer = last.newer
+    else:
+        group.oldest = last.newer
+    if last.newer != NULL:
+        last.newer.older = first.older
+    else:
+        group.newest = first.older
+    older = older_than(group, delivered_ms)
+    first.older = older
+    last.newer = group.oldest if older == NULL else older.newer
+    if last.newer != NULL:
+        last.newer.older = last
+    else:
+        group.newest = last
+    if older != NULL:
+        older.newer = first
+    else:
+        group.oldest = first
+
+
+cdef void pending_deliver_again(stream_group_t *group, const stream_consumer_t *consumer, id_place_t place,
+                                uint64_t count, const uint8_t *chosen, int64_t now_ms) noexcept nogil:
+    cdef pending_t *first = NULL
+    cdef pending_t *last = NULL
+    cdef pending_t *pending
+    cdef uint64_t i
+    for i in range(count):
+        pending = <pending_t *>id_slot(&consumer.pending, place).value
+        id_next(&consumer.pending, &place)
+        if chosen[i // 8] >> (i % 8) & 1:
+            if last != NULL and last.newer != pending:
+                move_run(group, first, last, now_ms)
+                last = NULL
+            if last == NULL:
+                first = pending
+            last = pending
+            pending.delivered_ms = now_ms
+            pending.deliveries += 1
+    if last != NULL:
+        move_run(group, first, last, now_ms)
+    group.changes += 1
+
+
 cdef pending_t *merge_by_time(pending_t *a, pending_t *b) noexcept nogil:
     """Of two lists along `newer`; what is in a comes first among equals."""
     cdef pending_t *first = NULL
@@ -277,13 +327,19 @@ cdef void group_sort_pending(stream_group_t *group) noexcept nogil:
     group.newest = older
 
 
+cdef inline void take_from_consumer(pending_t *self, stream_id_t id) noexcept nogil:
+    id_remove(&self.consumer.pending, id)
+    self.consumer.moves += 1
+
+
 cdef void pending_assign(pending_t *self, stream_id_t id, stream_consumer_t *consumer) noexcept nogil:
     if self.consumer == consumer:
         return
     if self.consumer != NULL:
-        id_remove(&self.consumer.pending, id)
+        take_from_consumer(self, id)
     self.consumer = consumer
     id_insert(&consumer.pending, id, self)
+    consumer.moves += 1
 
 
 cdef void pending_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_id_t id,
@@ -302,7 +358,7 @@ cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil:
     if self == NULL:
         return False
     if self.consumer != NULL:
-        id_remove(&self.consumer.pending, id)
+        take_from_consumer(self, id)
     unlink_pending(group, self)
     mem_free(self)
     group.changes += 1
@@ -346,6 +402,7 @@ cdef void batch_deliver(stream_group_t *group, stream_consumer_t *consumer, stre
             group.oldest = self.oldest
     id_append_all(&group.pending, &self.pending)
     id_append_all(&consumer.pending, &its_consumer.pending)
+    consumer.moves += 1
     group.last_id = self.last_id
     group.entries_read = self.entries_read
     group.changes += 1
