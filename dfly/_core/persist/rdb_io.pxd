@@ -21,6 +21,7 @@ cdef enum:
     RDB_VERSION_VALKEY = 80          # Valkey's own since 9.0
     RDB_STRING_MAX = 0x40000000      # bytes; a larger one is refused, as a sign of broken input
     RDB_TEXT_SCRATCH = 24
+    RDB_LENGTH_MAX = 9
 
     # Type bytes.
     RDB_STRING = 0
@@ -102,6 +103,10 @@ cdef void rdb_flush(rdb_writer_t *self) noexcept nogil               # hands ove
 cdef void rdb_put(rdb_writer_t *self, const void *data, size_t size) noexcept nogil
 cdef void rdb_put_byte(rdb_writer_t *self, uint8_t byte) noexcept nogil
 cdef void rdb_put_length(rdb_writer_t *self, uint64_t length) noexcept nogil
+# What that puts, at most RDB_LENGTH_MAX bytes; returns how many.
+cdef int rdb_length_bytes(uint64_t length, uint8_t *out) noexcept nogil
+# So many more bytes are to come; for a writer that keeps all it is given.
+cdef void rdb_reserve(rdb_writer_t *self, size_t more) noexcept nogil
 cdef void rdb_put_string(rdb_writer_t *self, const char *data, size_t size) noexcept nogil
 # as the string of its decimal
 cdef void rdb_put_integer(rdb_writer_t *self, int64_t value) noexcept nogil

@@ -74,6 +74,11 @@ cdef void grow(rdb_writer_t *self, size_t more) noexcept nogil:
     self.capacity = wanted
 
 
+cdef void rdb_reserve(rdb_writer_t *self, size_t more) noexcept nogil:
+    if self.flush == NULL and more > self.capacity - self.size:
+        grow(self, more)
+
+
 cdef void rdb_put(rdb_writer_t *self, const void *data, size_t size) noexcept nogil:
     cdef const char *p = <const char *>data
     cdef size_t piece
@@ -96,25 +101,28 @@ cdef void rdb_put_byte(rdb_writer_t *self, uint8_t byte) noexcept nogil:
     rdb_put(self, &byte, 1)
 
 
-cdef void rdb_put_length(rdb_writer_t *self, uint64_t length) noexcept nogil:
-    cdef uint8_t text[9]
-    cdef int bytes_ = 0
+cdef int rdb_length_bytes(uint64_t length, uint8_t *out) noexcept nogil:
+    cdef int bytes_ = 4
     cdef int i
     if length < 64:
-        text[0] = <uint8_t>length
-    elif length < 16384:
-        text[0] = <uint8_t>(LENGTH_14 | length >> 8)
-        text[1] = <uint8_t>length
-        bytes_ = 1
-    else:
-        bytes_ = 4
-        text[0] = LENGTH_32
-        if length > <uint64_t>0xFFFFFFFF:
-            bytes_ = 8
-            text[0] = LENGTH_64
-        for i in range(bytes_):
-            text[1 + i] = <uint8_t>(length >> (8 * (bytes_ - 1 - i)))
-    rdb_put(self, text, bytes_ + 1)
+        out[0] = <uint8_t>length
+        return 1
+    if length < 16384:
+        out[0] = <uint8_t>(LENGTH_14 | length >> 8)
+        out[1] = <uint8_t>length
+        return 2
+    out[0] = LENGTH_32
+    if length > <uint64_t>0xFFFFFFFF:
+        bytes_ = 8
+        out[0] = LENGTH_64
+    for i in range(bytes_):
+        out[1 + i] = <uint8_t>(length >> (8 * (bytes_ - 1 - i)))
+    return bytes_ + 1
+
+
+cdef void rdb_put_length(rdb_writer_t *self, uint64_t length) noexcept nogil:
+    cdef uint8_t text[RDB_LENGTH_MAX]
+    rdb_put(self, text, rdb_length_bytes(length, text))
 
 
 cdef bint put_small_integer(rdb_writer_t *self, int64_t value) noexcept nogil:

@@ -14,9 +14,11 @@ from libc.string cimport memcpy
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3, rdb_fail, rdb_get, rdb_get_count,
-                                        rdb_get_length, rdb_get_ms, rdb_get_string, rdb_put, rdb_put_length, rdb_put_ms,
-                                        rdb_put_string, rdb_reader_t, rdb_saving_t,
+                                        rdb_get_length, rdb_get_ms, rdb_get_string, rdb_put, rdb_put_length,
+                                        rdb_put_ms, rdb_put_string, rdb_reader_t, rdb_saving_t,
                                         rdb_text_free, rdb_text_t, rdb_writer_t)
+from dfly._core.persist.stream_rest cimport (PENDING_AT_ONCE, PENDING_BYTES_MAX, pending_to_bytes, stream_rest_init,
+                                             stream_rest_keep, stream_rest_t)
 from dfly._core.store.id_index cimport (id_first, id_index_t, id_less, id_next, id_place_t, id_slot, stream_id,
                                         stream_id_t)
 from dfly._core.store.listpack cimport listpack_bytes
@@ -27,7 +29,7 @@ from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, group
                                              group_sort_pending, pending_assign, pending_find, pending_load,
                                              pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, byte_swap64, slice_t, store64
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -45,15 +47,9 @@ cdef int rdb_stream_type(const object_t *value, uint32_t version) noexcept nogil
     return RDB_STREAM_2 if version >= VERSION_STREAM_2 else RDB_STREAM
 
 
-cdef void big_endian(uint64_t number, char *out) noexcept nogil:
-    cdef int i
-    for i in range(8):
-        out[i] = <char>(number >> (56 - 8 * i))
-
-
-cdef void id_to_bytes(stream_id_t id, char *out) noexcept nogil:
-    big_endian(id.ms, out)
-    big_endian(id.seq, out + 8)
+cdef inline void id_to_bytes(stream_id_t id, char *out) noexcept nogil:
+    store64(out, byte_swap64(id.ms))
+    store64(out + 8, byte_swap64(id.seq))
 
 
 cdef void put_id(rdb_writer_t *out, stream_id_t id) noexcept nogil:
@@ -61,20 +57,32 @@ cdef void put_id(rdb_writer_t *out, stream_id_t id) noexcept nogil:
     rdb_put_length(out, id.seq)
 
 
-cdef void put_pending(rdb_writer_t *out, const id_index_t *entries, bint with_delivery) noexcept nogil:
+cdef void put_pending(rdb_writer_t *out, stream_rest_t *rest, const id_index_t *entries,
+                      bint with_delivery) noexcept nogil:
+    cdef uint8_t piece[PENDING_AT_ONCE * PENDING_BYTES_MAX]
     cdef const pending_t *pending
-    cdef char bytes[ID_BYTES]
+    cdef int64_t delivered_ms = 0
+    cdef uint64_t deliveries = 0
+    cdef uint8_t *end = piece
+    cdef uint32_t count = 0
     cdef id_place_t place
     cdef bint more = id_first(entries, &place)
     rdb_put_length(out, entries.count)
+    if rest != NULL:
+        stream_rest_keep(rest, entries, with_delivery)
+        return
     while more:
-        id_to_bytes(id_slot(entries, place).id, bytes)
-        rdb_put(out, bytes, ID_BYTES)
         if with_delivery:
             pending = <const pending_t *>id_slot(entries, place).value
-            rdb_put_ms(out, pending.delivered_ms)
-            rdb_put_length(out, pending.deliveries)
+            delivered_ms = pending.delivered_ms
+            deliveries = pending.deliveries
+        end += pending_to_bytes(id_slot(entries, place).id, with_delivery, delivered_ms, deliveries, end)
+        count += 1
         more = id_next(entries, &place)
+        if count == PENDING_AT_ONCE or not more:
+            rdb_put(out, piece, end - piece)
+            end = piece
+            count = 0
 
 
 cdef void put_name(rdb_writer_t *out, const void *named) noexcept nogil:
@@ -82,14 +90,14 @@ cdef void put_name(rdb_writer_t *out, const void *named) noexcept nogil:
     rdb_put_string(out, name.data, name.size)
 
 
-cdef void put_group(rdb_writer_t *out, const stream_group_t *group, int type) noexcept nogil:
+cdef void put_group(rdb_writer_t *out, stream_rest_t *rest, const stream_group_t *group, int type) noexcept nogil:
     cdef const stream_consumer_t *consumer
     cdef uint32_t i
     put_name(out, group)
     put_id(out, group.last_id)
     if type >= RDB_STREAM_2:
         rdb_put_length(out, <uint64_t>group.entries_read)
-    put_pending(out, &group.pending, True)
+    put_pending(out, rest, &group.pending, True)
     rdb_put_length(out, group.consumers.count)
     for i in range(group.consumers.count):
         consumer = consumer_at(group, i)
@@ -97,7 +105,7 @@ cdef void put_group(rdb_writer_t *out, const stream_group_t *group, int type) no
         rdb_put_ms(out, consumer.seen_ms)
         if type >= RDB_STREAM_3:
             rdb_put_ms(out, consumer.active_ms)
-        put_pending(out, &consumer.pending, False)
+        put_pending(out, rest, &consumer.pending, False)
 
 
 cdef void rdb_save_stream_pack(stream_id_t master, const uint8_t *pack, rdb_writer_t *out) noexcept nogil:
@@ -113,8 +121,8 @@ cdef void save_pack(const stream_t *stream, id_place_t place, rdb_writer_t *out,
     written[0] += listpack_bytes(pack)
 
 
-cdef void save_rest(const stream_t *stream, int type, rdb_writer_t *out) noexcept nogil:
-    """All but the blocks."""
+cdef void save_rest(const stream_t *stream, int type, rdb_writer_t *out, stream_rest_t *rest) noexcept nogil:
+    """All but the blocks; rest NULL, or what pending entries are put into instead."""
     cdef uint32_t i
     rdb_put_length(out, stream.length)
     put_id(out, stream.last_id)
@@ -124,11 +132,12 @@ cdef void save_rest(const stream_t *stream, int type, rdb_writer_t *out) noexcep
         rdb_put_length(out, stream.entries_added)
     rdb_put_length(out, stream.groups.count)
     for i in range(stream.groups.count):
-        put_group(out, group_at(&stream.groups, i), type)
+        put_group(out, rest, group_at(&stream.groups, i), type)
 
 
-cdef void rdb_save_stream_rest(const object_t *value, rdb_writer_t *out) noexcept nogil:
-    save_rest(<const stream_t *>object_pointer(value), rdb_stream_type(value, out.version), out)
+cdef void rdb_keep_stream_rest(const object_t *value, uint32_t version, stream_rest_t *out) noexcept nogil:
+    stream_rest_init(out, version)
+    save_rest(<const stream_t *>object_pointer(value), rdb_stream_type(value, version), &out.texts, out)
 
 
 cdef void rdb_save_stream(const object_t *value, rdb_writer_t *out) noexcept nogil:
@@ -140,7 +149,7 @@ cdef void rdb_save_stream(const object_t *value, rdb_writer_t *out) noexcept nog
     while more:
         save_pack(stream, place, out, &written)
         more = id_next(&stream.blocks, &place)
-    save_rest(stream, rdb_stream_type(value, out.version), out)
+    save_rest(stream, rdb_stream_type(value, out.version), out, NULL)
 
 
 cdef bint rdb_save_stream_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
@@ -159,7 +168,7 @@ cdef bint rdb_save_stream_step(const object_t *value, rdb_writer_t *out, rdb_sav
         save_pack(stream, place[0], out, &written)
         saving.done += 1
         id_next(&stream.blocks, place)
-    save_rest(stream, rdb_stream_type(value, out.version), out)
+    save_rest(stream, rdb_stream_type(value, out.version), out, NULL)
     return True
 
 

@@ -14,6 +14,7 @@ token of the shard that the owner stands for.
 from libc.stdint cimport int64_t, uint64_t
 
 from dfly._core.persist.rdb_io cimport rdb_writer_t
+from dfly._core.persist.stream_rest cimport stream_rest_t
 from dfly._core.store.block_list cimport list_walk_t
 from dfly._core.store.dash cimport dash_walk_t
 from dfly._core.store.member_arena cimport arena_walk_t
@@ -26,7 +27,7 @@ cdef struct rdb_walk_t:
     arena_walk_t arena               # sorted sets
     list_walk_t blocks               # lists
     stream_walk_t packs              # streams
-    rdb_writer_t rest                # of a stream, behind its blocks
+    stream_rest_t rest               # of a stream, behind its blocks
     bint has_rest
     rdb_writer_t *out
     bint is_timed                    # members come with their deadlines

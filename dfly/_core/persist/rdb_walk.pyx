@@ -4,9 +4,10 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from dfly._core.persist.rdb_hash cimport rdb_hash_type
 from dfly._core.persist.rdb_list cimport rdb_list_length, rdb_save_list_block
-from dfly._core.persist.rdb_io cimport (RDB_HASH_TTL, rdb_put, rdb_put_double, rdb_put_integer, rdb_put_length,
-                                        rdb_put_ms, rdb_put_string, rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
-from dfly._core.persist.rdb_stream cimport rdb_save_stream_pack, rdb_save_stream_rest
+from dfly._core.persist.rdb_io cimport (RDB_HASH_TTL, rdb_put_double, rdb_put_integer, rdb_put_length,
+                                        rdb_put_ms, rdb_put_string, rdb_writer_t)
+from dfly._core.persist.rdb_stream cimport rdb_keep_stream_rest, rdb_save_stream_pack
+from dfly._core.persist.stream_rest cimport stream_rest_free, stream_rest_put
 from dfly._core.store.block_list cimport list_count, list_cursor_t
 from dfly._core.store.list_walk cimport list_walk_begin, list_walk_end, list_walk_step
 from dfly._core.store.list_whole cimport list_block_count
@@ -29,6 +30,7 @@ __abi__ = DFLY_ABI_STAMP
 cdef enum:
     STEP_BUCKETS = 2
     STEP_MEMBERS = 24
+    STEP_REST = 4096             # bytes
 
 # Of the walks over tables, of all threads: buckets that one has left behind are older than the next one's cut.
 cdef uint64_t LAST_CUT
@@ -104,8 +106,7 @@ cdef void begin_table(rdb_walk_t *self, dash_t *table, dash_visit_t visit, const
 
 
 cdef void begin_stream(rdb_walk_t *self, object_t *value, const void *owner) noexcept nogil:
-    rdb_writer_init(&self.rest, self.out.version, False, NULL, NULL, 0)
-    rdb_save_stream_rest(value, &self.rest)
+    rdb_keep_stream_rest(value, self.out.version, &self.rest)
     self.has_rest = True
     self.packs.visit = put_pack
     self.packs.context = self
@@ -117,14 +118,15 @@ cdef void begin_stream(rdb_walk_t *self, object_t *value, const void *owner) noe
 cdef void drop_rest(rdb_walk_t *self) noexcept nogil:
     if self.has_rest:
         self.has_rest = False
-        rdb_writer_deinit(&self.rest)
+        stream_rest_free(&self.rest)
 
 
 cdef bint step_stream(rdb_walk_t *self) noexcept nogil:
     if not stream_walk_step(&self.packs):
         return False
     if self.has_rest:
-        rdb_put(self.out, self.rest.data, self.rest.size)
+        if not stream_rest_put(&self.rest, self.out, STEP_REST):
+            return False
         drop_rest(self)
     return True
 

@@ -24,6 +24,7 @@ cdef extern from "dfly_base.h" nogil:
     uint64_t load64 "dfly_load64"(const void *p) noexcept
     uint32_t load32 "dfly_load32"(const void *p) noexcept
     void store64 "dfly_store64"(void *p, uint64_t v) noexcept
+    uint64_t byte_swap64 "dfly_byte_swap64"(uint64_t v) noexcept
     int ctz "dfly_ctz"(uint32_t v) noexcept
     int ctz64 "dfly_ctz64"(uint64_t v) noexcept
     int clz64 "dfly_clz64"(uint64_t v) noexcept

@@ -86,6 +86,7 @@ static inline uint64_t dfly_fold_multiply(uint64_t a, uint64_t b)
 static inline uint64_t dfly_load64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
 static inline uint32_t dfly_load32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
 static inline void dfly_store64(void *p, uint64_t v) { memcpy(p, &v, 8); }
+#define dfly_byte_swap64(v) __builtin_bswap64(v)
 static inline int dfly_ctz(uint32_t v) { return __builtin_ctz(v); }
 static inline int dfly_ctz64(uint64_t v) { return __builtin_ctzll(v); }
 static inline int dfly_clz64(uint64_t v) { return __builtin_clzll(v); }

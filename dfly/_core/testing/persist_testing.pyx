@@ -13,9 +13,17 @@ from dfly._core.persist.rdb_io cimport (rdb_flush, rdb_flush_t, rdb_get_string, 
 from dfly._core.persist.rdb_value cimport (RDB_BROKEN, RDB_EMPTY, rdb_load_value, rdb_result_t,
                                            rdb_save_value,
                                            rdb_value_type, rdb_value_version)
-from dfly._core.store.object cimport object_encoding_name, object_free, object_t
+from dfly._core.persist.rdb_stream cimport rdb_keep_stream_rest, rdb_save_stream
+from dfly._core.persist.stream_rest cimport stream_rest_free, stream_rest_put, stream_rest_t
+from dfly._core.store.id_index cimport stream_id, stream_id_t
+from dfly._core.store.object cimport (TYPE_STREAM, object_encoding_name, object_free, object_pointer,
+                                      object_set_container, object_t)
+from dfly._core.store.stream cimport stream_new, stream_t
+from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_create, group_sort_pending,
+                                             pending_assign, pending_load, pending_t, stream_consumer_t,
+                                             stream_group_t)
 from dfly._core.sys.alloc cimport mem_thread_balance, net_alloc, net_free
-from dfly._core.sys.base cimport DFLY_ABI_STAMP
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -120,3 +128,51 @@ def convert(int type, bytes data, int from_version=11, int to_version=11, int no
     object_free(&value)
     assert mem_thread_balance() == before, "memory was lost"
     return encoding, written, b"".join(blocks)
+
+
+def stream_rest(groups, size_t budget):
+    """(What is written of a stream without entries at once, what is kept and written in pieces); groups: {name:
+    [(ID, delivered ms, deliveries, consumer), ...]}, each ID once in its group."""
+    cdef object_t value
+    cdef rdb_writer_t at_once
+    cdef rdb_writer_t later
+    cdef stream_rest_t rest
+    object_set_container(&value, TYPE_STREAM, stream_new())
+    for name, entries in groups.items():
+        add_group(<stream_t *>object_pointer(&value), name, entries)
+    rdb_writer_init(&at_once, 11, False, NULL, NULL, 0)
+    rdb_writer_init(&later, 11, False, NULL, NULL, 0)
+    rdb_save_stream(&value, &at_once)
+    rdb_keep_stream_rest(&value, 11, &rest)
+    rdb_put_length(&later, 0)
+    while not stream_rest_put(&rest, &later, budget):
+        pass
+    try:
+        return at_once.data[:at_once.size], later.data[:later.size]
+    finally:
+        stream_rest_free(&rest)
+        rdb_writer_deinit(&at_once)
+        rdb_writer_deinit(&later)
+        object_free(&value)
+
+
+cdef slice_t slice_of(bytes text):
+    cdef slice_t out
+    out.data = text
+    out.size = len(text)
+    return out
+
+
+cdef add_group(stream_t *stream, bytes name, entries):
+    cdef stream_group_t *group = group_create(&stream.groups, slice_of(name), stream_id(1, 2), -1)
+    cdef stream_consumer_t *consumer
+    cdef pending_t *pending
+    cdef stream_id_t id
+    for (ms, seq), delivered_ms, deliveries, consumer_name in entries:
+        id = stream_id(ms, seq)
+        consumer = consumer_find(group, slice_of(consumer_name))
+        if consumer == NULL:
+            consumer = consumer_create(group, slice_of(consumer_name), 7)
+        pending = pending_load(group, id, delivered_ms, deliveries)
+        pending_assign(pending, id, consumer)
+    group_sort_pending(group)
