@@ -11,8 +11,8 @@ from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_DENYOOM, COMMAND_LOA
                                         KEY_DELETE, KEY_INSERT, KEY_RW, KEY_UPDATE, call_t, command_spec_t,
                                         connection_row, container_row, register_commands, reply_subcommand_syntax,
                                         reply_wrong_type, slice_equals)
-from dfly._core.engine.database cimport (NOTIFY_STREAM, insert_key, update_begin, update_end, update_end_unseen,
-                                         wake_waiters)
+from dfly._core.engine.database cimport (NOTIFY_STREAM, insert_key, purge_later, update_begin, update_end,
+                                         update_end_unseen, wake_waiters)
 from dfly._core.resp.reply cimport reply_array, reply_error, reply_int, reply_ok, reply_simple
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport stream_id, stream_id_t
@@ -188,6 +188,7 @@ cdef void xgroup_delconsumer(call_t *call) noexcept nogil:
         return
     update_begin(&call.scope, &ref)
     reply_int(call.reply, <int64_t>consumer_delete(group, consumer))
+    purge_later(&call.scope, &call.key, &ref.entry.value)
     update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, "xgroup-delconsumer")
 
 

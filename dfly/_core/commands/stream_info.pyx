@@ -22,8 +22,9 @@ from dfly._core.store.id_index cimport (id_ceiling, id_increment, id_index_t, id
 from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t
 from dfly._core.store.stream cimport (stream_cursor_t, stream_read_next, stream_read_previous, stream_seek,
                                       stream_seek_back, stream_t, stream_tree_nodes)
-from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, consumer_at, group_at, group_find, name_of,
-                                             pending_t, stream_consumer_t, stream_group_t)
+from dfly._core.store.stream_groups cimport (ENTRIES_READ_UNKNOWN, consumer_at, group_at, group_find,
+                                             group_pending_count, group_settle, name_of, pending_t,
+                                             stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_lag
 from dfly._core.sys.alloc cimport net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -109,7 +110,7 @@ cdef void xinfo_groups(call_t *call) noexcept nogil:
         reply_map(call.reply, 6)
         reply_field_name(call.reply, group)
         reply_field_int(call.reply, "consumers", group.consumers.count)
-        reply_field_int(call.reply, "pending", <int64_t>group.pending.count)
+        reply_field_int(call.reply, "pending", <int64_t>group_pending_count(group))
         reply_field_id(call.reply, "last-delivered-id", group.last_id)
         reply_progress(call.reply, stream, group)
 
@@ -312,6 +313,9 @@ cdef void show_full(call_t *call, const object_t *value, uint64_t most) noexcept
     cdef long_read_t at_once
     cdef long_read_t *read
     cdef full_t full
+    cdef uint32_t i
+    for i in range(stream.groups.count):
+        group_settle(group_at(&stream.groups, i))
     full.phase = FULL_HEAD
     full.most = most
     if not long_read_wanted(call, shown(stream, most)):

@@ -21,7 +21,7 @@ from dfly._core.store.object cimport parse_int64
 from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, STREAM_ONLY_ACKNOWLEDGED,
                                       stream_cursor_t, stream_delete, stream_has, stream_read_at, stream_references_t,
                                       stream_t)
-from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, pending_assign,
+from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, group_settle, pending_assign,
                                              pending_create, pending_date, pending_find, pending_remove, pending_t,
                                              stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_drop_references, stream_is_needed
@@ -313,6 +313,7 @@ cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const 
     cdef bint more
     cursor.stream = NULL
     update_begin(&call.scope, ref)
+    group_settle(group)
     reply_init(&entries, call.reply.resp)
     reply_init(&gone, call.reply.resp)
     more = id_ceiling(&group.pending, options.start, &place)

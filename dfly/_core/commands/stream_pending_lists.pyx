@@ -20,7 +20,7 @@ from dfly._core.store.id_index cimport (id_ceiling, id_first, id_index_t, id_las
                                         id_slot, stream_id_t)
 from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t
 from dfly._core.store.stream cimport stream_t
-from dfly._core.store.stream_groups cimport (consumer_at, consumer_find, group_find, name_of, pending_t,
+from dfly._core.store.stream_groups cimport (consumer_at, consumer_find, group_find, group_settle, name_of, pending_t,
                                              stream_consumer_t, stream_group_t)
 from dfly._core.sys.alloc cimport net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -199,6 +199,8 @@ cdef void xpending_command(call_t *call) noexcept nogil:
         return
     if found:
         group = group_find(&stream_of(&ref).groups, call.argv[2])
+    if group != NULL:
+        group_settle(group)
     if group == NULL:
         reply_no_group(call)
     elif call.argc == 3:

@@ -43,7 +43,7 @@ from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_increment, 
 from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t, parse_int64
 from dfly._core.store.stream cimport (stream_cursor_t, stream_has, stream_last_entry, stream_read_at, stream_read_next,
                                       stream_seek, stream_t)
-from dfly._core.store.stream_groups cimport (group_find, pending_assign, pending_date, pending_deliver,
+from dfly._core.store.stream_groups cimport (group_find, group_settle, pending_assign, pending_date, pending_deliver,
                                              pending_remove, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_advance_group
 from dfly._core.sys.alloc cimport net_zalloc
@@ -360,10 +360,12 @@ cdef void reply_history(reply_t *reply, const stream_t *stream, stream_group_t *
 cdef bint has_claimable(const stream_t *stream, const stream_group_t *group, int64_t min_idle_ms, int64_t now_ms,
                         int64_t *due_ms) noexcept nogil:
     """Whether something has been pending for so long; if not, due_ms becomes the earlier of itself and when it will."""
-    cdef const pending_t *pending = group.oldest
+    cdef const pending_t *pending
     cdef stream_cursor_t cursor
     if min_idle_ms == NO_CLAIM:
         return False
+    group_settle(group)
+    pending = group.oldest
     cursor.stream = NULL
     # Those in front that are gone were forgotten when the reader came (forget_gone).
     while pending != NULL and now_ms - pending.delivered_ms >= min_idle_ms:
@@ -381,7 +383,10 @@ cdef bint has_claimable(const stream_t *stream, const stream_group_t *group, int
 cdef bint has_gone(const stream_t *stream, const stream_group_t *group, int64_t min_idle_ms,
                    int64_t now_ms) noexcept nogil:
     """The entry that would be claimed first is no longer in the stream."""
-    return (min_idle_ms != NO_CLAIM and group.oldest != NULL and now_ms - group.oldest.delivered_ms >= min_idle_ms
+    if min_idle_ms == NO_CLAIM:
+        return False
+    group_settle(group)
+    return (group.oldest != NULL and now_ms - group.oldest.delivered_ms >= min_idle_ms
             and not stream_has(stream, group.oldest.id))
 
 
@@ -397,11 +402,14 @@ cdef void forget_gone(const stream_t *stream, stream_group_t *group, int64_t min
 cdef int64_t claim_idle(reply_t *reply, const stream_t *stream, stream_group_t *group, stream_consumer_t *consumer,
                         const wanted_t *wanted, int64_t count, int64_t now_ms) noexcept nogil:
     """Replies with what has been pending for so long, the longest first, and gives it to the consumer."""
-    cdef pending_t *pending = group.oldest
-    cdef pending_t *last = group.newest
+    cdef pending_t *pending
+    cdef pending_t *last
     cdef pending_t *newer
     cdef stream_cursor_t cursor
     cdef int64_t written = 0
+    group_settle(group)
+    pending = group.oldest
+    last = group.newest
     cursor.stream = NULL
     while pending != NULL and (count == 0 or written < count):
         if now_ms - pending.delivered_ms < wanted.min_idle_ms:

@@ -26,8 +26,8 @@ from dfly._core.store.object cimport object_pointer, object_root, object_t
 from dfly._core.store.stream cimport (stream_load_block, stream_new, stream_pack_is_valid, stream_refresh_first,
                                       stream_t)
 from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, group_at, group_create, name_of,
-                                             group_sort_pending, pending_assign, pending_find, pending_load,
-                                             pending_t, stream_consumer_t, stream_group_t)
+                                             group_settle, group_sort_pending, pending_assign, pending_find,
+                                             pending_load, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, byte_swap64, slice_t, store64
 
@@ -93,6 +93,7 @@ cdef void put_name(rdb_writer_t *out, const void *named) noexcept nogil:
 cdef void put_group(rdb_writer_t *out, stream_rest_t *rest, const stream_group_t *group, int type) noexcept nogil:
     cdef const stream_consumer_t *consumer
     cdef uint32_t i
+    group_settle(group)
     put_name(out, group)
     put_id(out, group.last_id)
     if type >= RDB_STREAM_2:

@@ -22,7 +22,7 @@ from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPA
 from dfly._core.store.object cimport (TYPE_STREAM, container_ops_t, object_pointer, object_register_container,
                                       object_root, object_t)
 from dfly._core.store.stream_groups cimport (groups_block_count, groups_check,
-                                             groups_dup, groups_free_step, groups_heap_bytes)
+                                             groups_dup, groups_free_step, groups_heap_bytes, groups_purge_step)
 from dfly._core.store.stream_progress cimport stream_drop_references, stream_is_needed
 from dfly._core.store.stream_walk cimport (stream_walk_begin, stream_walk_keep, stream_walk_step, stream_walk_t,
                                            stream_walk_take)
@@ -1094,6 +1094,11 @@ cdef bint free_object_step(object_t *self, uint64_t *budget) noexcept nogil:
     return stream_free_step(<stream_t **>object_root(self), budget)
 
 
+cdef bint purge_object_step(object_t *self, uint64_t *budget) noexcept nogil:
+    cdef stream_t *stream = <stream_t *>object_pointer(self)
+    return stream == NULL or groups_purge_step(&stream.groups, budget)
+
+
 cdef uint64_t object_blocks(const object_t *self) noexcept nogil:
     return stream_block_count(<const stream_t *>object_pointer(self))
 
@@ -1126,6 +1131,7 @@ OPS.walk_owner = walk_owner
 OPS.finish_walk = finish_walk
 OPS.dup = dup_object
 OPS.free_step = free_object_step
+OPS.purge_step = purge_object_step
 OPS.block_count = object_blocks
 OPS.heap_bytes = object_heap
 OPS.data_bytes = object_data

@@ -4,6 +4,10 @@ A group has its pending entries ordered by ID, and so has each consumer; the pen
 both. Groups of a stream and consumers of a group are in tables sorted by name (byte order): they are few,
 found by binary search, and listed in that order.
 
+A consumer of many entries that is deleted is only taken out of the table (group.gone): its entries stay in the group's
+index and list until group_purge_step or, before somebody walks over these or counts, group_settle has removed them.
+To look an ID up, to acknowledge and to deliver it they are not there.
+
 Ownership: a table owns its members, a group owns its consumers and its pending entries; consumers only refer to
 them. Names lie behind their struct in the same block.
 """
@@ -11,7 +15,7 @@ them. Names lie behind their struct in the same block.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.id_index cimport id_index_t, id_place_t, stream_id_t
-from dfly._core.sys.base cimport slice_t
+from dfly._core.sys.base cimport slice_t, unlikely
 
 cdef enum:
     ENTRIES_READ_UNKNOWN = -1
@@ -32,6 +36,8 @@ cdef struct stream_consumer_t:
     int64_t active_ms            # it last got something; -1: never
     uint64_t birth               # a number that no other consumer has or had
     uint64_t moves               # of entries to it and away from it, so far
+    bint is_gone                 # deleted, but not its entries
+    stream_consumer_t *next_gone
     id_index_t pending           # of pending_t, the group's
 
 cdef struct pending_t:
@@ -47,7 +53,8 @@ cdef struct stream_group_t:
     stream_id_t last_id          # last delivered
     int64_t entries_read         # ENTRIES_READ_UNKNOWN
     uint64_t changes             # of what is pending, and of consumers, so far
-    id_index_t pending           # of pending_t
+    id_index_t pending           # of pending_t, those of consumers that are gone too
+    stream_consumer_t *gone      # a list
     pending_t *oldest            # both ends of the list by time of delivery
     pending_t *newest
     name_table_t consumers
@@ -65,8 +72,11 @@ cdef void group_add(name_table_t *groups, stream_group_t *group) noexcept nogil 
 cdef stream_consumer_t *consumer_find(const stream_group_t *group, slice_t name) noexcept nogil
 # NULL: there is one of this name.
 cdef stream_consumer_t *consumer_create(stream_group_t *group, slice_t name, int64_t now_ms) noexcept nogil
-# Its pending entries are no longer pending; returns how many.
+# Its pending entries are no longer pending; returns how many. If they are many the group is to be purged.
 cdef uint64_t consumer_delete(stream_group_t *group, stream_consumer_t *consumer) noexcept nogil
+# Frees at most *budget entries of consumers that are gone and takes them off the budget; True when there are none.
+cdef bint groups_purge_step(name_table_t *self, uint64_t *budget) noexcept nogil
+cdef void group_purge(stream_group_t *self) noexcept nogil               # all of them
 
 # Pending entries
 cdef pending_t *pending_find(const stream_group_t *group, stream_id_t id) noexcept nogil
@@ -105,6 +115,21 @@ cdef bint groups_free_step(name_table_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t groups_block_count(const name_table_t *self) noexcept nogil
 cdef size_t groups_heap_bytes(const name_table_t *self) noexcept nogil
 cdef void groups_check(const name_table_t *self) noexcept nogil
+
+
+cdef inline void group_settle(const stream_group_t *self) noexcept nogil:
+    """Before its index, its list or a count is looked at. Nobody sees a difference, so it may be const."""
+    if unlikely(self.gone != NULL):
+        group_purge(<stream_group_t *>self)
+
+
+cdef inline uint64_t group_pending_count(const stream_group_t *self) noexcept nogil:
+    cdef const stream_consumer_t *gone = self.gone
+    cdef uint64_t count = self.pending.count
+    while unlikely(gone != NULL):
+        count -= gone.pending.count
+        gone = gone.next_gone
+    return count
 
 
 cdef inline slice_t name_of(const void *named) noexcept nogil:

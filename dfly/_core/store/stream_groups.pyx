@@ -18,6 +18,7 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     SORT_RUNS = 48               # of doubling length
+    DELETED_AT_ONCE = 256        # entries of a consumer
 
 
 # ---- Tables of names ---------------------------------------------------------------------------
@@ -143,27 +144,63 @@ cdef stream_consumer_t *consumer_create(stream_group_t *group, slice_t name, int
 
 cdef uint64_t consumer_delete(stream_group_t *group, stream_consumer_t *consumer) noexcept nogil:
     cdef uint64_t count = consumer.pending.count
-    cdef id_place_t place
-    cdef bint more = id_first(&consumer.pending, &place)
-    cdef pending_t *pending
+    cdef uint64_t budget = DELETED_AT_ONCE
     cdef uint32_t at
-    while more:
-        pending = <pending_t *>id_remove(&group.pending, id_slot(&consumer.pending, place).id)
-        unlink_pending(group, pending)
-        mem_free(pending)
-        more = id_next(&consumer.pending, &place)
-    id_clear(&consumer.pending)
     table_seek(&group.consumers, name_of(consumer), &at)
     table_remove(&group.consumers, at)
-    mem_free(consumer)
     group.changes += 1
+    consumer.is_gone = True
+    consumer.next_gone = group.gone
+    group.gone = consumer
+    if count <= DELETED_AT_ONCE:
+        purge_first(group, &budget)
     return count
+
+
+cdef bint purge_first(stream_group_t *group, uint64_t *budget) noexcept nogil:
+    """Of those that are gone; True: it is freed."""
+    cdef stream_consumer_t *consumer = group.gone
+    cdef pending_t *pending
+    while consumer.pending.count > 0:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        pending = <pending_t *>id_pop_last(&consumer.pending)
+        id_remove(&group.pending, pending.id)
+        unlink_pending(group, pending)
+        mem_free(pending)
+    group.gone = consumer.next_gone
+    id_clear(&consumer.pending)
+    mem_free(consumer)
+    return True
+
+
+cdef void group_purge(stream_group_t *self) noexcept nogil:
+    cdef uint64_t budget = <uint64_t>-1
+    while self.gone != NULL:
+        purge_first(self, &budget)
+
+
+cdef bint groups_purge_step(name_table_t *self, uint64_t *budget) noexcept nogil:
+    cdef stream_group_t *group
+    cdef uint32_t i
+    for i in range(self.count):
+        group = group_at(self, i)
+        while group.gone != NULL:
+            if not purge_first(group, budget):
+                return False
+    return True
 
 
 # ---- Pending entries ---------------------------------------------------------------------------
 
+cdef inline bint has_gone(const pending_t *self) noexcept nogil:
+    return self.consumer != NULL and self.consumer.is_gone
+
+
 cdef pending_t *pending_find(const stream_group_t *group, stream_id_t id) noexcept nogil:
-    return <pending_t *>id_find(&group.pending, id)
+    cdef pending_t *self = <pending_t *>id_find(&group.pending, id)
+    return NULL if self == NULL or has_gone(self) else self
 
 
 cdef void link_behind(stream_group_t *group, pending_t *self, pending_t *older) noexcept nogil:
@@ -209,8 +246,11 @@ cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t deli
                              uint64_t deliveries) noexcept nogil:
     cdef pending_t *self = <pending_t *>mem_alloc(sizeof(pending_t))
     if not id_insert(&group.pending, id, self):
-        mem_free(self)
-        return NULL
+        if group.gone == NULL or pending_find(group, id) != NULL:
+            mem_free(self)
+            return NULL
+        pending_remove(group, id)
+        id_insert(&group.pending, id, self)
     self.consumer = NULL
     self.id = id
     self.delivered_ms = delivered_ms
@@ -355,14 +395,16 @@ cdef void pending_deliver(stream_group_t *group, stream_consumer_t *consumer, st
 
 cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil:
     cdef pending_t *self = <pending_t *>id_remove(&group.pending, id)
+    cdef bint was_gone
     if self == NULL:
         return False
+    was_gone = has_gone(self)
     if self.consumer != NULL:
         take_from_consumer(self, id)
     unlink_pending(group, self)
     mem_free(self)
     group.changes += 1
-    return True
+    return not was_gone
 
 
 # ---- Batches -----------------------------------------------------------------------------------
@@ -423,6 +465,7 @@ cdef void dup_group(const stream_group_t *self, name_table_t *out) noexcept nogi
     cdef stream_id_t id
     cdef uint32_t i
     cdef bint more
+    group_settle(self)
     for i in range(self.consumers.count):
         consumer = consumer_create(copy, name_of(self.consumers.members[i]), consumer_at(self, i).seen_ms)
         consumer.active_ms = consumer_at(self, i).active_ms
@@ -456,6 +499,13 @@ cdef bint free_group_step(stream_group_t *self, uint64_t *budget) noexcept nogil
             return False
         budget[0] -= 1
         mem_free(id_pop_last(&self.pending))
+    while self.gone != NULL:
+        consumer = self.gone
+        if not id_clear_step(&consumer.pending, budget) or budget[0] == 0:
+            return False
+        budget[0] -= 1
+        self.gone = consumer.next_gone
+        mem_free(consumer)
     while self.consumers.count > 0:
         consumer = consumer_at(self, self.consumers.count - 1)
         if not id_clear_step(&consumer.pending, budget) or budget[0] == 0:
@@ -510,6 +560,7 @@ cdef size_t groups_heap_bytes(const name_table_t *self) noexcept nogil:
 cdef void check_group(const stream_group_t *self) noexcept nogil:
     cdef const pending_t *pending = self.oldest
     cdef const pending_t *older = NULL
+    cdef const stream_consumer_t *gone
     cdef id_place_t place
     cdef uint64_t total = 0
     cdef uint32_t i
@@ -528,6 +579,12 @@ cdef void check_group(const stream_group_t *self) noexcept nogil:
         total += consumer_at(self, i).pending.count
         DFLY_CHECK(i == 0 or compare_names(name_of(self.consumers.members[i - 1]),
                                            name_of(self.consumers.members[i])) < 0, "names rise")
+    gone = self.gone
+    while gone != NULL:
+        DFLY_CHECK(gone.is_gone, "what is gone is marked")
+        id_check(&gone.pending)
+        total += gone.pending.count
+        gone = gone.next_gone
     DFLY_CHECK(total == self.pending.count, "each pending entry has one consumer")
     more = id_first(&self.pending, &place)
     while more:

@@ -8,9 +8,9 @@ from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
 from dfly._core.store.id_index cimport (id_append_all, id_ceiling, id_check, id_clear, id_clear_step, id_find,
-                                        id_first, id_floor, id_heap_bytes, id_index_t, id_insert, id_last, id_next,
-                                        id_place_t, id_pop_last, id_previous, id_remove, id_slot, stream_id,
-                                        stream_id_t)
+                                        id_first, id_floor, id_heap_bytes, id_index_t, id_insert, id_last,
+                                        id_last_slot, id_next, id_place_t, id_pop_last, id_previous, id_remove, id_slot,
+                                        stream_id, stream_id_t)
 from dfly._core.store.joined_packs cimport joined_of, pack_is_joined
 from dfly._core.store.listpack cimport listpack_bytes
 from dfly._core.store cimport stream
@@ -22,10 +22,11 @@ from dfly._core.store.stream cimport (stream_append, stream_block_count, stream_
                                       stream_refresh_first, stream_seek, stream_seek_back, stream_t, stream_trim_id,
                                       stream_trim_length)
 from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, consumer_at, consumer_create,
-                                             consumer_delete, consumer_find, group_at, group_create, group_find,
-                                             group_take, groups_free_step, name_of, name_table_t, pending_deliver,
-                                             pending_find, pending_remove, pending_t, stream_consumer_t,
-                                             stream_group_t, group_add)
+                                             consumer_delete, consumer_find, group_add, group_at, group_create,
+                                             group_find, group_pending_count, group_settle, group_take,
+                                             groups_free_step, groups_purge_step, name_of, name_table_t,
+                                             pending_deliver, pending_deliver_again, pending_find, pending_remove,
+                                             pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_distance
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -346,6 +347,9 @@ cdef class Stream:
         cdef stream_group_t *found = self.group(group)
         cdef stream_consumer_t *consumer = self.consumer(group, name)
         cdef stream_group_t *batch = batch_new(found)
+        if pairs and found.pending.count > 0 and pair_of(id_last_slot(&found.pending).id) >= pairs[0]:
+            # Of a consumer that is gone.
+            group_settle(found)
         for pair in pairs:
             batch_add(batch, consumer, id_of(pair), now_ms)
             batch.last_id = id_of(pair)
@@ -366,6 +370,26 @@ cdef class Stream:
             steps += 1
         return steps
 
+    def deliver_again(self, bytes group, bytes name, uint64_t first, bytes chosen, int64_t now_ms):
+        """Of the consumer's entries from that one on those with a bit in `chosen`."""
+        cdef stream_consumer_t *consumer = self.consumer(group, name)
+        cdef id_place_t place
+        cdef uint64_t _i
+        id_first(&consumer.pending, &place)
+        for _i in range(first):
+            id_next(&consumer.pending, &place)
+        pending_deliver_again(self.group(group), consumer, place, min(8 * len(chosen), consumer.pending.count - first),
+                              <const uint8_t *><const char *>chosen, now_ms)
+
+    def settle(self, bytes group):
+        group_settle(self.group(group))
+
+    def purge_step(self, uint64_t budget):
+        return groups_purge_step(&self.root.groups, &budget)
+
+    def pending_count(self, bytes group):
+        return group_pending_count(self.group(group))
+
     def acknowledge(self, bytes group, pair):
         return pending_remove(self.group(group), id_of(pair))
 
@@ -381,7 +405,8 @@ cdef class Stream:
         cdef pending_t *pending = self.group(group).oldest
         found = []
         while pending != NULL:
-            found.append((pending.delivered_ms, pair_of(pending.id)))
+            if not pending.consumer.is_gone:
+                found.append((pending.delivered_ms, pair_of(pending.id)))
             pending = pending.newer
         return found
 

@@ -395,6 +395,26 @@ class GroupMachine(RuleBasedStateMachine):
             assert self.stream.acknowledge(name, pair) == (self.pending.pop((name, pair), None) is not None)
             assert self.stream.pending(name, pair) is None
 
+    @rule(name=names, consumer=names, first=st.integers(0, 500), chosen=st.binary(max_size=70),
+          now_ms=st.integers(0, 9))
+    def deliver_again(self, name, consumer, first, chosen, now_ms):
+        theirs = sorted(pair for (group, pair), owner in self.pending.items() if group == name and owner == consumer)
+        if first < len(theirs):
+            self.stream.deliver_again(name, consumer, first, chosen, now_ms)
+            for i, pair in enumerate(theirs[first:first + 8 * len(chosen)]):
+                if chosen[i // 8] >> i % 8 & 1:
+                    self.times[name, pair] = now_ms
+                    assert self.stream.pending(name, pair)[1] == now_ms
+
+    @rule(budget=st.integers(1, 300))
+    def purge(self, budget):
+        self.stream.purge_step(budget)
+
+    @rule(name=names)
+    def settle(self, name):
+        if name in self.model:
+            self.stream.settle(name)
+
     @rule()
     def copy(self):
         copy = self.stream.copy()
@@ -411,12 +431,40 @@ class GroupMachine(RuleBasedStateMachine):
         assert list(found) == sorted(self.model)
         for name, consumers in found.items():
             assert list(consumers) == sorted(self.model[name])
+            assert self.stream.pending_count(name) == sum(map(len, consumers.values()))
             by_time = self.stream.by_time(name)
             assert [time for time, _ in by_time] == sorted(time for time, _ in by_time)
             assert sorted(by_time) == sorted((self.times[key], key[1]) for key in self.pending if key[0] == name)
             for consumer, pairs in consumers.items():
                 assert pairs == sorted(pair for (group, pair), owner in self.pending.items()
                                        if group == name and owner == consumer)
+
+
+def test_a_consumer_of_many_goes_by_and_by():
+    stream = Stream()
+    stream.create_group(b"g")
+    for name in (b"a", b"b"):
+        stream.create_consumer(b"g", name)
+    for number in range(2_000):
+        stream.deliver(b"g", b"b" if number % 3 else b"a", (number, 0), number)
+    assert stream.delete_consumer(b"g", b"a") == 667
+    assert (stream.pending_count(b"g"), list(stream.groups()[b"g"])) == (1_333, [b"b"])
+    assert not stream.acknowledge(b"g", (0, 0))
+    assert stream.pending(b"g", (3, 0)) is None
+    stream.create_consumer(b"g", b"a")
+    for number in (3, 1_998):
+        # Not of the one of the same name that is gone.
+        stream.deliver(b"g", b"a", (number, 0), 5_000)
+        assert stream.pending(b"g", (number, 0)) == (b"a", 5_000, 1)
+    stream.check()
+    steps = 1
+    while not stream.purge_step(50):
+        stream.check()
+        steps += 1
+    assert steps == 664 // 50 + 1
+    assert stream.by_time(b"g")[-2:] == [(5_000, (3, 0)), (5_000, (1_998, 0))]
+    assert stream.groups()[b"g"][b"a"] == [(3, 0), (1_998, 0)]
+    stream.check()
 
 
 class TestGroups(GroupMachine.TestCase):
