@@ -23,7 +23,7 @@ from dfly._core.net.connection cimport (CONNECTION_MONITOR, CONNECTION_PUBSUB, c
                                         connection_output_bytes, connection_release, connection_t)
 from dfly._core.net.posix cimport peer_has_finished
 from dfly._core.store.dash cimport dash_enable_access_tracking
-from dfly._core.sys.alloc cimport mem_return_early_begin, mem_return_early_end, mem_return_to_system
+from dfly._core.sys.alloc cimport mem_collect, mem_return_early_begin, mem_return_early_end, mem_return_to_system
 from dfly._core.sys.base cimport (DFLY_ABI_STAMP, atomic_load_relaxed, atomic_store_relaxed, cycle_ticks,
                                   prefetch, slice_t, unlikely)
 from dfly._core.sys.clock cimport monotonic_us
@@ -41,6 +41,7 @@ cdef enum:
     SLICE_US = 1000
     EXPIRE_STEP = 64             # keys between looks at the clock
     RECLAIM_STEP = 256
+    QUIET_LOOKS = 13             # of CRON_PERIOD_US: the allocator keeps a free page for a second
     PURGE_STEP = 4               # blocks with what dozens of members have left
 
 
@@ -241,22 +242,34 @@ cdef void note_peak(server_t *server) noexcept nogil:
         atomic_store_relaxed(&server.peak_used, used)
 
 
+cdef void find_free_pages(executor_t *self) noexcept nogil:
+    """Those that others have freed; a walk, so only when a sixteenth has gone of what memory there was in use."""
+    cdef uint64_t used = <uint64_t>memory_used_total()
+    if self.server.thread_count > 1 and self.most_used > used + self.most_used // 16:
+        mem_collect()
+        self.most_used = used
+
+
 cdef void return_pages_when_quiet(executor_t *self) noexcept nogil:
-    """Once, when nothing has changed and no client has gone since the last look: the allocator itself sees to free
-    pages only while it is used. With ten million keys that takes 0.1 ms."""
+    """When nothing has changed and no client has gone since the last look, and once more when what became free then has
+    been free for a second: the allocator itself sees to free pages only while it is used."""
     cdef server_t *server = self.server
     cdef uint64_t gone = self.net.connections_received - self.net.connection_count
     cdef uint64_t version = 0
     cdef uint32_t i
+    self.most_used = max(self.most_used, <uint64_t>memory_used_total())
     for i in range(server.thread_count):
         version += atomic_load_relaxed(&server.shards[i].version)
     if version != self.version_seen or gone != self.gone_seen:
         self.version_seen = version
         self.gone_seen = gone
-        self.has_free_pages = True
-    elif self.has_free_pages:
-        self.has_free_pages = False
-        mem_return_to_system()
+        self.quiet_looks = 0
+    elif self.quiet_looks < QUIET_LOOKS:
+        self.quiet_looks += 1
+        if self.quiet_looks == 1:
+            find_free_pages(self)
+        if self.quiet_looks == 1 or self.quiet_looks == QUIET_LOOKS:
+            mem_return_to_system()
 
 
 cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:

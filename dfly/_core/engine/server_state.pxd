@@ -94,7 +94,8 @@ cdef struct executor_t:
     int64_t clients_walk_before_ms       # ... and the one before
     uint64_t version_seen        # of all shards together, then
     uint64_t gone_seen           # clients that had gone from this thread, then
-    bint has_free_pages          # perhaps: something has changed since the allocator gave pages back
+    uint64_t most_used           # bytes, at a look since pages were collected
+    uint32_t quiet_looks         # since something changed, while the allocator may have pages to give back
     # engine/balance: what the other threads may know of this one's load.
     timer_t shuffle_timer        # for tests
     int64_t measured_us

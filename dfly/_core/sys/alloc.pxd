@@ -31,7 +31,10 @@ cdef void net_free(void *p) noexcept nogil
 
 cdef int64_t mem_thread_balance() noexcept nogil          # this thread's ACCOUNT_DATA bytes, may be negative
 cdef int64_t mem_total(int account) noexcept nogil        # all threads, one account
-cdef void mem_return_to_system() noexcept nogil           # give free pages of this thread back now
+# Gives pages of this thread back that are free, if they have been for a second.
+cdef void mem_return_to_system() noexcept nogil
+# Before that: finds those that other threads have made free. A walk over all pages of this thread.
+cdef void mem_collect() noexcept nogil
 # Around the freeing of much: pages that become free go back at once, so that not all of them go in one moment later.
 cdef void mem_return_early_begin() noexcept nogil
 cdef void mem_return_early_end() noexcept nogil

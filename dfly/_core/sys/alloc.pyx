@@ -14,6 +14,7 @@ cdef extern from "alloc_backend.h" nogil:
     size_t backend_usable(const void *p) noexcept
     size_t backend_good_size(size_t size) noexcept
     void backend_return() noexcept
+    void backend_collect() noexcept
     void backend_return_early_begin() noexcept
     void backend_return_early_end() noexcept
     const char *DFLY_ALLOCATOR_NAME
@@ -115,6 +116,10 @@ cdef int64_t mem_total(int account) noexcept nogil:
 
 cdef void mem_return_to_system() noexcept nogil:
     backend_return()
+
+
+cdef void mem_collect() noexcept nogil:
+    backend_collect()
 
 
 cdef void mem_return_early_begin() noexcept nogil:
