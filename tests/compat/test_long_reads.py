@@ -6,7 +6,7 @@ import time
 import pytest
 
 from .differential import Duel
-from .servers import SUBJECT, Server
+from .servers import SUBJECT, Server, wait_until
 from .test_slices import Other, used
 from .wire import encode
 
@@ -399,6 +399,36 @@ def test_a_part_of_a_set_is_popped(sliced, count, members):
         connection.command("FLUSHALL")
         time.sleep(0.1)
         assert used(connection) < 100_000
+
+
+def expired(connection):
+    fields = connection.command("INFO", "stats").value.decode().split("\r\n")
+    return int(dict(line.split(":", 1) for line in fields if ":" in line)["expired_subkeys"])
+
+
+@pytest.mark.parametrize("count", [20, 150, 290])
+def test_deadlines_stay_with_the_members_that_stay(sliced, count):
+    with sliced.connect() as connection:
+        for _ in range(5):
+            connection.pipeline([("FLUSHALL",), ("SADD", "a", *(f"plain:{number}" for number in range(100)))])
+            for part in range(3):
+                connection.command("SADDEX", "a", 1_000 * (part + 1), *(f"timed:{part}:{i}" for i in range(66)))
+            popped = connection.command("SPOP", "a", count).value
+            rest = connection.command("SMEMBERS", "a").value
+            assert (len(popped), len(set(popped + rest))) == (count, 298)
+            for member in rest:
+                left = connection.command("FIELDTTL", "a", member).value
+                if member.startswith(b"plain"):
+                    assert left == -1
+                else:
+                    due = 1_000 * (int(member.split(b":")[1]) + 1)
+                    assert due - 60 < left <= due
+        connection.pipeline([("FLUSHALL",), ("CONFIG", "RESETSTAT"), ("SADD", "a", *range(100)),
+                             ("SADDEX", "a", 1, *(f"timed:{number}" for number in range(200)))])
+        timed = 200 - sum(member.startswith(b"timed") for member in connection.command("SPOP", "a", 40).value)
+        # No command looks it up: the timer knows of it.
+        wait_until(lambda: expired(connection) == timed)
+        assert connection.command("SCARD", "a").value == 60 + 200 - timed
 
 
 def test_no_member_is_popped_twice(sliced):

@@ -19,18 +19,19 @@ from dfly._core.engine.command cimport (ACL_SET, COMMAND_DENYOOM, COMMAND_FAST, 
                                         reply_wrong_type, transaction_t)
 from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_SET, delete_key, drop_value, find_read, find_write,
                                          insert_key, notify, update_begin, update_end)
+from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.slices cimport work_goes_on
 from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_deinit, reply_error, reply_init,
                                     reply_int, reply_null, reply_set, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
-from dfly._core.store.dash cimport (dash_clear, dash_find, dash_init_keys, dash_insert, dash_next_due, dash_ref_t,
-                                    dash_t)
+from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear, dash_find, dash_init_keys, dash_insert,
+                                    dash_next_due, dash_ref_t, dash_t)
 from dfly._core.store.dash_scan cimport dash_scan
-from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_item, set_begin, set_contains, set_count,
-                                          set_cursor_t, set_limits_t, set_next, set_place_t, set_random, set_remove,
-                                          set_remove_at, set_table, set_to_table)
+from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_item, set_add_timed, set_begin, set_contains,
+                                          set_count, set_cursor_t, set_limits_t, set_next, set_next_timed,
+                                          set_place_t, set_random, set_remove, set_remove_at, set_table, set_to_table)
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_SET, key_init, key_t, object_encoding,
                                       object_expire_members, object_is_container, object_pointer,
                                       object_set_container, object_t, object_view)
@@ -264,8 +265,11 @@ cdef void pop_most(call_t *call, dash_ref_t *ref, uint64_t left) noexcept nogil:
 cdef bint go_on_with_selection(long_read_t *read, transaction_t *tx) noexcept nogil:
     """Each member goes with the probability that still makes read.first of them; the others become a new set."""
     cdef object_t *kept = &tx.results[0].value
+    cdef char scratch[LIST_ITEM_SCRATCH]
     cdef set_limits_t limits
     cdef list_item_t item
+    cdef slice_t text
+    cdef int64_t deadline
     cdef object_t old
     cdef dash_ref_t ref
     cdef scope_t scope
@@ -281,10 +285,13 @@ cdef bint go_on_with_selection(long_read_t *read, transaction_t *tx) noexcept no
     while tx.numbers[UNSEEN] > 0:
         if not work_goes_on(&read.work):
             return False
-        set_next(&read.cursor.members, &item)
+        set_next_timed(&read.cursor.members, &item, &deadline)
         if <int64_t>((random_u64() >> 32) * <uint64_t>tx.numbers[UNSEEN] >> 32) < tx.numbers[WANTED]:
             reply_member(&tx.reply, &item)
             tx.numbers[WANTED] -= 1
+        elif deadline != DASH_NO_DEADLINE:
+            text = list_item_text(&item, scratch)
+            set_add_timed(kept, text.data, text.size, deadline, &limits)
         else:
             set_add_item(kept, &item, &limits)
             if read.what and object_encoding(kept) != SET_TABLE:
@@ -296,6 +303,7 @@ cdef bint go_on_with_selection(long_read_t *read, transaction_t *tx) noexcept no
     ref.entry.value = kept[0]
     tx.results[0].has_value = False
     drop_value(&scope, &old)
+    members_track(&scope, &tx.keys[0], &ref.entry.value)
     update_end(&scope, &tx.keys[0], NOTIFY_SET, "spop")
     return True
 
@@ -347,8 +355,7 @@ cdef void spop_command(call_t *call) noexcept nogil:
         pop_all(call, &ref)
         return
     keeps_few = (total - <uint64_t>count) * KEEP_FACTOR <= <uint64_t>count
-    if (long_read_wanted(call, <uint64_t>count) and total // PART_MIN <= <uint64_t>count
-            and not has_deadlines(&ref.entry.value)):
+    if long_read_wanted(call, <uint64_t>count) and total // PART_MIN <= <uint64_t>count:
         pop_in_slices(call, &ref, <uint64_t>count, not keeps_few and object_encoding(&ref.entry.value) == SET_TABLE)
     elif not keeps_few or has_deadlines(&ref.entry.value):
         pop_some(call, &ref, <uint64_t>count)
