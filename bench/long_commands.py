@@ -62,6 +62,19 @@ def places(port, count):
         b"place:%08d" % i))) for part in chunks(count)))
 
 
+def strings(port, count):
+    wire.pump(port, ((b"MSET", *(word for i in part for word in (b"key:%d" % i, b"v" * 64))) for part in chunks(count)))
+
+
+def every_other(port, count):
+    wire.pump(port, ((b"RPUSH", b"a", *(b"t" if i % 2 else b"element:%d" % i for i in part)) for part in chunks(count)))
+
+
+def timed(port, count):
+    """A set whose members have deadlines; of servers that know SADDEX."""
+    wire.pump(port, ((b"SADDEX", b"a", b"10000", *(b"member:%d" % i for i in part)) for part in chunks(count)))
+
+
 def weighted(port, count):
     """A list with two keys for each element."""
     a_list(port, count)
@@ -163,6 +176,16 @@ def cases(count):
         "zrandmember": (a_zset, ("ZRANDMEMBER", "a", half, "WITHSCORES")),
         "geosearch": (places, ("GEOSEARCH", "a", "FROMLONLAT", 0, 0, "BYRADIUS", 30_000, "km")),
         "dump": (a_set, ("DUMP", "a")),
+        "keys": (strings, ("KEYS", "*")),
+        "scan": (strings, ("SCAN", 0, "COUNT", count)),
+        "hscan": (a_hash, ("HSCAN", "a", 0, "COUNT", count)),
+        "sscan": (a_set, ("SSCAN", "a", 0, "COUNT", count)),
+        "zscan": (a_zset, ("ZSCAN", "a", 0, "COUNT", count)),
+        "bgsave-groups": (pending, ("BGSAVE",)),
+        "lrem-half": (every_other, ("LREM", "a", 0, "t")),
+        "linsert": (a_list, ("LINSERT", "a", "BEFORE", "element:%d" % (count - 10), "x")),
+        "spop-deadlines": (timed, ("SPOP", "a", half)),
+        "xreadgroup-claim": (pending, ("XREADGROUP", "GROUP", "g", "c2", "CLAIM", 0, "STREAMS", "a", ">")),
         "lpos": (a_list, ("LPOS", "a", "none")),
         "sort": (a_list, ("SORT", "a", "ALPHA")),
         "sort-by": (a_list, ("SORT", "a", "BY", "weight_*", "GET", "name_*", "GET", "#")),

@@ -4,18 +4,17 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 
+from dfly._core.commands.element_scans cimport element_scan, element_scan_t
 from dfly._core.commands.hashes cimport find_hash, reply_hash_item
 from dfly._core.commands.long_reads cimport (long_read_at_once, long_read_begin, long_read_step, long_read_t,
                                              long_read_wanted)
-from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
-                                               reply_empty_scan, scan_bucket_limit, scan_options_t,
-                                               scan_pattern_matches)
+from dfly._core.commands.scan_options cimport parse_scan_cursor, reply_empty_scan, scan_pattern_matches
 from dfly._core.engine.command cimport (ACL_HASH, COMMAND_READONLY, KEY_ACCESS, KEY_RO, call_int_argument,
                                         call_t, command_spec_t, key_row, register_commands,
                                         reply_syntax_error, slice_equals, transaction_t)
 from dfly._core.engine.slices cimport work_goes_on
-from dfly._core.resp.reply cimport (reply_array, reply_chain_header, reply_defer_array, reply_deinit, reply_error,
-                                    reply_init, reply_map, reply_null, reply_set_deferred, reply_t)
+from dfly._core.resp.reply cimport (reply_array, reply_chain_header, reply_defer_array, reply_error,
+                                    reply_map, reply_null, reply_set_deferred, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport DASH_CURSOR_BITS, dash_ref_t
 from dfly._core.store.dash_scan cimport dash_random
@@ -318,29 +317,28 @@ cdef void hrandfield_command(call_t *call) noexcept nogil:
 
 # ---- HSCAN -----------------------------------------------------------------------------------------
 
-cdef struct scan_walk_t:
-    walk_t walk
-    const scan_options_t *options
-
-
 cdef void visit_scanned(const hash_entry_t *entry, void *context) noexcept nogil:
-    cdef scan_walk_t *scan = <scan_walk_t *>context
+    cdef element_scan_t *scan = <element_scan_t *>context
     cdef char scratch[LIST_ITEM_SCRATCH]
     cdef slice_t field
     if scan.options.pattern.data != NULL:
         field = list_item_text(&entry.field, scratch)
-        if not scan_pattern_matches(scan.options, field.data, field.size):
+        if not scan_pattern_matches(&scan.options, field.data, field.size):
             return
-    reply_entry(&scan.walk, entry)
+    reply_hash_item(scan.elements, &entry.field)
+    if not scan.options.no_values:
+        reply_hash_item(scan.elements, &entry.value)
+    scan.found += 1 if scan.options.no_values else 2
+    scan.counted += 1
+
+
+cdef uint64_t scan_bucket(element_scan_t *scan, uint64_t cursor) noexcept nogil:
+    return hash_scan(scan.value, cursor, scan.now_ms, visit_scanned, scan)
 
 
 cdef void hscan_command(call_t *call) noexcept nogil:
-    cdef scan_options_t options
-    cdef scan_walk_t scan
     cdef dash_ref_t ref
-    cdef reply_t elements
     cdef uint64_t cursor = 0
-    cdef uint64_t buckets
     cdef bint found
     if not parse_scan_cursor(call.argv[2], &cursor):
         reply_error(call.reply, "ERR invalid cursor")
@@ -350,23 +348,8 @@ cdef void hscan_command(call_t *call) noexcept nogil:
     if not found:
         reply_empty_scan(call.reply)
         return
-    if not parse_element_scan(call.argv, call.argc, True, &options, call.reply):
-        return
-    reply_init(&elements, call.reply.resp)
-    scan.options = &options
-    scan.walk.reply = &elements
-    scan.walk.visited = 0
-    scan.walk.what = WITH_FIELDS if options.no_values else WITH_FIELDS | WITH_VALUES
-    buckets = scan_bucket_limit(&options)
     cursor &= (<uint64_t>1 << DASH_CURSOR_BITS) - 1
-    while True:
-        cursor = hash_scan(&ref.entry.value, cursor, call.scope.now_ms, visit_scanned, &scan)
-        buckets -= 1
-        if cursor == 0 or buckets == 0 or scan.walk.visited >= <uint64_t>options.count:
-            break
-    reply_element_scan(call.reply, cursor, scan.walk.visited if options.no_values else scan.walk.visited * 2,
-                       &elements)
-    reply_deinit(&elements)
+    element_scan(call, &ref.entry.value, hash_count(&ref.entry.value), cursor, scan_bucket, True)
 
 
 # ---- Rows ------------------------------------------------------------------------------------
@@ -389,4 +372,5 @@ def register():
     rows[3] = key_row("hrandfield", -2, COMMAND_READONLY, ACL_HASH, look, hrandfield_command)
     rows[3].step = long_read_step
     rows[4] = key_row("hscan", -3, COMMAND_READONLY, ACL_HASH, look, hscan_command)
+    rows[4].step = long_read_step
     register_commands(rows, ROW_COUNT)

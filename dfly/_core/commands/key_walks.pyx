@@ -6,7 +6,7 @@ They go in slices, shard by shard, and let others run between them: none is atom
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from dfly._core.commands.scan_options cimport SCAN_EMPTY_FACTOR, parse_scan_cursor
+from dfly._core.commands.scan_options cimport SCAN_EMPTY_FACTOR, parse_scan_cursor, reply_scan_head
 from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_READONLY, COMMAND_WRITE,
                                         TRANSACTION_DONE, TRANSACTION_YIELD, command_spec_t, hop_t,
                                         register_commands, reply_not_integer, reply_syntax_error, slice_equals,
@@ -14,8 +14,9 @@ from dfly._core.engine.command cimport (ACL_DANGEROUS, ACL_KEYSPACE, COMMAND_REA
 from dfly._core.engine.database cimport NOTIFY_GENERIC, delete_key, find_write
 from dfly._core.engine.shard cimport scope_t, shard_t
 from dfly._core.engine.transaction cimport hop_on_all_shards, hop_on_shard, transaction_scope
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error, reply_int, reply_raw,
-                                    reply_t)
+from dfly._core.resp.reply cimport (REPLY_CHUNK, reply_array, reply_bulk, reply_bulk_int, reply_chain_header,
+                                    reply_chain_join, reply_chain_t, reply_chain_take, reply_error, reply_int,
+                                    reply_raw, reply_t)
 from dfly._core.store.dash cimport DASH_CURSOR_BITS, DASH_NO_DEADLINE, dash_deadline, dash_ref_t, dash_t
 from dfly._core.store.dash_scan cimport dash_scan
 from dfly._core.store.glob cimport glob_match
@@ -39,6 +40,7 @@ cdef struct walk_t:
     int type                     # -1: any
     scope_t scope
     reply_t *out
+    reply_chain_t chain          # of KEYS: what was in `out` before
 
 
 cdef bint is_wanted(const walk_t *walk, dash_ref_t *ref, slice_t key) noexcept nogil:
@@ -77,7 +79,9 @@ cdef void keys_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
         walk.cursor = dash_scan(&walk.scope.database.table, walk.cursor, visit_key, walk)
         if walk.cursor == 0:
             walk.is_done = True
-            return
+            break
+    if walk.out.size >= REPLY_CHUNK and not tx.is_inside:
+        reply_chain_take(&walk.chain, walk.out, False)
 
 
 cdef int keys_step(transaction_t *tx) noexcept nogil:
@@ -105,9 +109,12 @@ cdef int keys_step(transaction_t *tx) noexcept nogil:
     if not done:
         tx.stage = 2
         return TRANSACTION_YIELD
-    reply_array(&tx.reply, found)
     for i in range(tx.shard_count):
+        if walks[i].chain.first != NULL:
+            reply_chain_take(&tx.chain, &tx.reply, False)
+            reply_chain_join(&tx.chain, &walks[i].chain)
         reply_raw(&tx.reply, tx.shard_replies[i].data, tx.shard_replies[i].size)
+    reply_chain_header(&tx.chain, &tx.reply, c'*', found)
     return TRANSACTION_DONE
 
 
@@ -236,6 +243,8 @@ cdef int scan_generic(transaction_t *tx, hop_t hop, bint counts) noexcept nogil:
             tx.numbers[BUCKETS] = 0
         tx.stage = 1
     walk = <walk_t *>tx.state
+    if walk.out != NULL and walk.out.size >= REPLY_CHUNK and not tx.is_inside:
+        reply_chain_take(&tx.chain, walk.out, False)
     if tx.stage == 2:
         tx.stage = 1
         return TRANSACTION_YIELD
@@ -248,12 +257,14 @@ cdef int scan_generic(transaction_t *tx, hop_t hop, bint counts) noexcept nogil:
     cursor = 0
     if tx.numbers[SHARD] < tx.shard_count:
         cursor = (<uint64_t>tx.numbers[SHARD] << DASH_CURSOR_BITS) | walk.cursor
-    reply_array(&tx.reply, 2)
-    reply_bulk_int(&tx.reply, <int64_t>cursor)
     if counts:
+        reply_array(&tx.reply, 2)
+        reply_bulk_int(&tx.reply, <int64_t>cursor)
         reply_int(&tx.reply, <int64_t>walk.found)
         return TRANSACTION_DONE
-    reply_array(&tx.reply, walk.found)
+    reply_scan_head(&tx.reply, cursor, walk.found)
+    if tx.chain.first != NULL:
+        reply_chain_take(&tx.chain, &tx.reply, True)
     if walk.out != NULL:
         reply_raw(&tx.reply, walk.out.data, walk.out.size)
     return TRANSACTION_DONE

@@ -21,5 +21,5 @@ cdef bint scan_pattern_matches(const scan_options_t *self, const char *data, siz
 # Buckets that one call may visit.
 cdef uint64_t scan_bucket_limit(const scan_options_t *self) noexcept nogil
 cdef void reply_empty_scan(reply_t *reply) noexcept nogil
-# The whole reply; `elements` holds so many of them, finished.
-cdef void reply_element_scan(reply_t *reply, uint64_t cursor, uint64_t count, const reply_t *elements) noexcept nogil
+# All of it but so many elements.
+cdef void reply_scan_head(reply_t *reply, uint64_t cursor, uint64_t count) noexcept nogil

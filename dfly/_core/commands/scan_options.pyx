@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from dfly._core.engine.command cimport reply_not_integer, reply_syntax_error, slice_equals
-from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_error, reply_raw, reply_t
+from dfly._core.resp.reply cimport reply_array, reply_bulk, reply_error, reply_t
 from dfly._core.store.decimal_text cimport format_int64, parse_int64
 from dfly._core.store.glob cimport glob_match
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -76,10 +76,8 @@ cdef void reply_empty_scan(reply_t *reply) noexcept nogil:
     reply_array(reply, 0)
 
 
-cdef void reply_element_scan(reply_t *reply, uint64_t cursor, uint64_t count, const reply_t *elements) noexcept nogil:
+cdef void reply_scan_head(reply_t *reply, uint64_t cursor, uint64_t count) noexcept nogil:
     cdef char text[32]
     reply_array(reply, 2)
-    # A cursor has at most 45 bits.
     reply_bulk(reply, text, format_int64(<int64_t>cursor, text))
     reply_array(reply, count)
-    reply_raw(reply, elements.data, elements.size)

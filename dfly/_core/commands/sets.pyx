@@ -4,14 +4,12 @@ Order of checks, replies and events as Redis 7.0. The events of a change come in
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
-from libc.string cimport memset
 
+from dfly._core.commands.element_scans cimport element_scan, element_scan_t
 from dfly._core.commands.long_reads cimport (long_read_at_once, long_read_begin, long_read_step, long_read_t,
                                              long_read_wanted, long_read_work_t)
 from dfly._core.commands.pops cimport pop_count
-from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
-                                               reply_empty_scan, scan_bucket_limit, scan_options_t,
-                                               scan_pattern_matches)
+from dfly._core.commands.scan_options cimport parse_scan_cursor, reply_empty_scan, scan_pattern_matches
 from dfly._core.commands.value_digest cimport digest_xor, register_value_digest
 from dfly._core.engine.command cimport (ACL_SET, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE,
                                         KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_RO, KEY_RW, call_int_argument,
@@ -23,7 +21,7 @@ from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.slices cimport work_goes_on
 from dfly._core.engine.transaction cimport transaction_scope
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_deinit, reply_error, reply_init,
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error,
                                     reply_int, reply_null, reply_set, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear, dash_find, dash_init_keys, dash_insert,
@@ -558,50 +556,35 @@ cdef void srandmember_command(call_t *call) noexcept nogil:
 
 # ---- SSCAN -------------------------------------------------------------------------------------
 
-cdef struct scan_walk_t:
-    const scan_options_t *options
-    reply_t elements
-    uint64_t found
-    uint64_t visited
-
-
-cdef void scan_member(scan_walk_t *walk, const char *data, size_t size) noexcept nogil:
-    walk.visited += 1
-    if scan_pattern_matches(walk.options, data, size):
-        reply_bulk(&walk.elements, data, size)
-        walk.found += 1
+cdef void scan_member(element_scan_t *scan, const char *data, size_t size) noexcept nogil:
+    scan.counted += 1
+    if scan_pattern_matches(&scan.options, data, size):
+        reply_bulk(scan.elements, data, size)
+        scan.found += 1
 
 
 cdef bint scan_entry(dash_t *table, dash_ref_t *ref, void *context) noexcept nogil:
     cdef char scratch[OBJECT_SCRATCH]
     cdef slice_t text = object_view(&ref.entry.key, scratch)
-    scan_member(<scan_walk_t *>context, text.data, text.size)
+    scan_member(<element_scan_t *>context, text.data, text.size)
     return False
 
 
-cdef uint64_t scan_table(scan_walk_t *walk, dash_t *table, uint64_t cursor) noexcept nogil:
-    cdef uint64_t buckets = scan_bucket_limit(walk.options)
-    while True:
-        cursor = dash_scan(table, cursor, scan_entry, walk)
-        buckets -= 1
-        if cursor == 0 or buckets == 0 or walk.visited >= <uint64_t>walk.options.count:
-            return cursor
-
-
-cdef void scan_all(scan_walk_t *walk, const object_t *value) noexcept nogil:
+cdef uint64_t scan_step(element_scan_t *scan, uint64_t cursor) noexcept nogil:
     cdef char scratch[LIST_ITEM_SCRATCH]
-    cdef set_cursor_t cursor
+    cdef set_cursor_t members
     cdef list_item_t item
     cdef slice_t text
-    set_begin(value, &cursor)
-    while set_next(&cursor, &item):
+    if object_encoding(scan.value) == SET_TABLE:
+        return dash_scan(&set_table(scan.value).table, cursor, scan_entry, scan)
+    set_begin(scan.value, &members)
+    while set_next(&members, &item):
         text = list_item_text(&item, scratch)
-        scan_member(walk, text.data, text.size)
+        scan_member(scan, text.data, text.size)
+    return 0
 
 
 cdef void sscan_command(call_t *call) noexcept nogil:
-    cdef scan_options_t options
-    cdef scan_walk_t walk
     cdef dash_ref_t ref
     cdef uint64_t cursor = 0
     cdef bint found
@@ -610,21 +593,10 @@ cdef void sscan_command(call_t *call) noexcept nogil:
         return
     if not find_set(call, &ref, &found):
         return
-    if not found:
-        reply_empty_scan(call.reply)
-        return
-    if not parse_element_scan(call.argv, call.argc, False, &options, call.reply):
-        return
-    memset(&walk, 0, sizeof(walk))
-    walk.options = &options
-    reply_init(&walk.elements, call.reply.resp)
-    if object_encoding(&ref.entry.value) == SET_TABLE:
-        cursor = scan_table(&walk, &set_table(&ref.entry.value).table, cursor)
+    if found:
+        element_scan(call, &ref.entry.value, set_count(&ref.entry.value), cursor, scan_step, False)
     else:
-        scan_all(&walk, &ref.entry.value)
-        cursor = 0
-    reply_element_scan(call.reply, cursor, walk.found, &walk.elements)
-    reply_deinit(&walk.elements)
+        reply_empty_scan(call.reply)
 
 
 # ---- DEBUG DIGEST ----------------------------------------------------------------------------
@@ -668,4 +640,5 @@ def register():
     rows[7] = key_row("srandmember", -2, read, ACL_SET, look, srandmember_command)
     rows[7].step = long_read_step
     rows[8] = key_row("sscan", -3, read, ACL_SET, look, sscan_command)
+    rows[8].step = long_read_step
     register_commands(rows, ROW_COUNT)

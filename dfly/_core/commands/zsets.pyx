@@ -9,13 +9,13 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 
+from dfly._core.commands.element_scans cimport element_scan, element_scan_t
 from dfly._core.commands.float_arguments cimport double_argument
 from dfly._core.commands.lists cimport reply_list_item
 from dfly._core.commands.long_reads cimport (long_read_at_once, long_read_begin, long_read_step, long_read_t,
                                              long_read_wanted, long_read_work_t)
 from dfly._core.commands.pops cimport pop_count
-from dfly._core.commands.scan_options cimport (parse_element_scan, parse_scan_cursor, reply_element_scan,
-                                               reply_empty_scan, scan_options_t, scan_pattern_matches)
+from dfly._core.commands.scan_options cimport parse_scan_cursor, reply_empty_scan, scan_pattern_matches
 from dfly._core.commands.strings cimport overwrite_key
 from dfly._core.commands.value_digest cimport digest_mix, digest_xor, register_value_digest
 from dfly._core.engine.command cimport (ACL_SORTEDSET, COMMAND_DENYOOM, COMMAND_FAST, COMMAND_READONLY, COMMAND_WRITE,
@@ -28,16 +28,15 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, NOTIFY_ZSET, delete_key
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.slices cimport work_goes_on
 from dfly._core.engine.transaction cimport transaction_scope
-from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_deinit, reply_double, reply_error, reply_init,
+from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_double, reply_error,
                                     reply_int, reply_null, reply_null_array, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport TYPE_ZSET, key_t, object_pointer, object_set_container, object_t, parse_int64
-from dfly._core.store.sorted_set cimport (SCORE_TEXT_MAX, is_zset, score_text, zset_count, zset_cursor_t, zset_entry_t,
-                                          zset_erase, zset_find, zset_insert, zset_is_compact, zset_limits_t, zset_next,
-                                          zset_place_t,
-                                          zset_previous, zset_rank, zset_remove_range, zset_scan, zset_score,
-                                          zset_seek, zset_set_score)
+from dfly._core.store.sorted_set cimport (SCORE_TEXT_MAX, is_zset, score_text, zset_count, zset_cursor_t,
+                                          zset_entry_t, zset_erase, zset_find, zset_insert, zset_is_compact,
+                                          zset_limits_t, zset_next, zset_place_t, zset_previous, zset_rank,
+                                          zset_remove_range, zset_scan, zset_score, zset_seek, zset_set_score)
 from dfly._core.sys.alloc cimport net_alloc, net_free, net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 from dfly._core.sys.hash cimport random_u64
@@ -49,6 +48,7 @@ cdef enum:
     SCORES_ON_STACK = 64
     WALK_FACTOR = 3              # ZRANDMEMBER of more than a third of the members walks over all
     REPEATS_MAX = 0x7FFFFFFF     # members with repetition in one reply
+    SCAN_STEP = 8                # members of ZSCAN
 
 cdef enum add_result_t:
     ADD_NOTHING = 0
@@ -617,32 +617,29 @@ cdef void zrandmember_command(call_t *call) noexcept nogil:
 
 # ---- ZSCAN -------------------------------------------------------------------------------------
 
-cdef struct scan_walk_t:
-    const scan_options_t *options
-    reply_t elements
-    uint64_t found
-    bint is_large
-
-
 cdef void scan_entry(const zset_entry_t *entry, void *context) noexcept nogil:
-    cdef scan_walk_t *walk = <scan_walk_t *>context
+    cdef element_scan_t *scan = <element_scan_t *>context
     cdef char scratch[LIST_ITEM_SCRATCH]
     cdef char text[SCORE_TEXT_MAX]
     cdef slice_t member = list_item_text(&entry.member, scratch)
-    if not scan_pattern_matches(walk.options, member.data, member.size):
+    scan.counted += 1
+    if not scan_pattern_matches(&scan.options, member.data, member.size):
         return
-    reply_bulk(&walk.elements, member.data, member.size)
+    reply_bulk(scan.elements, member.data, member.size)
     # As Redis: a compact set shows scores as they are stored, a large one never shows 1e17 as a whole number.
-    if walk.is_large:
-        reply_bulk(&walk.elements, text, <size_t>snprintf(text, sizeof(text), "%.17g", entry.score))
+    if zset_is_compact(scan.value):
+        reply_bulk(scan.elements, text, score_text(entry.score, text))
     else:
-        reply_bulk(&walk.elements, text, score_text(entry.score, text))
-    walk.found += 1
+        reply_bulk(scan.elements, text, <size_t>snprintf(text, sizeof(text), "%.17g", entry.score))
+    scan.found += 2
+
+
+cdef uint64_t scan_step(element_scan_t *scan, uint64_t cursor) noexcept nogil:
+    cdef uint64_t left = <uint64_t>scan.options.count - scan.counted
+    return zset_scan(scan.value, cursor, min(left, <uint64_t>SCAN_STEP), scan_entry, scan)
 
 
 cdef void zscan_command(call_t *call) noexcept nogil:
-    cdef scan_options_t options
-    cdef scan_walk_t walk
     cdef dash_ref_t ref
     cdef uint64_t cursor = 0
     cdef bint found
@@ -651,18 +648,10 @@ cdef void zscan_command(call_t *call) noexcept nogil:
         return
     if not find_zset(call, &ref, &found):
         return
-    if not found:
+    if found:
+        element_scan(call, &ref.entry.value, zset_count(&ref.entry.value), cursor, scan_step, False)
+    else:
         reply_empty_scan(call.reply)
-        return
-    if not parse_element_scan(call.argv, call.argc, False, &options, call.reply):
-        return
-    walk.options = &options
-    walk.found = 0
-    walk.is_large = not zset_is_compact(&ref.entry.value)
-    reply_init(&walk.elements, call.reply.resp)
-    cursor = zset_scan(&ref.entry.value, cursor, <uint64_t>options.count, scan_entry, &walk)
-    reply_element_scan(call.reply, cursor, 2 * walk.found, &walk.elements)
-    reply_deinit(&walk.elements)
 
 
 # ---- DEBUG DIGEST ------------------------------------------------------------------------------
@@ -716,4 +705,5 @@ def register():
     rows[10] = key_row("zrandmember", -2, read, ACL_SORTEDSET, look, zrandmember_command)
     rows[10].step = long_read_step
     rows[11] = key_row("zscan", -3, read, ACL_SORTEDSET, look, zscan_command)
+    rows[11].step = long_read_step
     register_commands(rows, ROW_COUNT)
