@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from .servers import PRELOAD
+from .servers import PRELOAD, wait_until
 from .wire import ConnectionLost, ReplyTimeout, encode
 
 PONG = b"+PONG\r\n"
