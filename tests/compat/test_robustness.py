@@ -322,5 +322,5 @@ def test_free_pages_go_back_to_the_system_when_nothing_happens(start):
         time.sleep(0.5)
         full = server.resident_memory()
         connection.pipeline([("DEL", f"key:{index}") for index in range(50_000)])
-        # What is free for a second goes at the next quiet moment.
+        # What has been free for a moment goes at the next quiet one.
         wait_until(lambda: server.resident_memory() < full - (45 << 20))

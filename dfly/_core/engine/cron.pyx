@@ -42,8 +42,7 @@ cdef enum:
     EXPIRE_STEP = 64             # keys between looks at the clock
     RECLAIM_STEP = 256
     WALKED_BYTES = 0x8000000     # whose pages take less than a millisecond
-    SECOND_LOOKS = 11            # of CRON_PERIOD_US: the allocator keeps a free page for a second
-    QUIET_LOOKS = 23
+    QUIET_LOOKS = 5              # of CRON_PERIOD_US, in which the allocator keeps a free page
     PURGE_STEP = 4               # blocks with what dozens of members have left
 
 
@@ -245,8 +244,8 @@ cdef void note_peak(server_t *server) noexcept nogil:
 
 
 cdef void find_free_pages(executor_t *self) noexcept nogil:
-    """Those that others have freed, and some that the allocator keeps: a walk over all pages. So only where there are few,
-    or when a sixteenth has gone of what memory was in use."""
+    """Those that others have freed, and some that the allocator keeps: a walk over all pages. So only where they are
+    few, or when a sixteenth of all memory has gone."""
     cdef uint64_t used = <uint64_t>memory_used_total()
     if (self.most_used < WALKED_BYTES
             or (self.server.thread_count > 1 and self.most_used > used + self.most_used // 16)):
@@ -255,8 +254,8 @@ cdef void find_free_pages(executor_t *self) noexcept nogil:
 
 
 cdef void return_pages_when_quiet(executor_t *self) noexcept nogil:
-    """When nothing has changed and no client has gone since the last look, and twice more, a second and two later, when
-    what became free then has been free for a second: the allocator itself sees to free pages only while it is used."""
+    """When nothing has changed and no client has gone since the last look, and some times more, until what became free
+    last has been free for long enough: the allocator itself sees to free pages only while it is used."""
     cdef server_t *server = self.server
     cdef uint64_t gone = self.net.connections_received - self.net.connection_count
     cdef uint64_t version = 0
@@ -270,9 +269,8 @@ cdef void return_pages_when_quiet(executor_t *self) noexcept nogil:
         self.quiet_looks = 0
     elif self.quiet_looks < QUIET_LOOKS:
         self.quiet_looks += 1
-        if self.quiet_looks % SECOND_LOOKS == 1:
-            find_free_pages(self)
-            mem_return_to_system()
+        find_free_pages(self)
+        mem_return_to_system()
 
 
 cdef void on_cron_timer(timer_t *timer, int64_t now_us) noexcept nogil:

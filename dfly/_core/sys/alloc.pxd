@@ -31,7 +31,7 @@ cdef void net_free(void *p) noexcept nogil
 
 cdef int64_t mem_thread_balance() noexcept nogil          # this thread's ACCOUNT_DATA bytes, may be negative
 cdef int64_t mem_total(int account) noexcept nogil        # all threads, one account
-# Gives pages of this thread back that are free, if they have been for a second.
+# Gives pages of this thread back that are free, if they have been for a tenth of a second.
 cdef void mem_return_to_system() noexcept nogil
 # Before that: finds those that other threads have made free. A walk over all pages of this thread.
 cdef void mem_collect() noexcept nogil

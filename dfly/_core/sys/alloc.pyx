@@ -15,6 +15,7 @@ cdef extern from "alloc_backend.h" nogil:
     size_t backend_good_size(size_t size) noexcept
     void backend_return() noexcept
     void backend_collect() noexcept
+    void backend_begin() noexcept
     void backend_return_early_begin() noexcept
     void backend_return_early_end() noexcept
     const char *DFLY_ALLOCATOR_NAME
@@ -31,6 +32,7 @@ __abi__ = DFLY_ABI_STAMP
 # No transparent huge pages: the kernel clears 2 MB inside one page fault (8 ms where memory is
 # virtual), and one used line keeps all of it resident. Finds in 5 M keys cost the same without.
 prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+backend_begin()
 
 
 cdef inline void *allocate(size_t size, int account) noexcept nogil:
