@@ -1,10 +1,7 @@
 """Walks that are asked for much go in slices, here of one element: KEYS, SCAN, HSCAN, SSCAN, ZSCAN."""
 
 import pytest
-from hypothesis import given
 
-from . import test_hashes, test_sets, test_zsets
-from .arguments import examples, modes, protocols, sequences
 from .differential import Duel
 from .servers import SUBJECT, Server, wait_until
 from .test_slices import Other, used
@@ -76,13 +73,6 @@ def test_errors_and_neighbours(sliced_duel, scan, mode):
     if mode != "spread":
         script += [("MULTI",), (scan, "a", 0, "MATCH", "none", "COUNT", 10_000), ("INCR", "n"), ("EXEC",)]
     sliced_duel.run(script, 2, mode)
-
-
-@examples(30)
-@given(sequence=sequences(*test_hashes.COMMANDS, *test_sets.COMMANDS, *test_zsets.COMMANDS), protocol=protocols,
-       mode=modes)
-def test_sequences(sliced_duel, sequence, protocol, mode):
-    sliced_duel.run(sequence, protocol, mode)
 
 
 @pytest.mark.parametrize("scan", FILLS)
