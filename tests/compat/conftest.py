@@ -41,6 +41,18 @@ def duel_with_valkey(subject, valkey_server):
     return Duel(subject, valkey_server)
 
 
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
+def sliced(request):
+    """The server under test, with slices of one element: long commands meet what comes between them."""
+    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1) as server:
+        yield server
+
+
+@pytest.fixture
+def sliced_duel(sliced, redis_server):
+    return Duel(sliced, redis_server)
+
+
 @pytest.fixture
 def flushed(subject):
     """The server under test, empty."""

@@ -5,7 +5,6 @@ from hypothesis import given
 
 from . import test_lists
 from .arguments import examples, modes, protocols, sequences
-from .differential import Duel
 from .servers import SUBJECT, Server, wait_until
 from .test_slices import Other, used
 from .wire import encode
@@ -18,11 +17,6 @@ def sliced(request):
     threads, limit = request.param
     with Server(SUBJECT, proactor_threads=threads, slice_elements=1, list_max_listpack_size=limit) as server:
         yield server
-
-
-@pytest.fixture
-def sliced_duel(sliced, redis_server):
-    return Duel(sliced, redis_server)
 
 
 def filling(count=COUNT, key="a"):

@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from .differential import Duel
-from .servers import SUBJECT, Server, wait_until
+from .servers import wait_until
 from .test_slices import Other, used
 from .wire import encode
 
@@ -39,17 +38,6 @@ def filling(kind, count=COUNT):
         return ("ZADD", "a", *(word for number in numbers for word in (number // 2 / 4, f"member:{number:04d}")))
     return ("SADD", "a", *(f"member:{number}" for number in numbers))
 
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
-def sliced(request):
-    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1) as server:
-        yield server
-
-
-@pytest.fixture
-def sliced_duel(sliced, redis_server):
-    return Duel(sliced, redis_server)
 
 
 READS = {

@@ -2,23 +2,11 @@
 
 import pytest
 
-from .differential import Duel
-from .servers import SUBJECT, Server, wait_until
+from .servers import wait_until
 from .test_slices import Other, used
 from .wire import encode
 
 COUNT = 600
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
-def sliced(request):
-    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1) as server:
-        yield server
-
-
-@pytest.fixture
-def sliced_duel(sliced, redis_server):
-    return Duel(sliced, redis_server)
 
 
 def name(number):

@@ -8,23 +8,10 @@ from hypothesis import given
 
 from . import test_geo, test_sort
 from .arguments import examples, modes, protocols, sequences
-from .differential import Duel
-from .servers import SUBJECT, Server
 from .test_slices import Other, used
 from .wire import encode
 
 COUNT = 300
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
-def sliced(request):
-    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1) as server:
-        yield server
-
-
-@pytest.fixture
-def sliced_duel(sliced, redis_server):
-    return Duel(sliced, redis_server)
 
 
 # ---- SORT ----------------------------------------------------------------------------------------

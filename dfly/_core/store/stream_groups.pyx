@@ -167,7 +167,7 @@ cdef bint purge_first(stream_group_t *group, uint64_t *budget) noexcept nogil:
         budget[0] -= 1
         pending = <pending_t *>id_pop_last(&consumer.pending)
         id_remove(&group.pending, pending.id)
-        unlink_pending(group, pending)
+        unlink_run(group, pending, pending)
         mem_free(pending)
     group.gone = consumer.next_gone
     id_clear(&consumer.pending)
@@ -203,29 +203,29 @@ cdef pending_t *pending_find(const stream_group_t *group, stream_id_t id) noexce
     return NULL if self == NULL or has_gone(self) else self
 
 
-cdef void link_behind(stream_group_t *group, pending_t *self, pending_t *older) noexcept nogil:
-    """older NULL: as the oldest."""
-    self.older = older
-    self.newer = group.oldest if older == NULL else older.newer
-    if self.newer != NULL:
-        self.newer.older = self
+cdef void link_run(stream_group_t *group, pending_t *first, pending_t *last, pending_t *older) noexcept nogil:
+    """One or several that follow each other, behind `older`; NULL: as the oldest."""
+    first.older = older
+    last.newer = group.oldest if older == NULL else older.newer
+    if last.newer != NULL:
+        last.newer.older = last
     else:
-        group.newest = self
+        group.newest = last
     if older != NULL:
-        older.newer = self
+        older.newer = first
     else:
-        group.oldest = self
+        group.oldest = first
 
 
-cdef void unlink_pending(stream_group_t *group, pending_t *self) noexcept nogil:
-    if self.older != NULL:
-        self.older.newer = self.newer
+cdef void unlink_run(stream_group_t *group, pending_t *first, pending_t *last) noexcept nogil:
+    if first.older != NULL:
+        first.older.newer = last.newer
     else:
-        group.oldest = self.newer
-    if self.newer != NULL:
-        self.newer.older = self.older
+        group.oldest = last.newer
+    if last.newer != NULL:
+        last.newer.older = first.older
     else:
-        group.newest = self.older
+        group.newest = first.older
 
 
 cdef pending_t *older_than(const stream_group_t *group, int64_t delivered_ms) noexcept nogil:
@@ -239,7 +239,7 @@ cdef pending_t *older_than(const stream_group_t *group, int64_t delivered_ms) no
 
 
 cdef void link_by_time(stream_group_t *group, pending_t *self) noexcept nogil:
-    link_behind(group, self, older_than(group, self.delivered_ms))
+    link_run(group, self, self, older_than(group, self.delivered_ms))
 
 
 cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t delivered_ms,
@@ -255,7 +255,7 @@ cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t deli
     self.id = id
     self.delivered_ms = delivered_ms
     self.deliveries = deliveries
-    link_behind(group, self, group.newest)
+    link_run(group, self, self, group.newest)
     group.changes += 1
     return self
 
@@ -269,7 +269,7 @@ cdef pending_t *pending_create(stream_group_t *group, stream_id_t id, int64_t de
 
 
 cdef void pending_date(stream_group_t *group, pending_t *self, int64_t delivered_ms) noexcept nogil:
-    unlink_pending(group, self)
+    unlink_run(group, self, self)
     self.delivered_ms = delivered_ms
     link_by_time(group, self)
     group.changes += 1
@@ -277,26 +277,8 @@ cdef void pending_date(stream_group_t *group, pending_t *self, int64_t delivered
 
 cdef void move_run(stream_group_t *group, pending_t *first, pending_t *last, int64_t delivered_ms) noexcept nogil:
     """Neighbours in the list, all of that time now."""
-    cdef pending_t *older
-    if first.older != NULL:
-        first.older.newer = last.newer
-    else:
-        group.oldest = last.newer
-    if last.newer != NULL:
-        last.newer.older = first.older
-    else:
-        group.newest = first.older
-    older = older_than(group, delivered_ms)
-    first.older = older
-    last.newer = group.oldest if older == NULL else older.newer
-    if last.newer != NULL:
-        last.newer.older = last
-    else:
-        group.newest = last
-    if older != NULL:
-        older.newer = first
-    else:
-        group.oldest = first
+    unlink_run(group, first, last)
+    link_run(group, first, last, older_than(group, delivered_ms))
 
 
 cdef void pending_deliver_again(stream_group_t *group, const stream_consumer_t *consumer, id_place_t place,
@@ -401,7 +383,7 @@ cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil:
     was_gone = has_gone(self)
     if self.consumer != NULL:
         take_from_consumer(self, id)
-    unlink_pending(group, self)
+    unlink_run(group, self, self)
     mem_free(self)
     group.changes += 1
     return not was_gone
@@ -429,19 +411,8 @@ cdef void batch_add(stream_group_t *self, stream_consumer_t *consumer, stream_id
 
 cdef void batch_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_group_t *self) noexcept nogil:
     cdef stream_consumer_t *its_consumer = consumer_at(self, 0)
-    cdef pending_t *older
     if self.oldest != NULL:
-        older = older_than(group, self.oldest.delivered_ms)
-        self.newest.newer = group.oldest if older == NULL else older.newer
-        if self.newest.newer != NULL:
-            self.newest.newer.older = self.newest
-        else:
-            group.newest = self.newest
-        self.oldest.older = older
-        if older != NULL:
-            older.newer = self.oldest
-        else:
-            group.oldest = self.oldest
+        link_run(group, self.oldest, self.newest, older_than(group, self.oldest.delivered_ms))
     id_append_all(&group.pending, &self.pending)
     id_append_all(&consumer.pending, &its_consumer.pending)
     consumer.moves += 1
