@@ -44,7 +44,7 @@ def duel_with_valkey(subject, valkey_server):
 @pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
 def sliced(request):
     """The server under test, with slices of one element: long commands meet what comes between them."""
-    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1) as server:
+    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1, stream_node_max_entries=7) as server:
         yield server
 
 

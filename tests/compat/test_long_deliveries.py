@@ -6,7 +6,6 @@ import time
 import pytest
 
 from .differential import Duel
-from .servers import SUBJECT, Server
 from .test_slices import Other, used
 from .wire import encode
 
@@ -29,12 +28,6 @@ SEVERAL = ("a", "b", "c")
 SIZES = {"a": COUNT, "b": 50, "c": 1}
 FILL_SEVERAL = [entry(number, key, key) for key in SEVERAL for number in range(1, SIZES[key] + 1)]
 CREATE_SEVERAL = [("XGROUP", "CREATE", key, "g", 0) for key in SEVERAL]
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
-def sliced(request):
-    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1, stream_node_max_entries=7) as server:
-        yield server
 
 
 @pytest.mark.parametrize("mode", ["single", "pipeline", "spread"])

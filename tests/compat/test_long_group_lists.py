@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from .servers import SUBJECT, Server
 from .test_slices import Other, used
 from .wire import encode
 
@@ -41,12 +40,6 @@ FULL = [
     ("XINFO", "STREAM", "a"), ("XINFO", "STREAM", "none", "FULL", "COUNT", 0), ("XINFO", "STREAM", "s", "FULL"),
     ("XINFO", "STREAM", "e", "FULL", "COUNT", 0), ("XINFO", "STREAM", "a", "FULL", "COUNT"),
 ]
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
-def sliced(request):
-    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1, stream_node_max_entries=7) as server:
-        yield server
 
 
 def timeless(value):

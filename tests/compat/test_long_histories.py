@@ -3,16 +3,10 @@
 import pytest
 
 from .differential import Duel
-from .servers import SUBJECT, Server, wait_until
+from .servers import wait_until
 from .test_long_deliveries import COUNT, CREATE, FILL, LEFT, SEVERAL, entry, read
 from .test_slices import Other, used
 from .wire import encode
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
-def sliced(request):
-    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1, stream_node_max_entries=7) as server:
-        yield server
 
 
 def history(consumer, *options, group="g", **behind):

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from .differential import Duel
-from .servers import SUBJECT, Server
 from .test_slices import Other, used
 from .wire import encode
 
@@ -17,12 +16,6 @@ BOTH = [("XRANGE", "a", "-", "+"), ("XREVRANGE", "a", "+", "-")]
 
 def entry(number, value="v"):
     return ("XADD", "a", f"{number}-1", "n", number, "value", value)
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
-def sliced(request):
-    with Server(SUBJECT, proactor_threads=request.param, slice_elements=1, stream_node_max_entries=7) as server:
-        yield server
 
 
 def numbers(reply):

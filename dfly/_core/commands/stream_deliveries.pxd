@@ -4,7 +4,8 @@ The reply and what will be pending are made aside (stream_groups: a batch for ea
 one in the last slice. What is read is what there was when it began. If meanwhile others read through one of the groups,
 or entries go that are to be delivered, it begins again (engine/slices); that the consumer has come into being stays.
 What is pending for the consumer and asked for again is replied as it is at the end: it begins again if one comes or
-goes until then. Its times and counts change in the last slice, which is some nanoseconds each.
+goes until then. Its times and counts change in the last slice, which is some nanoseconds each. With CLAIM what has
+been pending for so long comes before what is new (stream_claims).
 
     at import:                  deliveries_plan(&PLAN, look_hop)
     stage 0, arguments read:    return slices_look(tx, &PLAN)
@@ -21,6 +22,7 @@ slice.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from dfly._core.commands.stream_claims cimport claim_t
 from dfly._core.engine.command cimport hop_t, transaction_t
 from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.slices cimport SLICES_DROPPED, SLICES_WORKED, slices_plan_t, slices_t, work_t
@@ -30,6 +32,9 @@ from dfly._core.store.object cimport key_t, object_t
 from dfly._core.store.stream cimport stream_t
 from dfly._core.store.stream_groups cimport stream_consumer_t, stream_group_t
 from dfly._core.sys.base cimport slice_t
+
+cdef enum:
+    NO_CLAIM = -1                # instead of a number of ms
 
 cdef struct history_t:
     # What is pending for the consumer.
@@ -52,15 +57,17 @@ cdef struct delivery_t:
     stream_id_t next             # where it goes on
     stream_id_t end              # the last one that there was
     stream_id_t block            # counting: where the block begins that comes next
-    uint64_t count               # so many are counted, later left
+    uint64_t count               # so many new ones are counted, or pending ones, later left
     uint32_t key                 # the transaction's
     bint is_counted
     stream_group_t *group
     stream_consumer_t *consumer
     stream_id_t last_id          # the group's, when it began
     int64_t entries_read
-    stream_group_t *batch        # NULL: not begun
+    stream_group_t *batch        # NULL: not begun, or nothing is new
+    bint has_new
     history_t history
+    claim_t claim                # with CLAIM
 
 cdef struct deliveries_t:
     slices_t slices
@@ -71,9 +78,11 @@ cdef struct deliveries_t:
     uint32_t first               # key in argv
     uint32_t consumer_position   # of its name there
     uint64_t most                # entries of each
+    int64_t min_idle_ms          # of CLAIM, the caller's; NO_CLAIM
     int64_t now_ms               # when it began
     slice_t group_name           # the caller's
     bint no_ack
+    bint is_begun
     bint is_done
 
 cdef void deliveries_plan(slices_plan_t *out, hop_t look) noexcept nogil
@@ -85,9 +94,9 @@ cdef bint history_is_long(const transaction_t *tx, const stream_t *stream, slice
                           stream_id_t behind, uint64_t most) noexcept nogil
 # Can it be made aside?
 cdef bint delivery_is_possible(const stream_t *stream, slice_t group_name) noexcept nogil
-# self: streams, group_name, first, consumer_position and no_ack are set. No key is there twice.
+# self: streams, group_name, first, consumer_position, min_idle_ms and no_ack are set. No key is there twice.
 cdef void deliveries_begin(deliveries_t *self, transaction_t *tx, uint64_t most) noexcept nogil
-# This key's value, which has something new to the group.
+# This key's value, which has something new to the group, or to be claimed.
 cdef void deliveries_add(deliveries_t *self, uint32_t key, const object_t *value) noexcept nogil
 cdef void deliveries_add_history(deliveries_t *self, uint32_t key, const object_t *value,
                                  stream_id_t behind) noexcept nogil

@@ -3,8 +3,11 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from dfly._core.commands.stream_claims cimport (claim_begin, claim_by_time, claim_choose, claim_finish, claim_free,
+                                                claim_is_still, claim_reply)
 from dfly._core.commands.stream_ranges cimport entries_count
-from dfly._core.commands.streams cimport drop_group, has_behind, reply_entry, reply_stream_id
+from dfly._core.commands.streams cimport (drop_group, has_behind, reply_claimed_entry, reply_entry, reply_stream_id,
+                                          stream_of)
 from dfly._core.engine.command cimport hop_t, transaction_t
 from dfly._core.engine.database cimport NOTIFY_STREAM, find_peek, notify, update_begin, update_end_unseen
 from dfly._core.engine.shard cimport scope_t, shard_close_books, shard_open_books, shard_t
@@ -97,38 +100,57 @@ cdef bint is_still(const deliveries_t *self, const delivery_t *delivery, transac
         return False
     if delivery.history.is_wanted:
         return is_still_pending(self, delivery, tx, stream)
-    if id_less(delivery.begin, stream.first_id):
+    if claims(self, delivery) and not claim_is_still(&delivery.claim, stream):
         return False
-    # It may have gone and come back: what it is now counts.
-    return (group_find(&stream.groups, self.group_name) == delivery.group
-            and consumer_find(delivery.group, consumer_name(self, tx)) == delivery.consumer
-            and id_equal(delivery.group.last_id, delivery.last_id)
-            and delivery.group.entries_read == delivery.entries_read
-            and not has_unread_pending(delivery.group))
+    # They may have gone and come back: what they are now counts.
+    if (group_find(&stream.groups, self.group_name) != delivery.group
+            or consumer_find(delivery.group, consumer_name(self, tx)) != delivery.consumer):
+        return False
+    if not delivery.has_new:
+        return True
+    return (not id_less(delivery.begin, stream.first_id) and id_equal(delivery.group.last_id, delivery.last_id)
+            and delivery.group.entries_read == delivery.entries_read and not has_unread_pending(delivery.group))
+
+
+cdef inline bint claims(const deliveries_t *self, const delivery_t *delivery) noexcept nogil:
+    return self.min_idle_ms != NO_CLAIM and not delivery.history.is_wanted
+
+
+cdef bint count_new(deliveries_t *self, delivery_t *delivery) noexcept nogil:
+    """True: all are counted, or as many as are wanted."""
+    cdef uint64_t most = self.most - delivery.claim.chosen.count
+    if not delivery.has_new or most == 0:
+        return True
+    return entries_count(<const stream_t *>object_pointer(&delivery.value), &delivery.block, delivery.begin,
+                         delivery.end, most, &delivery.count, &self.work)
 
 
 cdef bint count_entries(deliveries_t *self, delivery_t *delivery, transaction_t *tx) noexcept nogil:
     """Its array begins with how many there are; True when that is replied."""
     if delivery.is_counted:
         return True
-    if (not delivery.history.is_wanted
-            and not entries_count(<const stream_t *>object_pointer(&delivery.value), &delivery.block, delivery.begin,
-                                  delivery.end, self.most, &delivery.count, &self.work)):
+    if claims(self, delivery) and not claim_choose(&delivery.claim, <const stream_t *>object_pointer(&delivery.value),
+                                                   &self.work):
+        return False
+    if not delivery.history.is_wanted and not count_new(self, delivery):
         return False
     delivery.is_counted = True
     begin_key(&tx.reply, tx.argv[self.first + delivery.key])
-    reply_array(&tx.reply, delivery.count)
+    reply_array(&tx.reply, delivery.claim.chosen.count + delivery.count)
     return True
 
 
-cdef bint read_entries(deliveries_t *self, delivery_t *delivery, transaction_t *tx) noexcept nogil:
+cdef bint read_new(deliveries_t *self, delivery_t *delivery, transaction_t *tx) noexcept nogil:
     """True: all are read."""
     cdef const stream_t *stream = <const stream_t *>object_pointer(&delivery.value)
     cdef stream_cursor_t cursor
     stream_seek(stream, delivery.next, &cursor)
     stream_read_next(&cursor)
     while delivery.count > 0 and work_goes_on(&self.work):
-        reply_entry(&tx.reply, &cursor)
+        if claims(self, delivery):
+            reply_claimed_entry(&tx.reply, &cursor, 0, 0)
+        else:
+            reply_entry(&tx.reply, &cursor)
         stream_advance_group(stream, delivery.batch, cursor.id)
         if not self.no_ack:
             batch_add(delivery.batch, delivery.consumer, cursor.id, self.now_ms)
@@ -137,6 +159,16 @@ cdef bint read_entries(deliveries_t *self, delivery_t *delivery, transaction_t *
             stream_read_next(&cursor)
     delivery.next = cursor.id
     return delivery.count == 0
+
+
+cdef bint read_entries(deliveries_t *self, delivery_t *delivery, transaction_t *tx) noexcept nogil:
+    """True: all are read."""
+    if delivery.history.is_wanted:
+        return read_history(self, delivery, tx)
+    if claims(self, delivery) and not claim_reply(&delivery.claim, <const stream_t *>object_pointer(&delivery.value),
+                                                  &tx.reply, &self.work):
+        return False
+    return delivery.count == 0 or read_new(self, delivery, tx)
 
 
 # ---- What is pending for one stream's consumer --------------------------------------------------
@@ -224,7 +256,11 @@ cdef void begin(deliveries_t *self, delivery_t *delivery, transaction_t *tx, sco
     update_end_unseen(scope, key, NOTIFY_STREAM, NULL)
     if delivery.history.is_wanted:
         begin_history(self, delivery)
-    else:
+        return
+    if claims(self, delivery):
+        claim_by_time(&delivery.claim, self.min_idle_ms, self.most, self.now_ms)
+        claim_begin(&delivery.claim, stream_of(&ref), delivery.group, True)
+    if delivery.has_new:
         delivery.batch = batch_new(delivery.group)
 
 
@@ -237,8 +273,12 @@ cdef void finish(deliveries_t *self, delivery_t *delivery, transaction_t *tx, sc
         deliver_again(delivery, scope.now_ms)
     else:
         delivery.consumer.active_ms = self.now_ms
-        batch_deliver(delivery.group, delivery.consumer, delivery.batch)
-        delivery.batch = NULL
+        if claims(self, delivery):
+            claim_finish(&delivery.claim, delivery.consumer, scope.now_ms)
+            claim_free(&delivery.claim)
+        if delivery.has_new:
+            batch_deliver(delivery.group, delivery.consumer, delivery.batch)
+            delivery.batch = NULL
     update_end_unseen(scope, key, NOTIFY_STREAM, NULL)
 
 
@@ -246,6 +286,7 @@ cdef void drop(deliveries_t *self, delivery_t *delivery, transaction_t *tx, scop
     if delivery.batch != NULL:
         drop_group(scope, delivery.batch)
         delivery.batch = NULL
+    claim_free(&delivery.claim)
     end_history(&delivery.history)
 
 
@@ -260,7 +301,8 @@ cdef bint are_still(const deliveries_t *self, transaction_t *tx) noexcept nogil:
 cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef deliveries_t *self = deliveries_of(tx)
     cdef delivery_t *delivery
-    if self.streams[0].batch == NULL and not self.streams[0].history.is_begun:
+    if not self.is_begun:
+        self.is_begun = True
         visit(self, tx, shard, begin)
     elif not are_still(self, tx):
         self.slices.is_stale = True
@@ -270,7 +312,7 @@ cdef void work_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
         delivery = &self.streams[self.next]
         if not count_entries(self, delivery, tx):
             return
-        if not (read_history(self, delivery, tx) if delivery.history.is_wanted else read_entries(self, delivery, tx)):
+        if not read_entries(self, delivery, tx):
             return
         self.next += 1
     visit(self, tx, shard, finish)
@@ -313,6 +355,7 @@ cdef void deliveries_begin(deliveries_t *self, transaction_t *tx, uint64_t most)
     self.next = 0
     self.most = most
     self.now_ms = tx.now_ms
+    self.is_begun = False
     self.is_done = False
 
 
@@ -321,7 +364,14 @@ cdef void deliveries_add(deliveries_t *self, uint32_t key, const object_t *value
     cdef delivery_t *delivery = &self.streams[self.count]
     cdef stream_cursor_t cursor
     self.count += 1
+    memset(delivery, 0, sizeof(delivery_t))
+    delivery.value = value[0]
+    delivery.epoch = stream.epoch
+    delivery.key = key
     delivery.group = group_find(&stream.groups, self.group_name)
+    delivery.has_new = has_behind(stream, delivery.group.last_id)
+    if not delivery.has_new:
+        return
     delivery.last_id = delivery.group.last_id
     delivery.entries_read = delivery.group.entries_read
     delivery.begin = delivery.last_id
@@ -332,14 +382,6 @@ cdef void deliveries_add(deliveries_t *self, uint32_t key, const object_t *value
     delivery.next = cursor.id
     delivery.end = stream.last_id
     delivery.block = cursor.master
-    delivery.value = value[0]
-    delivery.epoch = stream.epoch
-    delivery.count = 0
-    delivery.key = key
-    delivery.is_counted = False
-    delivery.batch = NULL
-    delivery.history.is_wanted = False
-    delivery.history.is_begun = False
 
 
 cdef void deliveries_add_history(deliveries_t *self, uint32_t key, const object_t *value,

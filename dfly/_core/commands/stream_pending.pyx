@@ -1,29 +1,28 @@
-"""Changes of what was delivered and not acknowledged: XACK, XCLAIM, XAUTOCLAIM; XDELEX and XACKDEL of Redis 8.2.
+"""Changes of what was delivered and not acknowledged: XACK, XCLAIM; XDELEX and XACKDEL of Redis 8.2.
 
 Order of checks, replies and events as Redis 7.0. Neither WATCH nor caches see a change of what is pending, as there;
 they see entries that go.
 """
 
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, parse_range_start, parse_references,
+from dfly._core.commands.streams cimport (STREAM_FOUND, STREAM_WRONG_TYPE, find_group_to_change, parse_references,
                                           parse_stream_id, reply_entry, reply_names_error, reply_no_group,
-                                          reply_stream_id, stream_lookup, stream_of)
+                                          reply_stream_id, stream_lookup, stream_of, take_claimer)
 from dfly._core.engine.command cimport (ACL_STREAM, COMMAND_FAST, COMMAND_WRITE, KEY_DELETE, KEY_RW, KEY_UPDATE,
                                         call_t, command_spec_t, key_row, register_commands, reply_syntax_error,
                                         reply_wrong_type, slice_equals)
-from dfly._core.engine.database cimport NOTIFY_STREAM, notify, update_begin, update_end, update_end_unseen, wake_waiters
-from dfly._core.resp.reply cimport (reply_array, reply_defer_array, reply_deinit, reply_error, reply_init, reply_int,
-                                    reply_raw, reply_set_deferred, reply_t)
+from dfly._core.engine.database cimport NOTIFY_STREAM, update_begin, update_end, update_end_unseen, wake_waiters
+from dfly._core.resp.reply cimport (reply_array, reply_defer_array, reply_error, reply_int, reply_set_deferred,
+                                    reply_t)
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.id_index cimport id_ceiling, id_less, id_next, id_place_t, id_slot, stream_id, stream_id_t
+from dfly._core.store.id_index cimport id_less, stream_id, stream_id_t
 from dfly._core.store.object cimport parse_int64
 from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, STREAM_ONLY_ACKNOWLEDGED,
                                       stream_cursor_t, stream_delete, stream_has, stream_read_at, stream_references_t,
                                       stream_t)
-from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_find, group_settle, pending_assign,
-                                             pending_create, pending_date, pending_find, pending_remove, pending_t,
-                                             stream_consumer_t, stream_group_t)
+from dfly._core.store.stream_groups cimport (pending_assign, pending_create, pending_date, pending_find,
+                                             pending_remove, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_drop_references, stream_is_needed
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -32,8 +31,6 @@ __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     IDS_ON_STACK = 16
-    AUTOCLAIM_COUNT = 100
-    ATTEMPTS_FACTOR = 10         # pending entries that XAUTOCLAIM looks at for each one it may claim
 
 
 cdef struct ids_t:
@@ -59,18 +56,6 @@ cdef void ids_free(ids_t *self) noexcept nogil:
         net_free(self.ids)
 
 
-cdef bint find_group(call_t *call, dash_ref_t *ref, stream_group_t **group) noexcept nogil:
-    """To change it; *group NULL: there is no such key or no such group. False after an error reply."""
-    cdef int result = stream_lookup(&call.scope, &call.key, ref)
-    group[0] = NULL
-    if result == STREAM_WRONG_TYPE:
-        reply_wrong_type(call.reply)
-        return False
-    if result == STREAM_FOUND:
-        group[0] = group_find(&stream_of(ref).groups, call.argv[2])
-    return True
-
-
 # ---- XACK --------------------------------------------------------------------------------------
 
 cdef void acknowledge(call_t *call, dash_ref_t *ref, stream_group_t *group, const ids_t *ids) noexcept nogil:
@@ -88,7 +73,7 @@ cdef void xack_command(call_t *call) noexcept nogil:
     cdef stream_group_t *group
     cdef dash_ref_t ref
     cdef ids_t ids
-    if not find_group(call, &ref, &group):
+    if not find_group_to_change(call, &ref, &group):
         return
     if group == NULL:
         reply_int(call.reply, 0)
@@ -179,19 +164,6 @@ cdef bint parse_claim(call_t *call, claim_t *out, ids_t *ids) noexcept nogil:
     return True
 
 
-cdef void give(call_t *call, stream_group_t *group, pending_t *pending, stream_id_t id,
-               stream_consumer_t **consumer) noexcept nogil:
-    """To the one that claims. As 7.0, it comes into being with the first entry that it gets."""
-    if consumer[0] == NULL:
-        consumer[0] = consumer_find(group, call.argv[3])
-    if consumer[0] == NULL:
-        consumer[0] = consumer_create(group, call.argv[3], call.scope.now_ms)
-        notify(&call.scope, &call.key, NOTIFY_STREAM, "xgroup-createconsumer")
-    consumer[0].seen_ms = call.scope.now_ms
-    consumer[0].active_ms = call.scope.now_ms
-    pending_assign(pending, id, consumer[0])
-
-
 cdef void reply_claimed(reply_t *reply, stream_cursor_t *cursor, bint just_id) noexcept nogil:
     """What it has read."""
     if just_id:
@@ -219,7 +191,9 @@ cdef bint claim_one(call_t *call, stream_cursor_t *cursor, const stream_t *strea
         pending.deliveries = <uint64_t>claim.retry_count
     elif not claim.just_id:
         pending.deliveries += 1
-    give(call, group, pending, id, consumer)
+    if consumer[0] == NULL:
+        consumer[0] = take_claimer(&call.scope, &call.key, group, call.argv[3])
+    pending_assign(pending, id, consumer[0])
     reply_claimed(call.reply, cursor, claim.just_id)
     return True
 
@@ -250,7 +224,7 @@ cdef void xclaim_command(call_t *call) noexcept nogil:
     cdef dash_ref_t ref
     cdef claim_t claim
     cdef ids_t ids
-    if not find_group(call, &ref, &group):
+    if not find_group_to_change(call, &ref, &group):
         return
     if group == NULL:
         reply_no_group(call)
@@ -259,105 +233,6 @@ cdef void xclaim_command(call_t *call) noexcept nogil:
     if parse_claim(call, &claim, &ids):
         claim_all(call, &ref, group, &claim, &ids)
     ids_free(&ids)
-
-
-# ---- XAUTOCLAIM --------------------------------------------------------------------------------
-
-cdef struct autoclaim_t:
-    int64_t min_idle
-    int64_t count
-    stream_id_t start
-    bint just_id
-
-
-cdef bint parse_autoclaim(call_t *call, autoclaim_t *out) noexcept nogil:
-    cdef uint32_t i = 6
-    out.count = AUTOCLAIM_COUNT
-    out.just_id = False
-    if not parse_claim_number(call, 4, "ERR Invalid min-idle-time argument for XAUTOCLAIM", &out.min_idle):
-        return False
-    out.min_idle = max(out.min_idle, <int64_t>0)
-    if not parse_range_start(call.reply, call.argv[5], &out.start):
-        return False
-    while i < call.argc:
-        if slice_equals(call.argv[i], "count") and i + 1 < call.argc:
-            i += 1
-            if (not parse_int64(call.argv[i].data, call.argv[i].size, &out.count) or out.count < 1
-                    or out.count > INT64_MAX // <int64_t>sizeof(stream_id_t)):
-                reply_error(call.reply, "ERR COUNT must be > 0")
-                return False
-        elif slice_equals(call.argv[i], "justid"):
-            out.just_id = True
-        else:
-            reply_syntax_error(call.reply)
-            return False
-        i += 1
-    return True
-
-
-cdef void autoclaim(call_t *call, dash_ref_t *ref, stream_group_t *group, const autoclaim_t *options) noexcept nogil:
-    """Deleted IDs, and the cursor that comes before everything, are known only at the end."""
-    cdef int64_t now_ms = call.scope.now_ms
-    cdef stream_t *stream = stream_of(ref)
-    cdef int64_t attempts = min(options.count, INT64_MAX // ATTEMPTS_FACTOR) * ATTEMPTS_FACTOR
-    cdef int64_t left = options.count
-    cdef uint64_t claimed = 0
-    cdef uint64_t deleted = 0
-    cdef stream_consumer_t *consumer = NULL
-    cdef stream_cursor_t cursor
-    cdef pending_t *pending
-    cdef id_place_t place
-    cdef stream_id_t id
-    cdef reply_t entries
-    cdef reply_t gone
-    cdef bint more
-    cursor.stream = NULL
-    update_begin(&call.scope, ref)
-    group_settle(group)
-    reply_init(&entries, call.reply.resp)
-    reply_init(&gone, call.reply.resp)
-    more = id_ceiling(&group.pending, options.start, &place)
-    while more and attempts > 0 and left > 0:
-        attempts -= 1
-        id = id_slot(&group.pending, place).id
-        pending = <pending_t *>id_slot(&group.pending, place).value
-        if not stream_read_at(stream, id, &cursor):
-            pending_remove(group, id)
-            reply_stream_id(&gone, id)
-            deleted += 1
-            left -= 1
-            more = id_ceiling(&group.pending, id, &place)
-            continue
-        if options.min_idle <= 0 or now_ms - pending.delivered_ms >= options.min_idle:
-            pending_date(group, pending, now_ms)
-            if not options.just_id:
-                pending.deliveries += 1
-            give(call, group, pending, id, &consumer)
-            reply_claimed(&entries, &cursor, options.just_id)
-            claimed += 1
-            left -= 1
-        more = id_next(&group.pending, &place)
-    reply_array(call.reply, 3)
-    reply_stream_id(call.reply, id_slot(&group.pending, place).id if more else stream_id(0, 0))
-    reply_array(call.reply, claimed)
-    reply_raw(call.reply, entries.data, entries.size)
-    reply_array(call.reply, deleted)
-    reply_raw(call.reply, gone.data, gone.size)
-    reply_deinit(&entries)
-    reply_deinit(&gone)
-    update_end_unseen(&call.scope, &call.key, NOTIFY_STREAM, NULL)
-
-
-cdef void xautoclaim_command(call_t *call) noexcept nogil:
-    cdef stream_group_t *group
-    cdef autoclaim_t options
-    cdef dash_ref_t ref
-    if not parse_autoclaim(call, &options) or not find_group(call, &ref, &group):
-        return
-    if group == NULL:
-        reply_no_group(call)
-    else:
-        autoclaim(call, &ref, group, &options)
 
 
 # ---- XDELEX, XACKDEL ---------------------------------------------------------------------------
@@ -479,7 +354,7 @@ cdef void xackdel_command(call_t *call) noexcept nogil:
     cdef uint32_t first
     cdef uint32_t count
     cdef ids_t ids
-    if not find_group(call, &ref, &group) or not parse_deletion(call, 3, &references, &first, &count):
+    if not find_group_to_change(call, &ref, &group) or not parse_deletion(call, 3, &references, &first, &count):
         return
     if ids_parse(&ids, call, first, count):
         if group != NULL:
@@ -492,7 +367,7 @@ cdef void xackdel_command(call_t *call) noexcept nogil:
 # ---- Rows --------------------------------------------------------------------------------------
 
 cdef enum:
-    ROW_COUNT = 5
+    ROW_COUNT = 4
 
 cdef command_spec_t rows[ROW_COUNT]
 
@@ -502,7 +377,6 @@ def register():
     cdef uint64_t quick = COMMAND_WRITE | COMMAND_FAST
     rows[0] = key_row("xack", -4, quick, ACL_STREAM, KEY_RW | KEY_UPDATE, xack_command)
     rows[1] = key_row("xclaim", -6, quick, ACL_STREAM, KEY_RW | KEY_UPDATE, xclaim_command)
-    rows[2] = key_row("xautoclaim", -6, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xautoclaim_command)
-    rows[3] = key_row("xdelex", -5, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xdelex_command)
-    rows[4] = key_row("xackdel", -6, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xackdel_command)
+    rows[2] = key_row("xdelex", -5, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xdelex_command)
+    rows[3] = key_row("xackdel", -6, quick, ACL_STREAM, KEY_RW | KEY_DELETE, xackdel_command)
     register_commands(rows, ROW_COUNT)

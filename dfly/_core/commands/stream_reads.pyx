@@ -13,7 +13,9 @@ and replies as Redis 7.0; "+" as 7.4; CLAIM as 8.4 (redis.io/docs/latest/command
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from dfly._core.commands.stream_deliveries cimport (begin_key, begin_single, deliveries_add,
+from dfly._core.commands.stream_claims cimport (claim_begin, claim_by_time, claim_choose, claim_finish, claim_free,
+                                                claim_t)
+from dfly._core.commands.stream_deliveries cimport (NO_CLAIM, begin_key, begin_single, deliveries_add,
                                                     deliveries_add_history, deliveries_begin, deliveries_first,
                                                     deliveries_is_stage, deliveries_next, deliveries_plan,
                                                     deliveries_t, delivery_is_long, delivery_is_possible, delivery_t,
@@ -32,8 +34,8 @@ from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_STREAM, COMMAND_BLOCKI
                                         reply_wrong_type, slice_equals, transaction_row, transaction_t)
 from dfly._core.engine.database cimport NOTIFY_STREAM, update_begin, update_end_unseen
 from dfly._core.engine.shard cimport scope_t, shard_t
-from dfly._core.engine.slices cimport SLICES_LOOKED, slices_look, slices_plan_t
-from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_scope
+from dfly._core.engine.slices cimport SLICES_LOOKED, slices_look, slices_plan_t, work_all, work_t
+from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transaction_interrupt, transaction_scope
 from dfly._core.engine.waiter cimport NO_SHARD, waiter_t, waiting_rules_t
 from dfly._core.resp.reply cimport (reply_defer_array, reply_error, reply_null_array, reply_set_deferred,
                                     reply_t)
@@ -43,7 +45,7 @@ from dfly._core.store.id_index cimport (id_ceiling, id_decrement, id_increment, 
 from dfly._core.store.object cimport TYPE_STREAM, object_is_container, object_pointer, object_t, parse_int64
 from dfly._core.store.stream cimport (stream_cursor_t, stream_has, stream_last_entry, stream_read_at, stream_read_next,
                                       stream_seek, stream_t)
-from dfly._core.store.stream_groups cimport (group_find, group_settle, pending_assign, pending_date, pending_deliver,
+from dfly._core.store.stream_groups cimport (group_find, group_settle, pending_date, pending_deliver,
                                              pending_remove, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_advance_group
 from dfly._core.sys.alloc cimport net_zalloc
@@ -58,7 +60,6 @@ cdef enum:
     SERVED = 1                   # keys in the reply
     MARK = 2                     # of its header
     DUE = 3                      # when the next entry can be claimed, ms; DUE_NEVER
-    AGAIN = 4                    # the key was not served yet, it wants another hop
     BLOCKED_COUNT = 1000         # entries for a client that has waited and gave no COUNT, as in Redis
 
     DUE_LEAST_MS = 20            # what is not pending yet is looked for no sooner
@@ -66,13 +67,14 @@ cdef enum:
     STREAMS_IN_SLICES = 64       # of XREADGROUP: they are compared pair by pair, and each slice looks at all of them
 
 cdef int64_t DUE_NEVER = INT64_MAX
-cdef int64_t NO_CLAIM = -1
 
 
 cdef enum step_t:
     STEP_START = 0
     STEP_MISSED = 6              # behind STREAMS_CHECKED
     STEP_SERVED = 7
+    STEP_FORGOTTEN = 8
+    STEP_INTERRUPTED = 9
 
 cdef union slicing_t:
     streams_left_t left          # of XREAD
@@ -392,7 +394,7 @@ cdef bint has_gone(const stream_t *stream, const stream_group_t *group, int64_t 
 
 cdef void forget_gone(const stream_t *stream, stream_group_t *group, int64_t min_idle_ms,
                       int64_t now_ms) noexcept nogil:
-    """Some of those that come first: else each reader would walk over all of them."""
+    """Some of those that come first, which each reader would walk over."""
     cdef int left = FORGET_AT_ONCE
     while left > 0 and has_gone(stream, group, min_idle_ms, now_ms):
         pending_remove(group, group.oldest.id)
@@ -402,28 +404,17 @@ cdef void forget_gone(const stream_t *stream, stream_group_t *group, int64_t min
 cdef int64_t claim_idle(reply_t *reply, const stream_t *stream, stream_group_t *group, stream_consumer_t *consumer,
                         const wanted_t *wanted, int64_t count, int64_t now_ms) noexcept nogil:
     """Replies with what has been pending for so long, the longest first, and gives it to the consumer."""
-    cdef pending_t *pending
-    cdef pending_t *last
-    cdef pending_t *newer
-    cdef stream_cursor_t cursor
-    cdef int64_t written = 0
-    group_settle(group)
-    pending = group.oldest
-    last = group.newest
-    cursor.stream = NULL
-    while pending != NULL and (count == 0 or written < count):
-        if now_ms - pending.delivered_ms < wanted.min_idle_ms:
-            break
-        newer = pending.newer if pending != last else NULL
-        if stream_read_at(stream, pending.id, &cursor):
-            reply_claimed_entry(reply, &cursor, now_ms - pending.delivered_ms, pending.deliveries)
-            pending_date(group, pending, now_ms)
-            pending.deliveries += 1
-            pending_assign(pending, pending.id, consumer)
-            written += 1
-        else:
-            pending_remove(group, pending.id)
-        pending = newer
+    cdef claim_t claim
+    cdef work_t work
+    cdef int64_t written
+    claim_by_time(&claim, wanted.min_idle_ms, <uint64_t>(count if count > 0 else -1), now_ms)
+    claim.at_once = reply
+    claim_begin(&claim, stream, group, False)
+    work_all(&work)
+    claim_choose(&claim, stream, &work)
+    claim_finish(&claim, consumer, now_ms)
+    written = <int64_t>claim.chosen.count
+    claim_free(&claim)
     return written
 
 
@@ -473,12 +464,6 @@ cdef void serve_group_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     stream_lookup(&scope, &tx.keys[i], &ref)
     stream = stream_of(&ref)
     group = group_find(&stream.groups, wanted.group)
-    tx.numbers[AGAIN] = is_new(id) and has_gone(stream, group, wanted.min_idle_ms, scope.now_ms)
-    if unlikely(tx.numbers[AGAIN]):
-        update_begin(&scope, &ref)
-        forget_gone(stream, group, wanted.min_idle_ms, scope.now_ms)
-        update_end_unseen(&scope, &tx.keys[i], NOTIFY_STREAM, NULL)
-        return
     has_new = is_new(id) and (has_behind(stream, group.last_id)
                               or has_claimable(stream, group, wanted.min_idle_ms, scope.now_ms, &tx.numbers[DUE]))
     if is_new(id) and not has_new:
@@ -493,6 +478,30 @@ cdef void serve_group_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     else:
         reply_history(&tx.reply, stream, group, consumer, id, wanted.count, scope.now_ms)
     update_end_unseen(&scope, &tx.keys[i], NOTIFY_STREAM, NULL)
+
+
+cdef void forget_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
+    cdef wanted_t *wanted = wanted_of(tx)
+    cdef stream_group_t *group
+    cdef stream_t *stream
+    cdef scope_t scope
+    cdef dash_ref_t ref
+    cdef uint32_t i
+    transaction_scope(tx, shard, &scope)
+    for i in range(tx.key_count):
+        if tx.key_shards[i] != shard.index:
+            continue
+        # They are looked up once more.
+        shard.stats.hits -= 2
+        if not is_new(wanted.ids[i]):
+            continue
+        stream_lookup(&scope, &tx.keys[i], &ref)
+        stream = stream_of(&ref)
+        group = group_find(&stream.groups, wanted.group)
+        if has_gone(stream, group, wanted.min_idle_ms, scope.now_ms):
+            update_begin(&scope, &ref)
+            forget_gone(stream, group, wanted.min_idle_ms, scope.now_ms)
+            update_end_unseen(&scope, &tx.keys[i], NOTIFY_STREAM, NULL)
 
 
 # ---- Waiting -----------------------------------------------------------------------------------
@@ -663,18 +672,31 @@ cdef bint may_have_key_twice(const transaction_t *tx) noexcept nogil:
     return False
 
 
+cdef bint claims_many(const transaction_t *tx, const wanted_t *wanted, const stream_t *stream) noexcept nogil:
+    cdef uint64_t many = <uint64_t>tx.shards[0].settings.slice_elements
+    cdef const stream_group_t *group = group_find(&stream.groups, wanted.group)
+    return (min(most_of(wanted), group.pending.count) > many and not tx.is_inside
+            and is_claimable(tx, wanted, stream))
+
+
+cdef bint is_claimable(const transaction_t *tx, const wanted_t *wanted, const stream_t *stream) noexcept nogil:
+    cdef int64_t due_ms = DUE_NEVER
+    return has_claimable(stream, group_find(&stream.groups, wanted.group), wanted.min_idle_ms, tx.now_ms, &due_ms)
+
+
 cdef bint delivers_many(const transaction_t *tx, const wanted_t *wanted) noexcept nogil:
-    """New entries or history, and nothing else; a stream that is there twice is read on by its second reader."""
+    """A stream that is there twice is read on by its second reader."""
     cdef slice_t consumer = tx.argv[wanted.group_position + 1]
     cdef bint is_long = False
     cdef uint32_t i
     for i in range(wanted.key_count):
         if is_new(wanted.ids[i]):
-            is_long = is_long or delivery_is_long(tx, looked_up(tx, i), wanted.group, most_of(wanted))
+            is_long = (is_long or delivery_is_long(tx, looked_up(tx, i), wanted.group, most_of(wanted))
+                       or claims_many(tx, wanted, looked_up(tx, i)))
         else:
             is_long = is_long or history_is_long(tx, looked_up(tx, i), wanted.group, consumer, wanted.ids[i],
                                                  most_of(wanted))
-    if likely(not is_long) or wanted.min_idle_ms != NO_CLAIM:
+    if likely(not is_long):
         return False
     for i in range(wanted.key_count):
         if is_new(wanted.ids[i]) and not delivery_is_possible(looked_up(tx, i), wanted.group):
@@ -691,22 +713,47 @@ cdef int deliver_many(transaction_t *tx, wanted_t *wanted) noexcept nogil:
     deliveries.consumer_position = wanted.group_position + 1
     deliveries.first = wanted.first
     deliveries.no_ack = wanted.no_ack
+    deliveries.min_idle_ms = wanted.min_idle_ms
     deliveries_begin(deliveries, tx, most_of(wanted))
     for i in range(wanted.key_count):
         stream = looked_up(tx, i)
         if not is_new(wanted.ids[i]):
             deliveries_add_history(deliveries, i, &tx.results[i].value, wanted.ids[i])
-        elif has_behind(stream, group_find(&stream.groups, wanted.group).last_id):
+        elif (has_behind(stream, group_find(&stream.groups, wanted.group).last_id)
+              or is_claimable(tx, wanted, stream)):
             deliveries_add(deliveries, i, &tx.results[i].value)
     return deliveries_first(tx, deliveries, &GROUP_PLAN)
 
 
+cdef bint has_any_gone(const transaction_t *tx, const wanted_t *wanted) noexcept nogil:
+    cdef const stream_t *stream
+    cdef uint32_t i
+    for i in range(wanted.key_count):
+        stream = looked_up(tx, i)
+        if is_new(wanted.ids[i]) and has_gone(stream, group_find(&stream.groups, wanted.group), wanted.min_idle_ms,
+                                              tx.now_ms):
+            return True
+    return False
+
+
 cdef int serve_groups(transaction_t *tx, wanted_t *wanted) noexcept nogil:
+    if wanted.min_idle_ms != NO_CLAIM and has_any_gone(tx, wanted):
+        tx.stage = STEP_FORGOTTEN
+        return hop_on_keys(tx, forget_hop)
     if unlikely(delivers_many(tx, wanted)):
         return deliver_many(tx, wanted)
     tx.stage = STEP_SERVED
     tx.numbers[NEXT] = 0
     return hop_on_shard(tx, tx.key_shards[0], serve_group_hop)
+
+
+cdef int look_again(transaction_t *tx) noexcept nogil:
+    """Others get their turn; what there is then counts."""
+    tx.reply.size = 0
+    if tx.is_inside:
+        return slices_look(tx, &PLAN)
+    tx.stage = STEP_INTERRUPTED
+    return transaction_interrupt(tx)
 
 
 cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
@@ -733,8 +780,12 @@ cdef int read_step(transaction_t *tx, bint is_group) noexcept nogil:
         return serve_groups(tx, wanted) if is_group else serve_readers(tx, wanted)
     if tx.stage == STEP_MISSED:
         return serve_readers(tx, wanted)
-    if likely(not tx.numbers[AGAIN]):
-        tx.numbers[NEXT] += 1
+    if tx.stage == STEP_FORGOTTEN:
+        return look_again(tx)
+    if tx.stage == STEP_INTERRUPTED:
+        tx.now_ms = tx.origin.now_ms
+        return slices_look(tx, &PLAN)
+    tx.numbers[NEXT] += 1
     if tx.numbers[NEXT] < wanted.key_count:
         return hop_on_shard(tx, tx.key_shards[tx.numbers[NEXT]], serve_group_hop)
     return finish(tx, wanted)

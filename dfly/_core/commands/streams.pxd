@@ -9,7 +9,7 @@ from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.id_index cimport id_less, stream_id_t
 from dfly._core.store.object cimport key_t, object_pointer
 from dfly._core.store.stream cimport stream_cursor_t, stream_last_entry, stream_references_t, stream_t
-from dfly._core.store.stream_groups cimport stream_group_t
+from dfly._core.store.stream_groups cimport stream_consumer_t, stream_group_t
 from dfly._core.sys.base cimport slice_t
 
 cdef enum stream_lookup_t:
@@ -21,6 +21,11 @@ cdef stream_lookup_t stream_lookup(scope_t *scope, const key_t *key, dash_ref_t 
 cdef stream_lookup_t stream_lookup_read(scope_t *scope, const key_t *key, dash_ref_t *ref) noexcept nogil
 # For reading; False after the wrong type's error was replied.
 cdef bint find_stream(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil
+# Its second argument, to change it; *group NULL: there is no such key or no such group.
+cdef bint find_group_to_change(call_t *call, dash_ref_t *ref, stream_group_t **group) noexcept nogil
+# The consumer that claims, active now. As 7.0, it comes into being with the first entry that it gets.
+cdef stream_consumer_t *take_claimer(scope_t *scope, const key_t *key, stream_group_t *group,
+                                     slice_t name) noexcept nogil
 
 # An ID as an argument: <ms>, <ms>-<seq>; unless strict, - and + too. reply may be NULL (no error reply).
 # seq_given, if not NULL: <ms>-* is allowed and makes it False.

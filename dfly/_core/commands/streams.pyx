@@ -31,7 +31,8 @@ from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERE
                                       stream_read_pair, stream_read_previous, stream_references_t, stream_seek,
                                       stream_seek_back, stream_t, stream_trim_id, stream_trim_length,
                                       stream_trim_referenced)
-from dfly._core.store.stream_groups cimport group_add, stream_group_t
+from dfly._core.store.stream_groups cimport (consumer_create, consumer_find, group_add, group_find, stream_consumer_t,
+                                             stream_group_t)
 from dfly._core.sys.alloc cimport net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t, unlikely
 
@@ -246,6 +247,27 @@ cdef bint find_stream_to_change(call_t *call, dash_ref_t *ref, bint *found) noex
         reply_wrong_type(call.reply)
         return False
     return True
+
+
+cdef bint find_group_to_change(call_t *call, dash_ref_t *ref, stream_group_t **group) noexcept nogil:
+    cdef bint found
+    group[0] = NULL
+    if not find_stream_to_change(call, ref, &found):
+        return False
+    if found:
+        group[0] = group_find(&stream_of(ref).groups, call.argv[2])
+    return True
+
+
+cdef stream_consumer_t *take_claimer(scope_t *scope, const key_t *key, stream_group_t *group,
+                                     slice_t name) noexcept nogil:
+    cdef stream_consumer_t *consumer = consumer_find(group, name)
+    if consumer == NULL:
+        consumer = consumer_create(group, name, scope.now_ms)
+        notify(scope, key, NOTIFY_STREAM, "xgroup-createconsumer")
+    consumer.seen_ms = scope.now_ms
+    consumer.active_ms = scope.now_ms
+    return consumer
 
 
 cdef inline void reply_item(reply_t *reply, const list_item_t *item) noexcept nogil:

@@ -57,6 +57,9 @@ cdef bint id_insert(id_index_t *self, stream_id_t id, void *value) noexcept nogi
 # All of another one, whose IDs are behind its own; that one is empty then. Moves leaves, not slots.
 cdef void id_append_all(id_index_t *self, id_index_t *behind) noexcept nogil
 cdef void *id_remove(id_index_t *self, stream_id_t id) noexcept nogil                      # NULL: it was not
+# From this ID on, which is there, as many of values[0], values[1], ... as follow each other here; returns how many.
+# Costs little for those of one leaf, and none of its moves are longer than the fences.
+cdef uint64_t id_remove_run(id_index_t *self, stream_id_t id, void *const *values, uint64_t count) noexcept nogil
 cdef void id_remove_at(id_index_t *self, id_place_t place) noexcept nogil
 cdef void *id_pop_last(id_index_t *self) noexcept nogil                                    # NULL: empty
 cdef void id_clear(id_index_t *self) noexcept nogil

@@ -4,7 +4,7 @@ Invariants: no leaf is empty; IDs rise strictly through a leaf and from leaf to 
 ID of its leaf. A leaf that has become small joins a neighbour, so random removals leave few leaves.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, mem_usable
@@ -174,16 +174,21 @@ cdef void add_fence(id_index_t *self, uint32_t at, id_leaf_t *leaf) noexcept nog
     self.leaf_count += 1
 
 
-cdef void remove_leaf(id_index_t *self, uint32_t at) noexcept nogil:
+cdef void remove_fences(id_index_t *self, uint32_t at, uint32_t count) noexcept nogil:
+    """Their leaves are freed."""
     cdef id_fence_t *fences = fences_of(self)
-    mem_free(fences[at].leaf)
-    self.leaf_count -= 1
+    self.leaf_count -= count
     if self.leaf_count == 0:
         id_clear(self)
     elif at == 0:
-        self.begin += 1
+        self.begin += count
     else:
-        memmove(&fences[at], &fences[at + 1], (self.leaf_count - at) * sizeof(id_fence_t))
+        memmove(&fences[at], &fences[at + count], (self.leaf_count - at) * sizeof(id_fence_t))
+
+
+cdef void remove_leaf(id_index_t *self, uint32_t at) noexcept nogil:
+    mem_free(fences_of(self)[at].leaf)
+    remove_fences(self, at, 1)
 
 
 # ---- Changing ----------------------------------------------------------------------------------
@@ -304,27 +309,98 @@ cdef void join_next(id_index_t *self, uint32_t at) noexcept nogil:
     remove_leaf(self, at + 1)
 
 
-cdef void id_remove_at(id_index_t *self, id_place_t place) noexcept nogil:
-    cdef id_fence_t *fence = &fences_of(self)[place.leaf]
+cdef void tidy_leaf(id_index_t *self, uint32_t at) noexcept nogil:
+    """It has lost slots, and has some left."""
+    cdef id_fence_t *fence = &fences_of(self)[at]
     cdef id_leaf_t *leaf = fence.leaf
-    cdef id_slot_t *slots = id_slots(leaf)
-    leaf.count -= 1
-    self.count -= 1
-    if leaf.count == 0:
-        remove_leaf(self, place.leaf)
-        return
-    if place.slot == 0:
-        leaf.begin += 1
-        fence.first = slots[1].id
-    else:
-        memmove(&slots[place.slot], &slots[place.slot + 1], (leaf.count - place.slot) * sizeof(id_slot_t))
     if likely(leaf.count >= LEAF_SMALL):
         return
     if leaf.capacity > SHRINK_MIN and leaf.count < leaf.capacity // 4:
         resize_leaf(&fence.leaf, leaf.count * 2)
-    join_next(self, place.leaf)
-    if place.leaf > 0:
-        join_next(self, place.leaf - 1)
+    join_next(self, at)
+    if at > 0:
+        join_next(self, at - 1)
+
+
+cdef void cut_leaf(id_index_t *self, uint32_t at, uint32_t slot, uint32_t count) noexcept nogil:
+    """Takes slots out of it, not all."""
+    cdef id_fence_t *fence = &fences_of(self)[at]
+    cdef id_leaf_t *leaf = fence.leaf
+    cdef id_slot_t *slots = id_slots(leaf)
+    leaf.count -= count
+    self.count -= count
+    if slot == 0:
+        leaf.begin += count
+        fence.first = slots[count].id
+    else:
+        memmove(&slots[slot], &slots[slot + count], (leaf.count - slot) * sizeof(id_slot_t))
+
+
+cdef void id_remove_at(id_index_t *self, id_place_t place) noexcept nogil:
+    if fences_of(self)[place.leaf].leaf.count == 1:
+        self.count -= 1
+        remove_leaf(self, place.leaf)
+        return
+    cut_leaf(self, place.leaf, place.slot, 1)
+    tidy_leaf(self, place.leaf)
+
+
+cdef uint32_t run_in_leaf(const id_leaf_t *leaf, uint32_t slot, void *const *values, uint64_t count) noexcept nogil:
+    """How many slots have these values, one after the other."""
+    cdef const id_slot_t *slots = id_slots(leaf) + slot
+    cdef uint32_t most = <uint32_t>min(<uint64_t>(leaf.count - slot), count)
+    cdef uint32_t run = 0
+    while run < most and slots[run].value == values[run]:
+        run += 1
+    return run
+
+
+cdef uint64_t remove_first_slots(id_index_t *self, uint32_t at, void *const *values, uint64_t count) noexcept nogil:
+    """A run that begins with the leaf: whole leaves, and what is in front of the next one."""
+    cdef uint64_t removed = 0
+    cdef uint32_t end = at
+    cdef id_leaf_t *leaf
+    cdef uint32_t run
+    while end < self.leaf_count and removed < count:
+        leaf = fences_of(self)[end].leaf
+        run = run_in_leaf(leaf, 0, values + removed, count - removed)
+        removed += run
+        if run < leaf.count:
+            if run > 0:
+                cut_leaf(self, end, 0, run)
+            break
+        self.count -= run
+        mem_free(leaf)
+        end += 1
+    if end > at:
+        remove_fences(self, at, end - at)
+    return removed
+
+
+cdef uint64_t id_remove_run(id_index_t *self, stream_id_t id, void *const *values, uint64_t count) noexcept nogil:
+    cdef uint64_t removed = 0
+    cdef id_leaf_t *leaf
+    cdef id_place_t place
+    cdef uint32_t at
+    cdef bint goes_on = True
+    if not id_ceiling(self, id, &place):
+        return 0
+    at = place.leaf
+    if place.slot > 0:
+        leaf = fences_of(self)[at].leaf
+        removed = run_in_leaf(leaf, place.slot, values, count)
+        goes_on = removed == leaf.count - place.slot
+        if removed > 0:
+            cut_leaf(self, at, place.slot, <uint32_t>removed)
+        at += 1
+    if goes_on:
+        removed += remove_first_slots(self, at, values + removed, count - removed)
+    # Both sides of the gap, the right one first: it may join.
+    if at < self.leaf_count:
+        tidy_leaf(self, at)
+    if 0 < at <= self.leaf_count:
+        tidy_leaf(self, at - 1)
+    return removed
 
 
 cdef void *id_remove(id_index_t *self, stream_id_t id) noexcept nogil:

@@ -48,6 +48,15 @@ cdef struct pending_t:
     int64_t delivered_ms         # changed by pending_date alone
     uint64_t deliveries
 
+cdef struct claim_watch_t:
+    # A claim that is being made, of what is pending with these IDs (both included) and was delivered no later than
+    # that, or at any time. Ended by the first change of it.
+    uint64_t number              # 0: none is; no other one has or had it
+    stream_id_t first
+    stream_id_t last             # so far
+    int64_t latest_ms
+    bint at_any_time
+
 cdef struct stream_group_t:
     named_t named
     stream_id_t last_id          # last delivered
@@ -58,6 +67,7 @@ cdef struct stream_group_t:
     pending_t *oldest            # both ends of the list by time of delivery
     pending_t *newest
     name_table_t consumers
+    claim_watch_t claim          # the last one that began
 
 # Groups. NULL: there is none.
 cdef stream_group_t *group_find(const name_table_t *groups, slice_t name) noexcept nogil
@@ -99,6 +109,15 @@ cdef void pending_assign(pending_t *self, stream_id_t id, stream_consumer_t *con
 cdef void pending_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_id_t id,
                           int64_t now_ms) noexcept nogil
 cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil        # False: it was not pending
+# Many at once, in any order, each there once; what follows each other costs some nanoseconds each. Delivered now, to
+# this consumer; so many more deliveries.
+cdef void pending_give_all(stream_group_t *group, stream_consumer_t *consumer, pending_t **entries, uint64_t count,
+                           int64_t now_ms, uint64_t deliveries) noexcept nogil
+cdef void pending_remove_all(stream_group_t *group, pending_t **entries, uint64_t count) noexcept nogil
+
+# A claim begins: group.claim is its own, and says what it has seen (nothing yet). Returns its number.
+cdef uint64_t claim_watch_begin(stream_group_t *group) noexcept nogil
+cdef void claim_watch_end(stream_group_t *group, uint64_t number) noexcept nogil
 
 # A batch: what a consumer will be given as one, made aside. It is a group that is in no table; its last_id and
 # entries_read, at first the group's, go on with it (stream_advance_group). Until it is delivered or freed
@@ -121,6 +140,11 @@ cdef inline void group_settle(const stream_group_t *self) noexcept nogil:
     """Before its index, its list or a count is looked at. Nobody sees a difference, so it may be const."""
     if unlikely(self.gone != NULL):
         group_purge(<stream_group_t *>self)
+
+
+cdef inline bint claim_is_watched(const stream_group_t *self, uint64_t number) noexcept nogil:
+    """Nothing that it has seen has changed."""
+    return self.claim.number == number
 
 
 cdef inline uint64_t group_pending_count(const stream_group_t *self) noexcept nogil:

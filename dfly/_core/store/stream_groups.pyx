@@ -5,20 +5,26 @@ other; the counts of the consumers add up to that of the group (once loading has
 `oldest` to `newest` has the same entries, and times do not fall along it (once loading has sorted it).
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from dfly._core.store.id_index cimport (id_append_all, id_check, id_clear, id_clear_step, id_find, id_first,
                                         id_heap_bytes, id_index_t,
-                                        id_insert, id_next, id_place_t, id_pop_last, id_remove, id_slot, stream_id_t)
+                                        id_insert, id_less, id_next, id_place_t, id_pop_last, id_remove, id_remove_run,
+                                        id_slot, stream_id_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_add, slice_t
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_add, prefetch, slice_t, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     SORT_RUNS = 48               # of doubling length
     DELETED_AT_ONCE = 256        # entries of a consumer
+    FETCHED_AHEAD = 16           # entries
+    GIVEN_AT_ONCE = 1024         # they are visited twice, while they are in the cache
+
+
+cdef uint64_t births = 0         # numbers of consumers and claims
 
 
 # ---- Tables of names ---------------------------------------------------------------------------
@@ -119,9 +125,6 @@ cdef void group_add(name_table_t *groups, stream_group_t *group) noexcept nogil:
     table_insert(groups, at, group)
 
 
-cdef uint64_t births = 0
-
-
 # ---- Consumers ---------------------------------------------------------------------------------
 
 cdef stream_consumer_t *consumer_find(const stream_group_t *group, slice_t name) noexcept nogil:
@@ -149,6 +152,8 @@ cdef uint64_t consumer_delete(stream_group_t *group, stream_consumer_t *consumer
     table_seek(&group.consumers, name_of(consumer), &at)
     table_remove(&group.consumers, at)
     group.changes += 1
+    if count > 0:
+        group.claim.number = 0
     consumer.is_gone = True
     consumer.next_gone = group.gone
     group.gone = consumer
@@ -193,6 +198,15 @@ cdef bint groups_purge_step(name_table_t *self, uint64_t *budget) noexcept nogil
 
 
 # ---- Pending entries ---------------------------------------------------------------------------
+
+cdef inline void see_change(stream_group_t *group, const pending_t *pending) noexcept nogil:
+    """Of an entry, as it is before it or behind it: a claim that has seen it is no longer watched."""
+    cdef const claim_watch_t *claim = &group.claim
+    if unlikely(claim.number != 0) and (
+            not id_less(pending.id, claim.first) and not id_less(claim.last, pending.id)
+            and (claim.at_any_time or pending.delivered_ms <= claim.latest_ms)):
+        group.claim.number = 0
+
 
 cdef inline bint has_gone(const pending_t *self) noexcept nogil:
     return self.consumer != NULL and self.consumer.is_gone
@@ -256,6 +270,7 @@ cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t deli
     self.delivered_ms = delivered_ms
     self.deliveries = deliveries
     link_run(group, self, self, group.newest)
+    see_change(group, self)
     group.changes += 1
     return self
 
@@ -269,38 +284,117 @@ cdef pending_t *pending_create(stream_group_t *group, stream_id_t id, int64_t de
 
 
 cdef void pending_date(stream_group_t *group, pending_t *self, int64_t delivered_ms) noexcept nogil:
+    see_change(group, self)
     unlink_run(group, self, self)
     self.delivered_ms = delivered_ms
     link_by_time(group, self)
+    see_change(group, self)
     group.changes += 1
 
 
-cdef void move_run(stream_group_t *group, pending_t *first, pending_t *last, int64_t delivered_ms) noexcept nogil:
-    """Neighbours in the list, all of that time now."""
-    unlink_run(group, first, last)
-    link_run(group, first, last, older_than(group, delivered_ms))
+cdef struct redelivery_t:
+    # Of many entries at one time: neighbours move as one.
+    stream_group_t *group
+    pending_t *first             # of a run that is to be moved
+    pending_t *last              # NULL: there is none
+    int64_t now_ms
+
+
+cdef void redelivery_flush(redelivery_t *self) noexcept nogil:
+    if self.last != NULL:
+        unlink_run(self.group, self.first, self.last)
+        link_run(self.group, self.first, self.last, older_than(self.group, self.now_ms))
+        self.last = NULL
+
+
+cdef inline void redeliver(redelivery_t *self, pending_t *pending, uint64_t deliveries) noexcept nogil:
+    if self.last != NULL and self.last.newer != pending:
+        redelivery_flush(self)
+    if self.last == NULL:
+        self.first = pending
+    self.last = pending
+    see_change(self.group, pending)
+    pending.delivered_ms = self.now_ms
+    pending.deliveries += deliveries
 
 
 cdef void pending_deliver_again(stream_group_t *group, const stream_consumer_t *consumer, id_place_t place,
                                 uint64_t count, const uint8_t *chosen, int64_t now_ms) noexcept nogil:
-    cdef pending_t *first = NULL
-    cdef pending_t *last = NULL
+    cdef redelivery_t redelivery
     cdef pending_t *pending
     cdef uint64_t i
+    redelivery.group = group
+    redelivery.last = NULL
+    redelivery.now_ms = now_ms
     for i in range(count):
         pending = <pending_t *>id_slot(&consumer.pending, place).value
         id_next(&consumer.pending, &place)
         if chosen[i // 8] >> (i % 8) & 1:
-            if last != NULL and last.newer != pending:
-                move_run(group, first, last, now_ms)
-                last = NULL
-            if last == NULL:
-                first = pending
-            last = pending
-            pending.delivered_ms = now_ms
-            pending.deliveries += 1
-    if last != NULL:
-        move_run(group, first, last, now_ms)
+            redeliver(&redelivery, pending, 1)
+    redelivery_flush(&redelivery)
+    group.changes += 1
+
+
+cdef inline void fetch_ahead(pending_t **entries, uint64_t i, uint64_t count) noexcept nogil:
+    if i + FETCHED_AHEAD < count:
+        prefetch(entries[i + FETCHED_AHEAD])
+
+
+cdef void assign_all(pending_t **entries, uint64_t count, stream_consumer_t *consumer) noexcept nogil:
+    cdef stream_consumer_t *other
+    cdef uint64_t end
+    cdef uint64_t i = 0
+    while i < count:
+        other = entries[i].consumer
+        if other == consumer:
+            i += 1
+            continue
+        end = i + id_remove_run(&other.pending, entries[i].id, <void *const *>(entries + i), count - i)
+        other.moves += 1
+        while i < end:
+            entries[i].consumer = consumer
+            id_insert(&consumer.pending, entries[i].id, entries[i])
+            i += 1
+    consumer.moves += 1
+
+
+cdef void pending_give_all(stream_group_t *group, stream_consumer_t *consumer, pending_t **entries, uint64_t count,
+                           int64_t now_ms, uint64_t deliveries) noexcept nogil:
+    cdef redelivery_t redelivery
+    cdef uint64_t begin = 0
+    cdef uint64_t end
+    cdef uint64_t i
+    redelivery.group = group
+    redelivery.last = NULL
+    redelivery.now_ms = now_ms
+    while begin < count:
+        end = min(count, begin + GIVEN_AT_ONCE)
+        for i in range(begin, end):
+            fetch_ahead(entries, i, count)
+            redeliver(&redelivery, entries[i], deliveries)
+        assign_all(entries + begin, end - begin, consumer)
+        begin = end
+    redelivery_flush(&redelivery)
+    group.changes += 1
+
+
+cdef void pending_remove_all(stream_group_t *group, pending_t **entries, uint64_t count) noexcept nogil:
+    cdef uint64_t end
+    cdef uint64_t i = 0
+    cdef uint64_t k
+    while i < count:
+        end = i + id_remove_run(&group.pending, entries[i].id, <void *const *>(entries + i),
+                                min(count - i, <uint64_t>GIVEN_AT_ONCE))
+        k = i
+        while k < end:
+            entries[k].consumer.moves += 1
+            k += id_remove_run(&entries[k].consumer.pending, entries[k].id, <void *const *>(entries + k), end - k)
+        while i < end:
+            fetch_ahead(entries, i, count)
+            see_change(group, entries[i])
+            unlink_run(group, entries[i], entries[i])
+            mem_free(entries[i])
+            i += 1
     group.changes += 1
 
 
@@ -381,12 +475,28 @@ cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil:
     if self == NULL:
         return False
     was_gone = has_gone(self)
+    see_change(group, self)
     if self.consumer != NULL:
         take_from_consumer(self, id)
     unlink_run(group, self, self)
     mem_free(self)
     group.changes += 1
     return not was_gone
+
+
+# ---- Claims that are made aside -----------------------------------------------------------------
+
+cdef uint64_t claim_watch_begin(stream_group_t *group) noexcept nogil:
+    memset(&group.claim, 0, sizeof(claim_watch_t))
+    # Nothing is pending that early.
+    group.claim.latest_ms = INT64_MIN
+    group.claim.number = atomic_add(&births, 1)
+    return group.claim.number
+
+
+cdef void claim_watch_end(stream_group_t *group, uint64_t number) noexcept nogil:
+    if group.claim.number == number:
+        group.claim.number = 0
 
 
 # ---- Batches -----------------------------------------------------------------------------------
@@ -413,6 +523,7 @@ cdef void batch_deliver(stream_group_t *group, stream_consumer_t *consumer, stre
     cdef stream_consumer_t *its_consumer = consumer_at(self, 0)
     if self.oldest != NULL:
         link_run(group, self.oldest, self.newest, older_than(group, self.oldest.delivered_ms))
+        see_change(group, self.oldest)
     id_append_all(&group.pending, &self.pending)
     id_append_all(&consumer.pending, &its_consumer.pending)
     consumer.moves += 1

@@ -9,8 +9,8 @@ from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
 from dfly._core.store.id_index cimport (id_append_all, id_ceiling, id_check, id_clear, id_clear_step, id_find,
                                         id_first, id_floor, id_heap_bytes, id_index_t, id_insert, id_last,
-                                        id_last_slot, id_next, id_place_t, id_pop_last, id_previous, id_remove, id_slot,
-                                        stream_id, stream_id_t)
+                                        id_last_slot, id_next, id_place_t, id_pop_last, id_previous, id_remove,
+                                        id_remove_run, id_slot, stream_id, stream_id_t)
 from dfly._core.store.joined_packs cimport joined_of, pack_is_joined
 from dfly._core.store.listpack cimport listpack_bytes
 from dfly._core.store cimport stream
@@ -21,12 +21,13 @@ from dfly._core.store.stream cimport (stream_append, stream_block_count, stream_
                                       stream_read_at, stream_read_next, stream_read_pair, stream_read_previous,
                                       stream_refresh_first, stream_seek, stream_seek_back, stream_t, stream_trim_id,
                                       stream_trim_length)
-from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, consumer_at, consumer_create,
-                                             consumer_delete, consumer_find, group_add, group_at, group_create,
-                                             group_find, group_pending_count, group_settle, group_take,
-                                             groups_free_step, groups_purge_step, name_of, name_table_t,
-                                             pending_deliver, pending_deliver_again, pending_find, pending_remove,
-                                             pending_t, stream_consumer_t, stream_group_t)
+from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, claim_is_watched, claim_watch_begin,
+                                             claim_watch_end, consumer_at, consumer_create, consumer_delete,
+                                             consumer_find, group_add, group_at, group_create, group_find,
+                                             group_pending_count, group_settle, group_take, groups_free_step,
+                                             groups_purge_step, name_of, name_table_t, pending_deliver,
+                                             pending_deliver_again, pending_find, pending_give_all, pending_remove,
+                                             pending_remove_all, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_distance
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_good_size, net_alloc, net_free
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -88,6 +89,14 @@ cdef class IdIndex:
 
     def remove(self, pair):
         return <uint64_t>id_remove(&self.index, id_of(pair))
+
+    def remove_run(self, pair, numbers):
+        cdef uint64_t *copies = <uint64_t *>net_alloc((len(numbers) + 1) * sizeof(uint64_t))
+        for i, number in enumerate(numbers):
+            copies[i] = number
+        removed = id_remove_run(&self.index, id_of(pair), <void *const *>copies, len(numbers))
+        net_free(copies)
+        return removed
 
     def find(self, pair):
         return <uint64_t>id_find(&self.index, id_of(pair))
@@ -380,6 +389,40 @@ cdef class Stream:
             id_next(&consumer.pending, &place)
         pending_deliver_again(self.group(group), consumer, place, min(8 * len(chosen), consumer.pending.count - first),
                               <const uint8_t *><const char *>chosen, now_ms)
+
+    cdef pending_t **entries(self, bytes group, pairs) except NULL:
+        """What is pending of these; the caller frees the list."""
+        cdef pending_t **found = <pending_t **>net_alloc((len(pairs) + 1) * sizeof(pending_t *))
+        for i, pair in enumerate(pairs):
+            found[i] = pending_find(self.group(group), id_of(pair))
+            assert found[i] != NULL
+        return found
+
+    def give_all(self, bytes group, bytes name, pairs, int64_t now_ms, uint64_t deliveries):
+        cdef pending_t **found = self.entries(group, pairs)
+        pending_give_all(self.group(group), self.consumer(group, name), found, len(pairs), now_ms, deliveries)
+        net_free(found)
+
+    def remove_all(self, bytes group, pairs):
+        cdef pending_t **found = self.entries(group, pairs)
+        pending_remove_all(self.group(group), found, len(pairs))
+        net_free(found)
+
+    def watch_claim(self, bytes group, first, last, int64_t latest_ms, bint at_any_time=False):
+        """The number of a claim that has seen this."""
+        cdef stream_group_t *found = self.group(group)
+        number = claim_watch_begin(found)
+        found.claim.first = id_of(first)
+        found.claim.last = id_of(last)
+        found.claim.latest_ms = latest_ms
+        found.claim.at_any_time = at_any_time
+        return number
+
+    def is_watched(self, bytes group, uint64_t number):
+        return claim_is_watched(self.group(group), number)
+
+    def end_claim(self, bytes group, uint64_t number):
+        claim_watch_end(self.group(group), number)
 
     def settle(self, bytes group):
         group_settle(self.group(group))

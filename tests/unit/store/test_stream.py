@@ -55,6 +55,16 @@ class IndexMachine(RuleBasedStateMachine):
             assert self.index.remove(pair) == self.model.pop(pair)
 
     @precondition(lambda self: self.model)
+    @rule(start=st.floats(0, 1), count=st.integers(1, 900), wrong=st.integers(0, 2000))
+    def remove_run(self, start, count, wrong):
+        """Up to one whose value is another."""
+        pairs = sorted(self.model)[int(start * (len(self.model) - 1)):][:count]
+        values = [0 if i == wrong else self.model[pair] for i, pair in enumerate(pairs)]
+        assert self.index.remove_run(pairs[0], values) == min(wrong, len(pairs))
+        for pair in pairs[:wrong]:
+            del self.model[pair]
+
+    @precondition(lambda self: self.model)
     @rule(count=st.integers(1, 300))
     def pop(self, count):
         for pair in sorted(self.model, reverse=True)[:count]:
@@ -406,6 +416,36 @@ class GroupMachine(RuleBasedStateMachine):
                     self.times[name, pair] = now_ms
                     assert self.stream.pending(name, pair)[1] == now_ms
 
+    def some_of(self, name, draw):
+        """Some that are pending: a run of them, all but some, or in any order."""
+        theirs = sorted(pair for group, pair in self.pending if group == name)
+        first, last, step, is_shuffled = draw
+        some = theirs[first:last:step]
+        return some[::2] + some[1::2][::-1] if is_shuffled else some
+
+    some = st.tuples(st.integers(0, 400), st.integers(0, 1200), st.sampled_from([1, 1, 2, 7]), st.booleans())
+
+    @rule(name=names, consumer=names, draw=some, now_ms=st.integers(0, 9), deliveries=st.integers(0, 1))
+    def give_all(self, name, consumer, draw, now_ms, deliveries):
+        if consumer in self.model.get(name, ()):
+            pairs = self.some_of(name, draw)
+            were = [self.stream.pending(name, pair)[2] for pair in pairs]
+            self.stream.settle(name)
+            self.stream.give_all(name, consumer, pairs, now_ms, deliveries)
+            for pair, was in zip(pairs, were, strict=True):
+                assert self.stream.pending(name, pair) == (consumer, now_ms, was + deliveries)
+                self.pending[name, pair] = consumer
+                self.times[name, pair] = now_ms
+
+    @rule(name=names, draw=some)
+    def remove_all(self, name, draw):
+        if name in self.model:
+            pairs = self.some_of(name, draw)
+            self.stream.settle(name)
+            self.stream.remove_all(name, pairs)
+            for pair in pairs:
+                del self.pending[name, pair]
+
     @rule(budget=st.integers(1, 300))
     def purge(self, budget):
         self.stream.purge_step(budget)
@@ -465,6 +505,62 @@ def test_a_consumer_of_many_goes_by_and_by():
     assert stream.by_time(b"g")[-2:] == [(5_000, (3, 0)), (5_000, (1_998, 0))]
     assert stream.groups()[b"g"][b"a"] == [(3, 0), (1_998, 0)]
     stream.check()
+
+
+def seen_by(change, latest_ms=10, at_any_time=False):
+    """Does a claim of what is pending from 10 to 20 see this change of 40 entries, delivered at 1, 2, ...?"""
+    stream = Stream()
+    stream.create_group(b"g")
+    stream.create_group(b"other")
+    for consumer in (b"a", b"b", b"none"):
+        stream.create_consumer(b"g", consumer)
+    stream.create_consumer(b"other", b"a")
+    for number in range(40):
+        stream.deliver(b"g", b"a", (number, 0), number)
+        stream.deliver(b"other", b"a", (number, 0), number)
+    claim = stream.watch_claim(b"g", (10, 0), (20, 0), latest_ms, at_any_time)
+    assert stream.is_watched(b"g", claim)
+    change(stream)
+    seen = not stream.is_watched(b"g", claim)
+    stream.end_claim(b"g", claim)
+    assert not stream.is_watched(b"g", claim)
+    return seen
+
+
+def test_what_a_claim_sees():
+    def is_seen(number, latest_ms, at_any_time=False):
+        changes = [lambda stream: stream.acknowledge(b"g", (number, 0)),
+                   lambda stream: stream.deliver(b"g", b"b", (number, 0), 99),
+                   lambda stream: stream.give_all(b"g", b"b", [(number, 0)], 99, 1),
+                   lambda stream: stream.remove_all(b"g", [(number, 0)]),
+                   lambda stream: stream.deliver_again(b"g", b"a", number, b"\1", 99)]
+        answers = {seen_by(change, latest_ms, at_any_time) for change in changes}
+        assert len(answers) == 1
+        return answers.pop()
+
+    assert [number for number in range(40) if is_seen(number, 15)] == list(range(10, 16))
+    assert [number for number in range(40) if is_seen(number, 99)] == list(range(10, 21))
+    assert [number for number in range(40) if is_seen(number, 15, True)] == list(range(10, 21))
+    # What comes between, or becomes old enough.
+    assert seen_by(lambda stream: stream.deliver(b"g", b"b", (15, 1), 10))
+    assert not seen_by(lambda stream: stream.deliver(b"g", b"b", (15, 1), 11))
+    assert not seen_by(lambda stream: stream.deliver(b"g", b"b", (20, 1), 1))
+    assert seen_by(lambda stream: stream.deliver(b"g", b"b", (18, 0), 9))
+    assert not seen_by(lambda stream: stream.deliver_batch(b"g", b"b", [(100, 0)], 1))
+    assert seen_by(lambda stream: stream.delete_consumer(b"g", b"a"))
+    for change in (lambda stream: stream.delete_consumer(b"g", b"none"),
+                   lambda stream: stream.acknowledge(b"other", (10, 0)),
+                   lambda stream: stream.create_consumer(b"g", b"new")):
+        assert not seen_by(change)
+
+
+def test_the_second_claim_ends_the_first():
+    stream = Stream()
+    stream.create_group(b"g")
+    first, second = (stream.watch_claim(b"g", (0, 0), LAST, 9) for _ in range(2))
+    assert first != second and not stream.is_watched(b"g", first)
+    stream.end_claim(b"g", first)
+    assert stream.is_watched(b"g", second)
 
 
 class TestGroups(GroupMachine.TestCase):
