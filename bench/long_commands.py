@@ -176,6 +176,7 @@ def cases(count):
         "zrandmember": (a_zset, ("ZRANDMEMBER", "a", half, "WITHSCORES")),
         "geosearch": (places, ("GEOSEARCH", "a", "FROMLONLAT", 0, 0, "BYRADIUS", 30_000, "km")),
         "dump": (a_set, ("DUMP", "a")),
+        "dump-groups": (pending, ("DUMP", "a")),
         "keys": (strings, ("KEYS", "*")),
         "scan": (strings, ("SCAN", 0, "COUNT", count)),
         "hscan": (a_hash, ("HSCAN", "a", 0, "COUNT", count)),

@@ -28,7 +28,8 @@ from dfly._core.resp.reply cimport (REPLY_CHUNK, reply_bulk, reply_chain_header,
                                     reply_null, reply_ok, reply_raw)
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.object cimport (TYPE_LIST, TYPE_STREAM, object_block_count, object_is_container,
-                                      object_is_string, object_t)
+                                      object_is_string, object_pointer, object_t)
+from dfly._core.store.stream cimport stream_mark, stream_t
 from dfly._core.sys.alloc cimport net_realloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
 
@@ -99,6 +100,11 @@ cdef void drop_dump(long_read_t *read) noexcept nogil:
         rdb_writer_deinit(&(<dumping_t *>read.extra).writer)
 
 
+cdef bint is_same_stream(const long_read_t *read, const object_t *value) noexcept nogil:
+    return (object_is_container(value, TYPE_STREAM) and object_pointer(value) == object_pointer(&read.value)
+            and stream_mark(<const stream_t *>object_pointer(value)) == read.first)
+
+
 cdef bint is_long(const call_t *call, const object_t *value) noexcept nogil:
     """A string's bytes are copied as those of GET are."""
     cdef uint64_t blocks
@@ -122,6 +128,11 @@ cdef void dump_command(call_t *call) noexcept nogil:
         if read != NULL:
             read.extra = net_realloc(read.extra, sizeof(dumping_t))
             read.drop = drop_dump
+            if object_is_container(&ref.entry.value, TYPE_STREAM):
+                # WATCH does not see all changes of groups.
+                read.first = stream_mark(<const stream_t *>object_pointer(&ref.entry.value))
+                read.still = is_same_stream
+                read.is_unseen = True
         return
     rdb_writer_init(&writer, <uint32_t>call.scope.shard.settings.rdb_version,
                     call.scope.shard.settings.rdb_compression != 0, NULL, NULL, 0)

@@ -21,7 +21,9 @@ from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transactio
 from dfly._core.resp.reply cimport reply_error, reply_int, reply_ok
 from dfly._core.store.block_list cimport list_limits, list_limits_t
 from dfly._core.store.dash cimport DASH_NO_DEADLINE, dash_ref_t
-from dfly._core.store.object cimport object_dup, parse_int64
+from dfly._core.store.object cimport (TYPE_STREAM, object_dup, object_is_container, object_pointer, object_t,
+                                      parse_int64)
+from dfly._core.store.stream cimport stream_mark, stream_t
 from dfly._core.store.value_copy cimport value_copy_begin, value_copy_step, value_copy_t, value_copy_weight
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP
@@ -169,6 +171,7 @@ cdef struct copy_job_t:
     slices_t slices
     work_t work
     value_copy_t value
+    uint64_t mark                # of a stream: WATCH does not see all changes of its groups
     bint is_begun
     bint is_done
 
@@ -217,7 +220,14 @@ cdef bint begin(copy_job_t *job, transaction_t *tx, scope_t *scope) noexcept nog
     else:
         limits = list_limits(scope.shard.settings.list_max_listpack_size)
         value_copy_begin(&job.value, &ref.entry.value, &limits)
+        job.mark = mark_of(&ref.entry.value)
     return True
+
+
+cdef inline uint64_t mark_of(const object_t *value) noexcept nogil:
+    if not object_is_container(value, TYPE_STREAM):
+        return 0
+    return stream_mark(<const stream_t *>object_pointer(value))
 
 
 cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
@@ -229,6 +239,9 @@ cdef void copy_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     if not job.is_begun:
         job.is_begun = begin(job, tx, &scope)
         job.is_done = job.is_done or not job.is_begun
+    elif mark_of(&job.value.source) != job.mark:
+        job.slices.is_stale = True
+        return
     while not job.is_done and work_goes_on(&job.work):
         budget = 1
         job.is_done = value_copy_step(&job.value, &budget)

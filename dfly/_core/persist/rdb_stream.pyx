@@ -10,7 +10,7 @@
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3, rdb_fail, rdb_get, rdb_get_count,
@@ -37,6 +37,7 @@ cdef enum:
     VERSION_STREAM_2 = 10
     VERSION_STREAM_3 = 11
     ID_BYTES = 16
+    LIST_BYTES = 32              # so much, about, stands before a list's entries
 
 
 # ---- Writing -----------------------------------------------------------------------------------
@@ -57,32 +58,40 @@ cdef void put_id(rdb_writer_t *out, stream_id_t id) noexcept nogil:
     rdb_put_length(out, id.seq)
 
 
-cdef void put_pending(rdb_writer_t *out, stream_rest_t *rest, const id_index_t *entries,
-                      bint with_delivery) noexcept nogil:
+cdef struct rest_place_t:
+    # How far what comes behind the blocks is written.
+    uint32_t group
+    uint32_t list                # of its lists of entries
+    id_place_t entry
+    bint has_entry
+    bint is_begun
+    bint is_in_list
+
+
+cdef inline const id_index_t *list_of(const stream_group_t *group, uint32_t i) noexcept nogil:
+    """The group's own list of entries, then those of its consumers."""
+    return &group.pending if i == 0 else &consumer_at(group, i - 1).pending
+
+
+cdef size_t put_entries(rdb_writer_t *out, const id_index_t *entries, bint with_delivery,
+                        rest_place_t *place) noexcept nogil:
+    """Some; returns how many bytes."""
     cdef uint8_t piece[PENDING_AT_ONCE * PENDING_BYTES_MAX]
     cdef const pending_t *pending
     cdef int64_t delivered_ms = 0
     cdef uint64_t deliveries = 0
     cdef uint8_t *end = piece
-    cdef uint32_t count = 0
-    cdef id_place_t place
-    cdef bint more = id_first(entries, &place)
-    rdb_put_length(out, entries.count)
-    if rest != NULL:
-        stream_rest_keep(rest, entries, with_delivery)
-        return
-    while more:
+    cdef int count = 0
+    while place.has_entry and count < PENDING_AT_ONCE:
         if with_delivery:
-            pending = <const pending_t *>id_slot(entries, place).value
+            pending = <const pending_t *>id_slot(entries, place.entry).value
             delivered_ms = pending.delivered_ms
             deliveries = pending.deliveries
-        end += pending_to_bytes(id_slot(entries, place).id, with_delivery, delivered_ms, deliveries, end)
+        end += pending_to_bytes(id_slot(entries, place.entry).id, with_delivery, delivered_ms, deliveries, end)
         count += 1
-        more = id_next(entries, &place)
-        if count == PENDING_AT_ONCE or not more:
-            rdb_put(out, piece, end - piece)
-            end = piece
-            count = 0
+        place.has_entry = id_next(entries, &place.entry)
+    rdb_put(out, piece, end - piece)
+    return <size_t>(end - piece)
 
 
 cdef void put_name(rdb_writer_t *out, const void *named) noexcept nogil:
@@ -90,23 +99,27 @@ cdef void put_name(rdb_writer_t *out, const void *named) noexcept nogil:
     rdb_put_string(out, name.data, name.size)
 
 
-cdef void put_group(rdb_writer_t *out, stream_rest_t *rest, const stream_group_t *group, int type) noexcept nogil:
+cdef void begin_list(rdb_writer_t *out, const stream_group_t *group, uint32_t i, int type) noexcept nogil:
+    """What comes before its entries."""
     cdef const stream_consumer_t *consumer
-    cdef uint32_t i
-    group_settle(group)
-    put_name(out, group)
-    put_id(out, group.last_id)
-    if type >= RDB_STREAM_2:
-        rdb_put_length(out, <uint64_t>group.entries_read)
-    put_pending(out, rest, &group.pending, True)
-    rdb_put_length(out, group.consumers.count)
-    for i in range(group.consumers.count):
-        consumer = consumer_at(group, i)
+    if i == 0:
+        group_settle(group)
+        put_name(out, group)
+        put_id(out, group.last_id)
+        if type >= RDB_STREAM_2:
+            rdb_put_length(out, <uint64_t>group.entries_read)
+    else:
+        consumer = consumer_at(group, i - 1)
         put_name(out, consumer)
         rdb_put_ms(out, consumer.seen_ms)
         if type >= RDB_STREAM_3:
             rdb_put_ms(out, consumer.active_ms)
-        put_pending(out, rest, &consumer.pending, False)
+    rdb_put_length(out, list_of(group, i).count)
+
+
+cdef inline void end_list(rdb_writer_t *out, const stream_group_t *group, uint32_t i) noexcept nogil:
+    if i == 0:
+        rdb_put_length(out, group.consumers.count)
 
 
 cdef void rdb_save_stream_pack(stream_id_t master, const uint8_t *pack, rdb_writer_t *out) noexcept nogil:
@@ -122,9 +135,7 @@ cdef void save_pack(const stream_t *stream, id_place_t place, rdb_writer_t *out,
     written[0] += listpack_bytes(pack)
 
 
-cdef void save_rest(const stream_t *stream, int type, rdb_writer_t *out, stream_rest_t *rest) noexcept nogil:
-    """All but the blocks; rest NULL, or what pending entries are put into instead."""
-    cdef uint32_t i
+cdef void begin_rest(const stream_t *stream, int type, rdb_writer_t *out) noexcept nogil:
     rdb_put_length(out, stream.length)
     put_id(out, stream.last_id)
     if type >= RDB_STREAM_2:
@@ -132,45 +143,80 @@ cdef void save_rest(const stream_t *stream, int type, rdb_writer_t *out, stream_
         put_id(out, stream.max_deleted_id)
         rdb_put_length(out, stream.entries_added)
     rdb_put_length(out, stream.groups.count)
-    for i in range(stream.groups.count):
-        put_group(out, rest, group_at(&stream.groups, i), type)
+
+
+cdef bint put_rest(const stream_t *stream, int type, rdb_writer_t *out, rest_place_t *place,
+                   size_t budget) noexcept nogil:
+    """About so many bytes of what comes behind the blocks; True: all of it is written."""
+    cdef const stream_group_t *group
+    cdef size_t written = 0
+    if not place.is_begun:
+        place.is_begun = True
+        begin_rest(stream, type, out)
+    while place.group < stream.groups.count:
+        if written >= budget:
+            return False
+        group = group_at(&stream.groups, place.group)
+        if not place.is_in_list:
+            place.is_in_list = True
+            begin_list(out, group, place.list, type)
+            place.has_entry = id_first(list_of(group, place.list), &place.entry)
+            written += LIST_BYTES
+        elif place.has_entry:
+            written += put_entries(out, list_of(group, place.list), place.list == 0, place)
+        else:
+            end_list(out, group, place.list)
+            place.is_in_list = False
+            place.list += 1
+            if place.list > group.consumers.count:
+                place.list = 0
+                place.group += 1
+    return True
 
 
 cdef void rdb_keep_stream_rest(const object_t *value, uint32_t version, stream_rest_t *out) noexcept nogil:
+    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
+    cdef int type = rdb_stream_type(value, version)
+    cdef const stream_group_t *group
+    cdef uint32_t i
+    cdef uint32_t list
     stream_rest_init(out, version)
-    save_rest(<const stream_t *>object_pointer(value), rdb_stream_type(value, version), &out.texts, out)
+    begin_rest(stream, type, &out.texts)
+    for i in range(stream.groups.count):
+        group = group_at(&stream.groups, i)
+        for list in range(1 + group.consumers.count):
+            begin_list(&out.texts, group, list, type)
+            stream_rest_keep(out, list_of(group, list), list == 0)
+            end_list(&out.texts, group, list)
 
 
 cdef void rdb_save_stream(const object_t *value, rdb_writer_t *out) noexcept nogil:
-    cdef const stream_t *stream = <const stream_t *>object_pointer(value)
-    cdef size_t written = 0
-    cdef id_place_t place
-    cdef bint more = id_first(&stream.blocks, &place)
-    rdb_put_length(out, stream.blocks.count)
-    while more:
-        save_pack(stream, place, out, &written)
-        more = id_next(&stream.blocks, &place)
-    save_rest(stream, rdb_stream_type(value, out.version), out, NULL)
+    cdef rdb_saving_t saving
+    memset(&saving, 0, sizeof(rdb_saving_t))
+    rdb_save_stream_step(value, out, &saving, <size_t>-1)
+
+
+cdef struct stream_place_t:
+    id_place_t block
+    rest_place_t rest
 
 
 cdef bint rdb_save_stream_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
                                size_t budget) noexcept nogil:
-    """The blocks in steps, the groups in one."""
     cdef const stream_t *stream = <const stream_t *>object_pointer(value)
-    cdef id_place_t *place = <id_place_t *>saving.place
+    cdef stream_place_t *place = <stream_place_t *>saving.place
     cdef size_t written = 0
     if not saving.has_begun:
         saving.has_begun = True
         rdb_put_length(out, stream.blocks.count)
-        id_first(&stream.blocks, place)
+        id_first(&stream.blocks, &place.block)
     while saving.done < stream.blocks.count:
         if written >= budget:
             return False
-        save_pack(stream, place[0], out, &written)
+        save_pack(stream, place.block, out, &written)
         saving.done += 1
-        id_next(&stream.blocks, place)
-    save_rest(stream, rdb_stream_type(value, out.version), out, NULL)
-    return True
+        id_next(&stream.blocks, &place.block)
+    return put_rest(stream, rdb_stream_type(value, out.version), out, &place.rest, budget)
 
 
 # ---- Reading -----------------------------------------------------------------------------------

@@ -78,9 +78,12 @@ cdef void stream_free(stream_t **self) noexcept nogil
 # Frees at most *budget allocations and takes them off the budget; True when all is gone and *self is NULL.
 cdef bint stream_free_step(stream_t **self, uint64_t *budget) noexcept nogil
 cdef stream_t *stream_dup(const stream_t *self) noexcept nogil
-# The same in steps: at most *budget blocks, which it takes off the budget; True when the copy is complete, with groups.
+# The same in steps: at most *budget blocks, which it takes off the budget, or some pending entries for each. True when
+# the copy is complete, with groups. Between two steps stream_mark must be what it was.
 cdef stream_t *stream_dup_begin(const stream_t *self) noexcept nogil
 cdef bint stream_dup_step(const stream_t *self, stream_t *copy, uint64_t *budget) noexcept nogil
+# Another number after each change of entries, groups, consumers and what is pending.
+cdef uint64_t stream_mark(const stream_t *self) noexcept nogil
 cdef uint64_t stream_block_count(const stream_t *self) noexcept nogil        # allocations: blocks, groups ...
 cdef size_t stream_heap_bytes(const stream_t *self) noexcept nogil
 cdef size_t stream_data_bytes(const stream_t *self) noexcept nogil           # of the blocks

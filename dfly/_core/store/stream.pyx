@@ -22,7 +22,8 @@ from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPA
 from dfly._core.store.object cimport (TYPE_STREAM, container_ops_t, object_pointer, object_register_container,
                                       object_root, object_t)
 from dfly._core.store.stream_groups cimport (groups_block_count, groups_check,
-                                             groups_dup, groups_free_step, groups_heap_bytes, groups_purge_step)
+                                             groups_dup_step, groups_free_step, groups_heap_bytes, groups_mark,
+                                             groups_purge_step, mark_mix)
 from dfly._core.store.stream_progress cimport stream_drop_references, stream_is_needed
 from dfly._core.store.stream_walk cimport (stream_walk_begin, stream_walk_keep, stream_walk_step, stream_walk_t,
                                            stream_walk_take)
@@ -37,6 +38,7 @@ cdef enum:
     ENTRY_ELEMENTS = 4           # flags, ms delta, seq delta, size
     ID_BYTES = 16
     TRIM_AHEAD = 8               # blocks whose header is fetched early
+    PENDING_A_BLOCK = 8          # pending entries are copied in the time that a block takes
     JOIN_LEAST = 4               # so many blocks at least, and at most, share an allocation
     JOIN_MOST = 16
     JOIN_SHARE = 8               # no more than one in so many blocks is kept, or has room, for its neighbours' sake
@@ -198,6 +200,8 @@ cdef stream_t *stream_dup_begin(const stream_t *self) noexcept nogil:
 
 cdef bint stream_dup_step(const stream_t *self, stream_t *copy, uint64_t *budget) noexcept nogil:
     cdef id_place_t place
+    cdef uint64_t pending
+    cdef bint is_done
     cdef bint more
     if copy.blocks.count == 0:
         more = id_first(&self.blocks, &place)
@@ -211,8 +215,28 @@ cdef bint stream_dup_step(const stream_t *self, stream_t *copy, uint64_t *budget
             finish_last(copy)
         id_insert(&copy.blocks, id_slot(&self.blocks, place).id, listpack_dup(pack_at(self, place)))
         more = id_next(&self.blocks, &place)
-    groups_dup(&self.groups, &copy.groups)
-    return True
+    if budget[0] == 0:
+        return False
+    pending = budget[0] if budget[0] > <uint64_t>-1 // PENDING_A_BLOCK else budget[0] * PENDING_A_BLOCK
+    is_done = groups_dup_step(&self.groups, &copy.groups, &pending)
+    budget[0] = min(budget[0], pending // PENDING_A_BLOCK)
+    return is_done
+
+
+cdef uint64_t stream_mark(const stream_t *self) noexcept nogil:
+    cdef uint64_t numbers[7]
+    cdef uint64_t mark = 0
+    cdef int i
+    numbers[0] = self.epoch
+    numbers[1] = self.entries_added
+    numbers[2] = self.length
+    numbers[3] = self.last_id.ms
+    numbers[4] = self.last_id.seq
+    numbers[5] = self.max_deleted_id.ms
+    numbers[6] = self.max_deleted_id.seq
+    for i in range(7):
+        mark = mark_mix(mark, numbers[i])
+    return groups_mark(&self.groups, mark)
 
 
 cdef uint64_t stream_block_count(const stream_t *self) noexcept nogil:

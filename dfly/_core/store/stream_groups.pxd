@@ -59,6 +59,7 @@ cdef struct claim_watch_t:
 
 cdef struct stream_group_t:
     named_t named
+    uint64_t birth               # a number that no other group has or had
     stream_id_t last_id          # last delivered
     int64_t entries_read         # ENTRIES_READ_UNKNOWN
     uint64_t changes             # of what is pending, and of consumers, so far
@@ -128,7 +129,11 @@ cdef void batch_add(stream_group_t *self, stream_consumer_t *consumer, stream_id
 cdef void batch_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_group_t *self) noexcept nogil
 
 # Whole tables of groups
-cdef void groups_dup(const name_table_t *self, name_table_t *out) noexcept nogil
+# Adds what is not there yet, from the first group on; at most *budget pending entries, which it takes off. True when
+# all is there. Between two steps nothing of it may change.
+cdef bint groups_dup_step(const name_table_t *self, name_table_t *out, uint64_t *budget) noexcept nogil
+# mark_mix of `mark` and all that can change of them.
+cdef uint64_t groups_mark(const name_table_t *self, uint64_t mark) noexcept nogil
 # Frees at most *budget allocations and takes them off the budget; True when the table is empty and owns nothing.
 cdef bint groups_free_step(name_table_t *self, uint64_t *budget) noexcept nogil
 cdef uint64_t groups_block_count(const name_table_t *self) noexcept nogil
@@ -154,6 +159,12 @@ cdef inline uint64_t group_pending_count(const stream_group_t *self) noexcept no
         count -= gone.pending.count
         gone = gone.next_gone
     return count
+
+
+cdef inline uint64_t mark_mix(uint64_t mark, uint64_t number) noexcept nogil:
+    """A step of Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4)."""
+    mark = (mark ^ number) * <uint64_t>0x9E3779B97F4A7C15
+    return mark ^ mark >> 29
 
 
 cdef inline slice_t name_of(const void *named) noexcept nogil:

@@ -9,7 +9,7 @@ from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from dfly._core.store.id_index cimport (id_append_all, id_check, id_clear, id_clear_step, id_find, id_first,
-                                        id_heap_bytes, id_index_t,
+                                        id_heap_bytes,
                                         id_insert, id_less, id_next, id_place_t, id_pop_last, id_remove, id_remove_run,
                                         id_slot, stream_id_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
@@ -24,7 +24,7 @@ cdef enum:
     GIVEN_AT_ONCE = 1024         # they are visited twice, while they are in the cache
 
 
-cdef uint64_t births = 0         # numbers of consumers and claims
+cdef uint64_t births = 0         # numbers of groups, consumers and claims
 
 
 # ---- Tables of names ---------------------------------------------------------------------------
@@ -103,6 +103,7 @@ cdef stream_group_t *group_create(name_table_t *groups, slice_t name, stream_id_
     if table_seek(groups, name, &at):
         return NULL
     self = <stream_group_t *>new_named(sizeof(stream_group_t), name)
+    self.birth = atomic_add(&births, 1)
     self.last_id = last_id
     self.entries_read = entries_read
     table_insert(groups, at, self)
@@ -537,41 +538,63 @@ cdef void batch_deliver(stream_group_t *group, stream_consumer_t *consumer, stre
 
 # ---- Whole tables ------------------------------------------------------------------------------
 
-cdef void dup_group(const stream_group_t *self, name_table_t *out) noexcept nogil:
+cdef stream_group_t *dup_group_begin(const stream_group_t *self, name_table_t *out) noexcept nogil:
+    """All but what is pending."""
     cdef stream_group_t *copy = group_create(out, name_of(self), self.last_id, self.entries_read)
-    cdef stream_consumer_t *consumer
+    cdef const stream_consumer_t *consumer
+    cdef uint32_t i
+    for i in range(self.consumers.count):
+        consumer = consumer_at(self, i)
+        consumer_create(copy, name_of(consumer), consumer.seen_ms).active_ms = consumer.active_ms
+    return copy
+
+
+cdef bint dup_group_step(const stream_group_t *self, stream_group_t *copy, uint64_t *budget) noexcept nogil:
+    """Along the list by time; the last one that is copied says where it goes on."""
+    cdef const stream_consumer_t *consumer = NULL
+    cdef stream_consumer_t *consumer_copy = NULL
     cdef const pending_t *pending
     cdef pending_t *pending_copy
-    cdef const id_index_t *index
-    cdef id_place_t place
-    cdef stream_id_t id
-    cdef uint32_t i
-    cdef bint more
-    group_settle(self)
-    for i in range(self.consumers.count):
-        consumer = consumer_create(copy, name_of(self.consumers.members[i]), consumer_at(self, i).seen_ms)
-        consumer.active_ms = consumer_at(self, i).active_ms
-    more = id_first(&self.pending, &place)
-    while more:
-        pending = <const pending_t *>id_slot(&self.pending, place).value
-        pending_load(copy, pending.id, pending.delivered_ms, pending.deliveries)
-        more = id_next(&self.pending, &place)
-    group_sort_pending(copy)
-    for i in range(self.consumers.count):
-        index = &consumer_at(self, i).pending
-        more = id_first(index, &place)
-        while more:
-            id = id_slot(index, place).id
-            pending_copy = pending_find(copy, id)
-            pending_assign(pending_copy, id, consumer_at(copy, i))
-            more = id_next(index, &place)
+    while self.gone != NULL:
+        if not purge_first(<stream_group_t *>self, budget):
+            return False
+    pending = self.oldest
+    if copy.newest != NULL:
+        pending = (<const pending_t *>id_find(&self.pending, copy.newest.id)).newer
+    while pending != NULL:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        if pending.consumer != consumer:
+            consumer = pending.consumer
+            consumer_copy = consumer_find(copy, name_of(consumer))
+        pending_copy = pending_load(copy, pending.id, pending.delivered_ms, pending.deliveries)
+        pending_copy.consumer = consumer_copy
+        id_insert(&consumer_copy.pending, pending.id, pending_copy)
+        pending = pending.newer
+    return True
 
 
-cdef void groups_dup(const name_table_t *self, name_table_t *out) noexcept nogil:
+cdef bint groups_dup_step(const name_table_t *self, name_table_t *out, uint64_t *budget) noexcept nogil:
+    cdef stream_group_t *copy
+    while True:
+        if out.count > 0:
+            copy = group_at(out, out.count - 1)
+            if not dup_group_step(group_at(self, out.count - 1), copy, budget):
+                return False
+        if out.count == self.count:
+            return True
+        dup_group_begin(group_at(self, out.count), out)
+
+
+cdef uint64_t groups_mark(const name_table_t *self, uint64_t mark) noexcept nogil:
+    cdef const stream_group_t *group
     cdef uint32_t i
-    memset(out, 0, sizeof(name_table_t))
     for i in range(self.count):
-        dup_group(group_at(self, i), out)
+        group = group_at(self, i)
+        mark = mark_mix(mark_mix(mark, group.birth), group.changes)
+        mark = mark_mix(mark_mix(mark_mix(mark, group.last_id.ms), group.last_id.seq), <uint64_t>group.entries_read)
+    return mark_mix(mark, self.count)
 
 
 cdef bint free_group_step(stream_group_t *self, uint64_t *budget) noexcept nogil:
