@@ -17,7 +17,7 @@ from dfly._core.resp.reply cimport (reply_array, reply_chain_header, reply_defer
                                     reply_map, reply_null, reply_set_deferred, reply_t)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_text
 from dfly._core.store.dash cimport DASH_CURSOR_BITS, dash_ref_t
-from dfly._core.store.dash_scan cimport dash_random
+from dfly._core.store.dash_scan cimport dash_draw, dash_draws_begin, dash_draws_t
 from dfly._core.store.hash_map cimport (HASH_LISTPACK, hash_count, hash_entry_t, hash_next_deadline,
                                         hash_random, hash_read_table_entry, hash_scan, hash_table)
 from dfly._core.store.object cimport object_encoding, object_t
@@ -167,6 +167,7 @@ cdef bint draw_fields(long_read_t *read, walk_t *walk, int64_t now_ms) noexcept 
     """A few different fields of a large table: their entries' addresses tell them apart. Those taken are in an
     open-addressed table of read.first slots, in read.extra; where most are due it gives up."""
     cdef hash_entry_t entry
+    cdef dash_draws_t draws
     cdef dash_ref_t ref
     cdef uint64_t *taken
     cdef uint64_t i
@@ -178,11 +179,12 @@ cdef bint draw_fields(long_read_t *read, walk_t *walk, int64_t now_ms) noexcept 
         read.extra = net_realloc(read.extra, read.first * sizeof(uint64_t))
         memset(read.extra, 0, read.first * sizeof(uint64_t))
     taken = <uint64_t *>read.extra
+    dash_draws_begin(&draws, random_u64(), read.left)
     while read.left > 0 and read.tries > 0:
         if not work_goes_on(&read.work):
             return False
         read.tries -= 1
-        if not dash_random(hash_table(&read.value), random_u64(), &ref):
+        if not dash_draw(hash_table(&read.value), &draws, &ref):
             return True
         i = (<uint64_t>ref.entry // sizeof(ref.entry[0])) & (read.first - 1)
         while taken[i] != 0 and taken[i] != <uint64_t>ref.entry:

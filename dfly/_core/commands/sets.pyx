@@ -26,9 +26,9 @@ from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_bulk_int, rep
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear, dash_find, dash_init_keys, dash_insert,
                                     dash_next_due, dash_ref_t, dash_t)
-from dfly._core.store.dash_scan cimport dash_scan
+from dfly._core.store.dash_scan cimport dash_draws_begin, dash_draws_t, dash_scan
 from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_item, set_add_timed, set_begin, set_contains,
-                                          set_count, set_cursor_t, set_limits_t, set_next, set_next_timed,
+                                          set_count, set_cursor_t, set_draw, set_limits_t, set_next, set_next_timed,
                                           set_place_t, set_random, set_remove, set_remove_at, set_table, set_to_table)
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_SET, key_init, key_t, object_encoding,
                                       object_expire_members, object_is_container, object_pointer,
@@ -243,13 +243,15 @@ cdef void pop_all(call_t *call, dash_ref_t *ref) noexcept nogil:
 cdef void pop_most(call_t *call, dash_ref_t *ref, uint64_t left) noexcept nogil:
     """The few that are left become a new set, and the rest of the old one is the reply."""
     cdef set_limits_t limits = set_limits_of(&call.scope)
+    cdef dash_draws_t draws
     cdef set_place_t place
     cdef object_t kept
     cdef object_t popped
     object_set_container(&kept, TYPE_SET, NULL)
     update_begin(&call.scope, ref)
+    dash_draws_begin(&draws, random_u64(), left)
     while left > 0:
-        set_random(&ref.entry.value, &place)
+        set_draw(&ref.entry.value, &draws, &place)
         set_add_item(&kept, &place.item, &limits)
         set_remove_at(&ref.entry.value, &place)
         left -= 1
@@ -314,11 +316,13 @@ cdef void pop_in_slices(call_t *call, dash_ref_t *ref, uint64_t count, bint keep
 
 
 cdef void pop_some(call_t *call, dash_ref_t *ref, uint64_t count) noexcept nogil:
+    cdef dash_draws_t draws
     cdef set_place_t place
     update_begin(&call.scope, ref)
     reply_set(call.reply, count)
+    dash_draws_begin(&draws, random_u64(), count)
     while count > 0:
-        set_random(&ref.entry.value, &place)
+        set_draw(&ref.entry.value, &draws, &place)
         reply_member(call.reply, &place.item)
         set_remove_at(&ref.entry.value, &place)
         count -= 1
@@ -405,13 +409,15 @@ cdef void smembers_command(call_t *call) noexcept nogil:
 
 cdef bint repeat_members(long_read_t *read, reply_t *reply) noexcept nogil:
     """read.left members, each of them any."""
+    cdef dash_draws_t draws
     cdef set_place_t place
     if not read.is_begun:
         reply_array(reply, read.left)
+    dash_draws_begin(&draws, random_u64(), read.left)
     while read.left > 0:
         if not work_goes_on(&read.work):
             return False
-        set_random(&read.value, &place)
+        set_draw(&read.value, &draws, &place)
         reply_member(reply, &place.item)
         read.left -= 1
     return True
@@ -437,6 +443,7 @@ cdef bint select_members(long_read_t *read, reply_t *reply) noexcept nogil:
 cdef bint draw_members(long_read_t *read, reply_t *reply) noexcept nogil:
     """Draws until read.left different ones have come; those are in read.extra."""
     cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef dash_draws_t draws
     cdef set_place_t place
     cdef dash_t *drawn
     cdef dash_ref_t ref
@@ -447,10 +454,11 @@ cdef bint draw_members(long_read_t *read, reply_t *reply) noexcept nogil:
         read.extra = net_realloc(read.extra, sizeof(dash_t))
         dash_init_keys(<dash_t *>read.extra)
     drawn = <dash_t *>read.extra
+    dash_draws_begin(&draws, random_u64(), read.left)
     while read.left > 0:
         if not work_goes_on(&read.work):
             return False
-        set_random(&read.value, &place)
+        set_draw(&read.value, &draws, &place)
         text = list_item_text(&place.item, scratch)
         key_init(&key, text.data, text.size)
         if not dash_find(drawn, &key, &ref):

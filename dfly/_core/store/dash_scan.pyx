@@ -3,15 +3,16 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from dfly._core.store.dash cimport dash_slots_widest
-from dfly._core.store.dash_segment cimport (DASH_SLOTS, bucket_t, directory_index, home_bucket, make_ref, next_bucket,
-                                            segment_bucket, word_segment)
+from dfly._core.store.dash_segment cimport (DASH_SLOTS, bucket_at, bucket_entry, bucket_t, directory_index, home_bucket,
+                                            make_ref, next_bucket, segment_bucket, word_segment, word_total)
 from dfly._core.store.object cimport object_is_sticky, object_key_hash
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, ctz, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, ctz, prefetch, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
     SAMPLE_TRIES = 64
+    DRAW_TRIES = 4096
     STICKY_SAMPLE_TRIES = 16     # each reads all keys of a segment, if all are sticky
     SCAN_BITS = 24
 
@@ -112,33 +113,80 @@ cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
     return state[0] * 2685821657736338717ULL
 
 
-cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept nogil:
+cdef bint try_draw(dash_t *self, uint64_t seed, dash_ref_t *out) noexcept nogil:
     """Uniform by rejection: a random directory word, then a random slot of the largest size class.
 
-    A shallow segment has several directory words, so it is accepted with the inverse probability.
+    A shallow segment has several directory words, so it is accepted with the inverse probability. out NULL: only
+    fetches what is needed to decide.
     """
-    cdef uint64_t state = random | 1
-    cdef uint32_t slots
-    cdef uint32_t widest = dash_slots_widest(self)
+    cdef uint64_t i = next_random(&seed) >> 1 >> (63 - self.depth)
+    cdef uint64_t word = self.directory[i]
+    cdef segment_t *segment = word_segment(word)
+    cdef uint32_t slots = word_total(word) * DASH_SLOTS
+    cdef uint32_t cell = <uint32_t>(((next_random(&seed) >> 32)
+                                     * (slots if self.depth == 0 else dash_slots_widest(self))) >> 32)
+    cdef uint32_t slot = cell % DASH_SLOTS
+    cdef bucket_t *bucket
     cdef uint32_t spread
-    cdef uint32_t cell
+    if cell >= slots:
+        return False
+    bucket = bucket_at(segment, cell // DASH_SLOTS, self.entry_shift)
+    if out == NULL:
+        prefetch(segment)
+        prefetch(bucket)
+        prefetch(bucket_entry(bucket, slot, self.entry_shift))
+        return False
+    if self.depth > 0 and self.directory[i ^ 1] == word:
+        spread = self.depth - segment.local_depth
+        if (next_random(&seed) >> 32) & ((<uint64_t>1 << spread) - 1):
+            return False
+    if not (bucket.busy >> slot) & 1:
+        return False
+    make_ref(out, segment, cell // DASH_SLOTS, slot)
+    return True
+
+
+cdef bint dash_random(dash_t *self, uint64_t random, dash_ref_t *out) noexcept nogil:
+    cdef uint64_t state = random | 1
     cdef uint32_t _tries
-    cdef segment_t *segment
     if self.count == 0:
         return False
-    for _tries in range(4096):
-        segment = word_segment(self.directory[next_random(&state) >> 1 >> (63 - self.depth)])
-        spread = self.depth - segment.local_depth
-        if spread > 0 and (next_random(&state) >> 32) & ((<uint64_t>1 << spread) - 1):
-            continue
-        slots = segment.total * DASH_SLOTS
-        cell = <uint32_t>(((next_random(&state) >> 32) * (slots if self.depth == 0 else widest)) >> 32)
-        if cell >= slots:
-            continue
-        if (segment_bucket(segment, cell // DASH_SLOTS).busy >> (cell % DASH_SLOTS)) & 1:
-            make_ref(out, segment, cell // DASH_SLOTS, cell % DASH_SLOTS)
+    for _tries in range(DRAW_TRIES):
+        if try_draw(self, next_random(&state), out):
             return True
     return dash_sample(self, state, False, out, 1) == 1
+
+
+cdef void dash_draws_begin(dash_draws_t *self, uint64_t random, uint64_t count) noexcept nogil:
+    self.state = random | 1
+    self.ahead = <uint32_t>max(<uint64_t>1, min(count, <uint64_t>DASH_DRAWS))
+    self.next = 0
+    self.is_filled = False
+
+
+cdef inline void refill_draw(dash_t *self, dash_draws_t *draws, uint32_t i) noexcept nogil:
+    draws.seeds[i] = next_random(&draws.state)
+    try_draw(self, draws.seeds[i], NULL)
+
+
+cdef bint dash_draw(dash_t *self, dash_draws_t *draws, dash_ref_t *out) noexcept nogil:
+    cdef uint32_t _tries
+    cdef uint32_t i
+    cdef uint64_t seed
+    if self.count == 0:
+        return False
+    if not draws.is_filled:
+        draws.is_filled = True
+        for i in range(draws.ahead):
+            refill_draw(self, draws, i)
+    for _tries in range(DRAW_TRIES):
+        i = draws.next
+        draws.next = i + 1 if i + 1 < draws.ahead else 0
+        seed = draws.seeds[i]
+        refill_draw(self, draws, i)
+        if try_draw(self, seed, out):
+            return True
+    return dash_sample(self, draws.state, False, out, 1) == 1
 
 
 cdef uint32_t sample_segment(segment_t *segment, uint32_t start, bint only_volatile, bint may_be_sticky,

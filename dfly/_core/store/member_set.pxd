@@ -19,7 +19,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.block_list cimport list_item_t
 from dfly._core.store.dash cimport dash_ref_t, dash_t
-from dfly._core.store.dash_scan cimport dash_cursor_t
+from dfly._core.store.dash_scan cimport dash_cursor_t, dash_draws_t
 from dfly._core.store.object cimport object_encoding, object_pointer, object_t
 
 cdef enum:
@@ -70,6 +70,8 @@ cdef bint set_remove(object_t *self, const char *data, size_t size) noexcept nog
 cdef bint set_remove_item(object_t *self, const list_item_t *item) noexcept nogil
 # Any member, all equally likely; the set must not be empty.
 cdef void set_random(const object_t *self, set_place_t *out) noexcept nogil
+# The same for many (dash_draws_begin), which may be removed one by one.
+cdef void set_draw(const object_t *self, dash_draws_t *draws, set_place_t *out) noexcept nogil
 cdef void set_remove_at(object_t *self, set_place_t *place) noexcept nogil
 
 cdef void set_begin(const object_t *self, set_cursor_t *out) noexcept nogil

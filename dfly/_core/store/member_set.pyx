@@ -9,7 +9,7 @@ from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_before_member_change,
                                     dash_insert, dash_next_due, dash_ref_t, dash_set_deadline, dash_t, dash_visit_due)
 from dfly._core.store.dash_prefetch cimport dash_prefetch_member
 from dfly._core.store.dash_walk cimport dash_walk_finish
-from dfly._core.store.dash_scan cimport dash_begin, dash_next, dash_random
+from dfly._core.store.dash_scan cimport dash_begin, dash_draw, dash_next, dash_random
 from dfly._core.store.decimal_text cimport format_int64
 from dfly._core.store.intset cimport (intset_add, intset_bytes, intset_count, intset_dup, intset_find,
                                       intset_get, intset_is_valid, intset_new, intset_remove_at)
@@ -397,6 +397,14 @@ cdef void set_random(const object_t *self, set_place_t *out) noexcept nogil:
         out.item.data = NULL
         out.item.size = 0
         out.item.integer = intset_get(set_block(self), out.index)
+
+
+cdef void set_draw(const object_t *self, dash_draws_t *draws, set_place_t *out) noexcept nogil:
+    if object_encoding(self) != SET_TABLE:
+        set_random(self, out)
+        return
+    DFLY_CHECK(dash_draw(&set_table(self).table, draws, &out.ref), "a random member of nothing")
+    read_entry(&out.ref, &out.item, out.scratch)
 
 
 cdef void set_remove_at(object_t *self, set_place_t *place) noexcept nogil:

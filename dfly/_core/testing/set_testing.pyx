@@ -6,11 +6,12 @@ from libc.string cimport memcpy
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text, list_needle
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_deadline, dash_find, dash_ref_t, dash_set_deadline,
                                     dash_t, dash_visit_due)
+from dfly._core.store.dash_scan cimport dash_draws_begin, dash_draws_t
 from dfly._core.store.intset cimport intset_bytes, intset_is_valid
 from dfly._core.store.listpack cimport listpack_bytes
 from dfly._core.store.member_set cimport (SET_COMPACT, SET_INTEGERS, SET_TABLE, set_add, set_add_item, set_adopt,
                                           set_begin, set_block, set_check, set_contains, set_contains_item,
-                                          set_count, set_cursor_t, set_erase_entry, set_limits_t, set_next,
+                                          set_count, set_cursor_t, set_draw, set_erase_entry, set_limits_t, set_next,
                                           set_place_t, set_random, set_remove, set_remove_at, set_remove_item,
                                           member_table_t, set_table, set_to_table)
 from dfly._core.store.object cimport (TYPE_SET, key_init, key_t, object_block_count, object_dup, object_encoding,
@@ -18,6 +19,7 @@ from dfly._core.store.object cimport (TYPE_SET, key_init, key_t, object_block_co
                                       object_pointer, object_set_container, object_size, object_t)
 from dfly._core.sys.alloc cimport mem_alloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
+from dfly._core.sys.hash cimport random_u64
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -91,6 +93,20 @@ cdef class MemberSet:
         if remove:
             set_remove_at(&self.value, &place)
         return member
+
+    def draws(self, uint64_t count, bint remove=False):
+        """So many random members, one after the other."""
+        cdef dash_draws_t draws
+        cdef set_place_t place
+        cdef uint64_t _i
+        found = []
+        dash_draws_begin(&draws, random_u64(), count)
+        for _i in range(count):
+            set_draw(&self.value, &draws, &place)
+            found.append(item_bytes(&place.item))
+            if remove:
+                set_remove_at(&self.value, &place)
+        return found
 
     def encoding(self):
         return object_encoding_name(&self.value).decode() if object_pointer(&self.value) != NULL else None

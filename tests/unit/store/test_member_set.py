@@ -98,6 +98,16 @@ class SetMachine(RuleBasedStateMachine):
             assert member in self.model
             self.forget(member)
 
+    @precondition(lambda self: self.model)
+    @rule(count=st.integers(1, 400))
+    def pop_many(self, count):
+        """The set changes between two draws."""
+        drawn = self.set.draws(min(count, len(self.model)), True)
+        assert len(set(drawn)) == len(drawn)
+        for member in drawn:
+            assert member in self.model
+            self.forget(member)
+
     @rule(limits=limits)
     def change_limits(self, limits):
         self.limits = limits
@@ -197,15 +207,16 @@ def test_bytes_of_a_large_set():
 
 @pytest.mark.parametrize("count", [2, 100, 500, 3000])
 @pytest.mark.parametrize("prefix", [b"", b"m:"])
-def test_random_members_are_equally_likely(count, prefix):
+@pytest.mark.parametrize("at_once", [False, True], ids=["one", "many"])
+def test_random_members_are_equally_likely(count, prefix, at_once):
     """Chi-square over all members; the bar is about eight standard deviations above the mean."""
     subject = MemberSet()
     for number in range(count):
         subject.add(b"%b%d" % (prefix, number))
     draws = 40 * count
     seen = dict.fromkeys(subject.members(), 0)
-    for _ in range(draws):
-        seen[subject.random()] += 1
+    for member in subject.draws(draws) if at_once else (subject.random() for _ in range(draws)):
+        seen[member] += 1
     expected = draws / count
     chi = sum((times - expected) ** 2 / expected for times in seen.values())
     assert chi < count - 1 + 8 * (2 * count) ** 0.5 + 20
