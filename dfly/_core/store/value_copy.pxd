@@ -5,8 +5,8 @@
     self.copy is the caller's
 
 Sets, hashes and sorted sets are built anew, member by member; lists too, with blocks of the limits given; streams block
-by block, and their groups at once with the last step. What else there is, strings and what lies in one block, is copied
-by the first step whatever the budget (object_dup).
+by block, then what is pending in their groups: of these stream_mark must be what it was, too. What else there is,
+strings and what lies in one block, is copied by the first step whatever the budget (object_dup).
 
 Ownership: `copy` belongs to value_copy_t until it is taken, and is a valid value after each step. The source is
 borrowed.
