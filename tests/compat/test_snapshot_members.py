@@ -263,8 +263,22 @@ def test_deadlines_of_members_are_those_of_the_cut(start, tmp_path, layout):
                 assert client.command("HMGET", f"hash:{i}", *map(member, range(SIZE))).value == values[i]
 
 
+def moved(key):
+    """To other names, most of them of other shards; and back."""
+    for name in [f"moved:{i}" for i in range(6)]:
+        yield from [("RENAME", key, name), ("XACK", name, "g", *(f"{n}-1" for n in range(200, 900, 7))),
+                    ("XCLAIM", name, "g", "e", 0, *(f"{n}-1" for n in range(1000, 2000, 9))), ("RENAME", name, key)]
+
+
+def gone(key):
+    return [("XGROUP", "DESTROY", key, "g"), ("XGROUP", "CREATE", key, "g", 0),
+            ("XREADGROUP", "GROUP", "g", "f", "COUNT", 3000, "STREAMS", key, ">"),
+            ("XGROUP", "DELCONSUMER", key, "g", "f"), ("DEL", key)]
+
+
+@pytest.mark.parametrize("then", [None, moved, gone])
 @pytest.mark.parametrize("layout", [{}, {"df_snapshot_format": "yes"}], ids=["one file", "files by shard"])
-def test_groups_are_those_of_the_cut(start, layout):
+def test_groups_are_those_of_the_cut(start, layout, then):
     server = start(dbfilename="dump.rdb", save="", snapshot_elements=50, proactor_threads=2, **layout)
     read = ("XREADGROUP", "GROUP", "g", "c", "COUNT", 300, "STREAMS")
     questions = [("XINFO", "STREAM", key, "FULL", "COUNT", 0) for key in keys("stream")]
@@ -274,18 +288,36 @@ def test_groups_are_those_of_the_cut(start, layout):
         for key in keys("stream"):
             ask(client, [("XGROUP", "CREATE", key, "g", 0), ("XGROUP", "CREATE", key, "h", 50), (*read, key, ">"),
                          ("XACK", key, "g", "7-1", "9-1")])
+            if then is not None:
+                # So many that their walk is not over when that of the blocks is.
+                ask(client, [("XREADGROUP", "GROUP", "g", name, "COUNT", 5000, "STREAMS", key, ">") for name in "cd"])
+                changes += then(key)
+                continue
             changes += [("XACK", key, "g", *(f"{n}-1" for n in range(1, 100))), (*read, key, ">"), (*read, key, 0),
                         ("XCLAIM", key, "g", "d", 0, "150-1"), ("XGROUP", "DESTROY", key, "h"),
                         ("XGROUP", "CREATE", key, "i", "$"), ("XGROUP", "SETID", key, "g", 5),
                         ("XAUTOCLAIM", key, "g", "e", 0, 0), ("XGROUP", "DELCONSUMER", key, "g", "c"),
                         ("XADD", key, "MAXLEN", 100, "*", "a", "b"), ("XTRIM", key, "MAXLEN", 10, "ACKED")]
-        random.Random(3).shuffle(changes)
+        if then is None:
+            random.Random(3).shuffle(changes)
         expected = [client.command(*question).raw for question in questions]
-        client.send(encode("BGSAVE") + b"".join(encode(*change) for change in changes))
-        for _ in range(len(changes) + 1):
-            client.read()
+        if then is None:
+            client.send(encode("BGSAVE") + b"".join(encode(*change) for change in changes))
+            for _ in range(len(changes) + 1):
+                client.read()
+        else:
+            # All along the save, whose walks are at other places each time.
+            client.command("CONFIG", "SET", "snapshot-time-share", 2)
+            client.command("BGSAVE")
+            for change in changes:
+                client.command(*change)
+                time.sleep(0.002)
         assert wait_for_save(client)["rdb_last_bgsave_status"] == "ok"
         assert expected != [client.command(*question).raw for question in questions]
+        deadline = time.monotonic() + 10
+        while int(info(client, "memory")["lazyfree_pending_objects"]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert info(client, "memory")["lazyfree_pending_objects"] == "0"
     with Server("dfly", dbfilename="dump.rdb", dir=server.directory, save="") as again:
         wait_until_loaded(again)
         with again.connect(timeout=60) as client:

@@ -203,6 +203,26 @@ stream_change = st.one_of(
 )
 
 
+group_names = st.sampled_from([b"g", b"h", b"i"])
+consumers = st.sampled_from([b"ann", b"bob", b"cy"])
+times = st.integers(0, 9)
+pending_change = st.one_of(
+    st.tuples(st.just("deliver"), group_names, consumers, st.integers(1, 400), st.integers(1, 90), times),
+    st.tuples(st.just("deliver batch"), group_names, consumers, st.integers(0, 300), times),
+    st.tuples(st.just("give"), group_names, consumers, st.integers(1, 400), st.integers(1, 300), st.integers(1, 3),
+              times),
+    st.tuples(st.just("acknowledge"), group_names, st.integers(1, 600), st.integers(1, 90)),
+    st.tuples(st.just("forget"), group_names, st.integers(1, 400), st.integers(1, 300), st.integers(1, 3)),
+    st.tuples(st.just("delete consumer"), group_names, consumers),
+    st.tuples(st.just("purge pending"), st.integers(1, 60)),
+    st.tuples(st.just("destroy group"), group_names),
+    st.tuples(st.just("append"), texts),
+    st.tuples(st.just("step"), st.integers(1, 12)),
+    st.tuples(st.just("step"), st.integers(1, 4)),
+    st.tuples(st.just("copy")),
+)
+
+
 def apply_to_stream(collection, operation):
     kind, *arguments = operation
     if kind == "append many":
@@ -233,6 +253,71 @@ def test_what_is_written_of_a_stream_is_what_was_there(count, before, during, en
         walk_while(collection, during, apply_to_stream, end, expected)
         if end == "give up":
             return
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.integers(1, 500), st.lists(pending_change, max_size=8), st.lists(pending_change, min_size=1, max_size=30),
+       st.sampled_from(["steps", "finish", "drop", "again", "give up"]))
+def test_what_is_written_of_groups_is_what_was_pending(count, before, during, end):
+    collection = WalkedCollection("stream")
+    for number in range(20):
+        collection.append(b"value:%d" % number)
+    for group in (b"g", b"h"):
+        for first, consumer in ((1, b"ann"), (count // 2, b"bob")):
+            collection.deliver(group, consumer, first, count, 5)
+    for operation in before:
+        apply_to_stream(collection, operation)
+    for _ in range(2 if end == "again" else 1):
+        expected = collection.contents()
+        assert collection.begin()
+        walk_while(collection, during, apply_to_stream, end, expected)
+        collection.check()
+        if end == "give up":
+            return
+
+
+@pytest.mark.parametrize("come", [
+    lambda collection: collection.deliver(b"g", b"bob", 150, 3, 9),
+    lambda collection: (collection.acknowledge(b"g", 300, 200), collection.deliver_batch(b"g", b"ann", 50, 9)),
+    lambda collection: (collection.acknowledge(b"g", 300, 200), collection.deliver(b"g", b"new", 310, 9, 9)),
+    lambda collection: (collection.destroy_group(b"g"), collection.deliver(b"g", b"ann", 1, 900, 9)),
+    lambda collection: (collection.delete_consumer(b"g", b"ann"), collection.deliver(b"g", b"ann", 201, 4, 9)),
+], ids=["between", "batch", "again", "another group", "another consumer"])
+def test_entries_that_come_where_others_were(come):
+    collection = WalkedCollection("stream")
+    for number in range(20):
+        collection.append(b"value:%d" % number)
+    for first, count in ((1, 100), (200, 200)):
+        collection.deliver(b"g", b"ann", first, count, 5)
+    expected = collection.contents()
+    assert collection.begin()
+    come(collection)
+    collection.check()
+    while not collection.step():
+        pass
+    assert collection.record() == expected
+
+
+@pytest.mark.parametrize("finishes", [False, True])
+def test_a_stream_is_walked_over_until_its_groups_are_written(finishes):
+    """Who takes it to another shard asks."""
+    collection = WalkedCollection("stream")
+    for number in range(20):
+        collection.append(b"value:%d" % number)
+    collection.deliver(b"g", b"ann", 1, 3_000, 5)
+    expected = collection.contents()
+    assert collection.begin()
+    for _ in range(5):
+        assert not collection.step()
+    assert collection.is_walked()
+    if finishes:
+        collection.finish()
+        assert not collection.is_walked()
+    collection.acknowledge(b"g", 1, 3_000)
+    while not collection.step():
+        pass
+    assert not collection.is_walked()
+    assert collection.record() == expected
 
 
 def test_a_change_of_a_stream_costs_a_few_blocks():

@@ -13,8 +13,9 @@ cdef void rdb_save_stream(const object_t *value, rdb_writer_t *out) noexcept nog
 cdef bint rdb_save_stream_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
                                size_t budget) noexcept nogil
 # For those who walk over the blocks: how many there are is written first, the rest comes behind them. It is kept as it
-# is now, for a file of that version.
+# is now, for a file of that version; owner: the walks' mark.
 cdef void rdb_save_stream_pack(stream_id_t master, const uint8_t *pack, rdb_writer_t *out) noexcept nogil
-cdef void rdb_keep_stream_rest(const object_t *value, uint32_t version, stream_rest_t *out) noexcept nogil
+cdef void rdb_keep_stream_rest(const object_t *value, uint32_t version, const void *owner,
+                               stream_rest_t *out) noexcept nogil
 # Into an empty container; faults are the reader's, the caller frees.
 cdef void rdb_load_stream(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil

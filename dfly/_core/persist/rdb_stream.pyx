@@ -18,14 +18,15 @@ from dfly._core.persist.rdb_io cimport (RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3, 
                                         rdb_put_ms, rdb_put_string, rdb_reader_t, rdb_saving_t,
                                         rdb_text_free, rdb_text_t, rdb_writer_t)
 from dfly._core.persist.stream_rest cimport (PENDING_AT_ONCE, PENDING_BYTES_MAX, pending_to_bytes, stream_rest_init,
-                                             stream_rest_keep, stream_rest_t)
+                                             stream_rest_keep_consumer, stream_rest_keep_group, stream_rest_t)
 from dfly._core.store.id_index cimport (id_first, id_index_t, id_less, id_next, id_place_t, id_slot, stream_id,
                                         stream_id_t)
 from dfly._core.store.listpack cimport listpack_bytes
 from dfly._core.store.object cimport object_pointer, object_root, object_t
 from dfly._core.store.stream cimport (stream_load_block, stream_new, stream_pack_is_valid, stream_refresh_first,
                                       stream_t)
-from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, group_at, group_create, name_of,
+from dfly._core.store.stream_groups cimport (consumer_at, consumer_create, group_at, group_create,
+                                             group_pending_count, name_of,
                                              group_settle, group_sort_pending, pending_assign, pending_find,
                                              pending_load, pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free
@@ -103,7 +104,6 @@ cdef void begin_list(rdb_writer_t *out, const stream_group_t *group, uint32_t i,
     """What comes before its entries."""
     cdef const stream_consumer_t *consumer
     if i == 0:
-        group_settle(group)
         put_name(out, group)
         put_id(out, group.last_id)
         if type >= RDB_STREAM_2:
@@ -114,7 +114,7 @@ cdef void begin_list(rdb_writer_t *out, const stream_group_t *group, uint32_t i,
         rdb_put_ms(out, consumer.seen_ms)
         if type >= RDB_STREAM_3:
             rdb_put_ms(out, consumer.active_ms)
-    rdb_put_length(out, list_of(group, i).count)
+    rdb_put_length(out, group_pending_count(group) if i == 0 else consumer_at(group, i - 1).pending.count)
 
 
 cdef inline void end_list(rdb_writer_t *out, const stream_group_t *group, uint32_t i) noexcept nogil:
@@ -159,6 +159,7 @@ cdef bint put_rest(const stream_t *stream, int type, rdb_writer_t *out, rest_pla
         group = group_at(&stream.groups, place.group)
         if not place.is_in_list:
             place.is_in_list = True
+            group_settle(group)
             begin_list(out, group, place.list, type)
             place.has_entry = id_first(list_of(group, place.list), &place.entry)
             written += LIST_BYTES
@@ -174,19 +175,23 @@ cdef bint put_rest(const stream_t *stream, int type, rdb_writer_t *out, rest_pla
     return True
 
 
-cdef void rdb_keep_stream_rest(const object_t *value, uint32_t version, stream_rest_t *out) noexcept nogil:
+cdef void rdb_keep_stream_rest(const object_t *value, uint32_t version, const void *owner,
+                               stream_rest_t *out) noexcept nogil:
     cdef const stream_t *stream = <const stream_t *>object_pointer(value)
     cdef int type = rdb_stream_type(value, version)
-    cdef const stream_group_t *group
+    cdef stream_group_t *group
     cdef uint32_t i
     cdef uint32_t list
-    stream_rest_init(out, version)
+    stream_rest_init(out, version, stream.groups.count)
     begin_rest(stream, type, &out.texts)
     for i in range(stream.groups.count):
         group = group_at(&stream.groups, i)
         for list in range(1 + group.consumers.count):
             begin_list(&out.texts, group, list, type)
-            stream_rest_keep(out, list_of(group, list), list == 0)
+            if list == 0:
+                stream_rest_keep_group(out, group, owner)
+            else:
+                stream_rest_keep_consumer(out, consumer_at(group, list - 1).pending.count)
             end_list(&out.texts, group, list)
 
 

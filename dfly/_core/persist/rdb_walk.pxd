@@ -5,7 +5,7 @@ there is written once, as it was: in steps, or before it changes or goes, by who
 and store/member_arena see to that; they follow the container, whatever becomes of its key). Their order is free in all
 these types, so what is loaded is the collection at the moment of the beginning. The order of a list is not: its walk
 (store/block_list) gets blocks that are about to change as copies, and writes all in their turn. So does that of a
-stream (store/stream_walk); what stands behind its blocks, the groups and what is pending, is noted at the beginning.
+stream (store/stream_walk), and what is pending in its groups, which stands behind its blocks (persist/stream_rest).
 
 Ownership: the walk must stay in place until it is over; writer and owner are the caller's. All of it runs under the
 token of the shard that the owner stands for.

@@ -106,7 +106,7 @@ cdef void begin_table(rdb_walk_t *self, dash_t *table, dash_visit_t visit, const
 
 
 cdef void begin_stream(rdb_walk_t *self, object_t *value, const void *owner) noexcept nogil:
-    rdb_keep_stream_rest(value, self.out.version, &self.rest)
+    rdb_keep_stream_rest(value, self.out.version, owner, &self.rest)
     self.has_rest = True
     self.packs.visit = put_pack
     self.packs.context = self

@@ -22,8 +22,9 @@ from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPA
 from dfly._core.store.object cimport (TYPE_STREAM, container_ops_t, object_pointer, object_register_container,
                                       object_root, object_t)
 from dfly._core.store.stream_groups cimport (groups_block_count, groups_check,
-                                             groups_dup_step, groups_free_step, groups_heap_bytes, groups_mark,
-                                             groups_purge_step, mark_mix)
+                                             groups_detach_walks, groups_dup_step, groups_free_step,
+                                             groups_heap_bytes, groups_mark, groups_purge_step, groups_walk_owner,
+                                             mark_mix)
 from dfly._core.store.stream_progress cimport stream_drop_references, stream_is_needed
 from dfly._core.store.stream_walk cimport (stream_walk_begin, stream_walk_keep, stream_walk_step, stream_walk_t,
                                            stream_walk_take)
@@ -1141,13 +1142,17 @@ cdef const char *object_encoding_text(const object_t *self) noexcept nogil:
 
 cdef const void *walk_owner(const object_t *self) noexcept nogil:
     cdef const stream_t *stream = <const stream_t *>object_pointer(self)
-    return stream.walk.owner if stream != NULL and stream.walk != NULL else NULL
+    if stream == NULL:
+        return NULL
+    return stream.walk.owner if stream.walk != NULL else groups_walk_owner(&stream.groups)
 
 
 cdef void finish_walk(object_t *self) noexcept nogil:
-    cdef stream_walk_t *walk = (<stream_t *>object_pointer(self)).walk
-    while not stream_walk_step(walk):
+    """What is pending is noted, and written later."""
+    cdef stream_t *stream = <stream_t *>object_pointer(self)
+    while stream.walk != NULL and not stream_walk_step(stream.walk):
         pass
+    groups_detach_walks(&stream.groups)
 
 
 cdef container_ops_t OPS

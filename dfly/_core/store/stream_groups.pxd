@@ -15,6 +15,7 @@ them. Names lie behind their struct in the same block.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.id_index cimport id_index_t, id_place_t, stream_id_t
+from dfly._core.store.pending_walk cimport pending_walk_t
 from dfly._core.sys.base cimport slice_t, unlikely
 
 cdef enum:
@@ -38,6 +39,7 @@ cdef struct stream_consumer_t:
     uint64_t moves               # of entries to it and away from it, so far
     bint is_gone                 # deleted, but not its entries
     stream_consumer_t *next_gone
+    uint32_t number              # in the group's walk; 0: it has come since
     id_index_t pending           # of pending_t, the group's
 
 cdef struct pending_t:
@@ -69,6 +71,7 @@ cdef struct stream_group_t:
     pending_t *newest
     name_table_t consumers
     claim_watch_t claim          # the last one that began
+    pending_walk_t *walk         # under way, or NULL; its owner's
 
 # Groups. NULL: there is none.
 cdef stream_group_t *group_find(const name_table_t *groups, slice_t name) noexcept nogil
@@ -119,6 +122,11 @@ cdef void pending_remove_all(stream_group_t *group, pending_t **entries, uint64_
 # A claim begins: group.claim is its own, and says what it has seen (nothing yet). Returns its number.
 cdef uint64_t claim_watch_begin(stream_group_t *group) noexcept nogil
 cdef void claim_watch_end(stream_group_t *group, uint64_t number) noexcept nogil
+
+# A walk over what is pending now (store/pending_walk). All walks over groups of a stream have one owner.
+cdef void group_walk_begin(stream_group_t *group, pending_walk_t *walk, const void *owner) noexcept nogil
+cdef const void *groups_walk_owner(const name_table_t *self) noexcept nogil           # NULL: none is walked over
+cdef void groups_detach_walks(name_table_t *self) noexcept nogil
 
 # A batch: what a consumer will be given as one, made aside. It is a group that is in no table; its last_id and
 # entries_read, at first the group's, go on with it (stream_advance_group). Until it is delivered or freed

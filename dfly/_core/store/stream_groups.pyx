@@ -12,6 +12,8 @@ from dfly._core.store.id_index cimport (id_append_all, id_check, id_clear, id_cl
                                         id_heap_bytes,
                                         id_insert, id_less, id_next, id_place_t, id_pop_last, id_remove, id_remove_run,
                                         id_slot, stream_id_t)
+from dfly._core.store.pending_walk cimport (pending_walk_begin, pending_walk_detach, pending_walk_note, pending_walk_t,
+                                            walked_pending_t)
 from dfly._core.sys.alloc cimport mem_alloc, mem_free, mem_realloc, mem_usable, mem_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_add, prefetch, slice_t, unlikely
 
@@ -172,6 +174,7 @@ cdef bint purge_first(stream_group_t *group, uint64_t *budget) noexcept nogil:
             return False
         budget[0] -= 1
         pending = <pending_t *>id_pop_last(&consumer.pending)
+        note_old(group, pending)
         id_remove(&group.pending, pending.id)
         unlink_run(group, pending, pending)
         mem_free(pending)
@@ -199,6 +202,32 @@ cdef bint groups_purge_step(name_table_t *self, uint64_t *budget) noexcept nogil
 
 
 # ---- Pending entries ---------------------------------------------------------------------------
+
+cdef void read_pending(const void *entry, walked_pending_t *out) noexcept nogil:
+    cdef const pending_t *pending = <const pending_t *>entry
+    out.id = pending.id
+    # One that is just being made has no consumer yet.
+    out.consumer = pending.consumer.number if pending.consumer != NULL else 0
+    out.delivered_ms = pending.delivered_ms
+    out.deliveries = pending.deliveries
+
+
+cdef inline void note_old(stream_group_t *group, const pending_t *pending) noexcept nogil:
+    """Before it changes or goes."""
+    cdef walked_pending_t was
+    if unlikely(group.walk != NULL):
+        read_pending(pending, &was)
+        pending_walk_note(group.walk, &was)
+
+
+cdef inline void note_new(stream_group_t *group, stream_id_t id) noexcept nogil:
+    """Nothing was pending there."""
+    cdef walked_pending_t was
+    if unlikely(group.walk != NULL):
+        memset(&was, 0, sizeof(walked_pending_t))
+        was.id = id
+        pending_walk_note(group.walk, &was)
+
 
 cdef inline void see_change(stream_group_t *group, const pending_t *pending) noexcept nogil:
     """Of an entry, as it is before it or behind it: a claim that has seen it is no longer watched."""
@@ -271,6 +300,7 @@ cdef pending_t *pending_load(stream_group_t *group, stream_id_t id, int64_t deli
     self.delivered_ms = delivered_ms
     self.deliveries = deliveries
     link_run(group, self, self, group.newest)
+    note_new(group, id)
     see_change(group, self)
     group.changes += 1
     return self
@@ -285,6 +315,7 @@ cdef pending_t *pending_create(stream_group_t *group, stream_id_t id, int64_t de
 
 
 cdef void pending_date(stream_group_t *group, pending_t *self, int64_t delivered_ms) noexcept nogil:
+    note_old(group, self)
     see_change(group, self)
     unlink_run(group, self, self)
     self.delivered_ms = delivered_ms
@@ -314,6 +345,7 @@ cdef inline void redeliver(redelivery_t *self, pending_t *pending, uint64_t deli
     if self.last == NULL:
         self.first = pending
     self.last = pending
+    note_old(self.group, pending)
     see_change(self.group, pending)
     pending.delivered_ms = self.now_ms
     pending.deliveries += deliveries
@@ -383,6 +415,9 @@ cdef void pending_remove_all(stream_group_t *group, pending_t **entries, uint64_
     cdef uint64_t end
     cdef uint64_t i = 0
     cdef uint64_t k
+    for i in range(count):
+        note_old(group, entries[i])
+    i = 0
     while i < count:
         end = i + id_remove_run(&group.pending, entries[i].id, <void *const *>(entries + i),
                                 min(count - i, <uint64_t>GIVEN_AT_ONCE))
@@ -476,6 +511,7 @@ cdef bint pending_remove(stream_group_t *group, stream_id_t id) noexcept nogil:
     if self == NULL:
         return False
     was_gone = has_gone(self)
+    note_old(group, self)
     see_change(group, self)
     if self.consumer != NULL:
         take_from_consumer(self, id)
@@ -500,6 +536,34 @@ cdef void claim_watch_end(stream_group_t *group, uint64_t number) noexcept nogil
         group.claim.number = 0
 
 
+# ---- Walks ---------------------------------------------------------------------------------------
+
+cdef void group_walk_begin(stream_group_t *group, pending_walk_t *walk, const void *owner) noexcept nogil:
+    cdef stream_consumer_t *gone = group.gone
+    cdef uint32_t i
+    for i in range(group.consumers.count):
+        consumer_at(group, i).number = i + 1
+    while gone != NULL:
+        gone.number = 0
+        gone = gone.next_gone
+    pending_walk_begin(walk, &group.walk, &group.pending, read_pending, group_pending_count(group), owner)
+
+
+cdef const void *groups_walk_owner(const name_table_t *self) noexcept nogil:
+    cdef uint32_t i
+    for i in range(self.count):
+        if group_at(self, i).walk != NULL:
+            return group_at(self, i).walk.owner
+    return NULL
+
+
+cdef void groups_detach_walks(name_table_t *self) noexcept nogil:
+    cdef uint32_t i
+    for i in range(self.count):
+        if group_at(self, i).walk != NULL:
+            pending_walk_detach(group_at(self, i).walk)
+
+
 # ---- Batches -----------------------------------------------------------------------------------
 
 cdef stream_group_t *batch_new(const stream_group_t *group) noexcept nogil:
@@ -520,11 +584,25 @@ cdef void batch_add(stream_group_t *self, stream_consumer_t *consumer, stream_id
     id_insert(&consumer_at(self, 0).pending, id, pending)
 
 
+cdef void note_batch(stream_group_t *group, const stream_group_t *batch) noexcept nogil:
+    """Its entries may be where others were when a walk began."""
+    cdef id_place_t place
+    cdef stream_id_t id
+    cdef bint more = group.walk != NULL and id_first(&batch.pending, &place)
+    while more:
+        id = id_slot(&batch.pending, place).id
+        if id_less(group.walk.last, id):
+            return
+        note_new(group, id)
+        more = id_next(&batch.pending, &place)
+
+
 cdef void batch_deliver(stream_group_t *group, stream_consumer_t *consumer, stream_group_t *self) noexcept nogil:
     cdef stream_consumer_t *its_consumer = consumer_at(self, 0)
     if self.oldest != NULL:
         link_run(group, self.oldest, self.newest, older_than(group, self.oldest.delivered_ms))
         see_change(group, self.oldest)
+        note_batch(group, self)
     id_append_all(&group.pending, &self.pending)
     id_append_all(&consumer.pending, &its_consumer.pending)
     consumer.moves += 1
@@ -599,6 +677,9 @@ cdef uint64_t groups_mark(const name_table_t *self, uint64_t mark) noexcept nogi
 
 cdef bint free_group_step(stream_group_t *self, uint64_t *budget) noexcept nogil:
     cdef stream_consumer_t *consumer
+    if self.walk != NULL:
+        # A few entries: what is larger is kept for it (engine/database, drop_value).
+        pending_walk_detach(self.walk)
     while self.pending.count > 0:
         if budget[0] == 0:
             return False

@@ -143,7 +143,7 @@ def stream_rest(groups, size_t budget):
     rdb_writer_init(&at_once, 11, False, NULL, NULL, 0)
     rdb_writer_init(&later, 11, False, NULL, NULL, 0)
     rdb_save_stream(&value, &at_once)
-    rdb_keep_stream_rest(&value, 11, &rest)
+    rdb_keep_stream_rest(&value, 11, &rest, &rest)
     rdb_put_length(&later, 0)
     while not stream_rest_put(&rest, &later, budget):
         pass

@@ -19,7 +19,8 @@ from dfly._core.store.hash_map cimport (HASH_KEEP_DEADLINE, HASH_SHOW_ALL, hash_
                                         hash_set_deadline, hash_to_table)
 from dfly._core.store.member_set cimport (set_add, set_begin, set_check, set_cursor_t, set_limits_t, set_next_timed,
                                           set_remove, set_table, set_to_table)
-from dfly._core.store.id_index cimport stream_id
+from dfly._core.store.id_index cimport (id_ceiling, id_increment, id_last_slot, id_next, id_place_t, id_slot, stream_id,
+                                        stream_id_t)
 from dfly._core.store.object cimport (TYPE_HASH, TYPE_LIST, TYPE_SET, TYPE_STREAM, TYPE_ZSET, key_init, key_t,
                                       object_dup, object_expire_members, object_finish_walk, object_free,
                                       object_pointer, object_purge_step, object_root, object_set_container,
@@ -30,7 +31,11 @@ from dfly._core.store.sorted_set cimport (zset_add, zset_check, zset_count, zset
 from dfly._core.store.stream cimport (STREAM_DROP_REFERENCES, STREAM_KEEP_REFERENCES, stream_append, stream_check,
                                       stream_delete, stream_free, stream_limits_t, stream_new, stream_t,
                                       stream_trim_id, stream_trim_length, stream_trim_referenced)
-from dfly._core.store.stream_groups cimport group_create, group_find, stream_group_t
+from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, consumer_create, consumer_delete,
+                                             consumer_find, group_add, group_create, group_find, group_settle,
+                                             group_take, groups_free_step, groups_purge_step, name_table_t,
+                                             pending_deliver, pending_give_all, pending_remove, pending_remove_all,
+                                             pending_t, stream_consumer_t, stream_group_t)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
@@ -271,6 +276,87 @@ cdef class WalkedCollection:
             group = group_create(&self.stream().groups, slice_of(name), stream_id(0, 0), 0)
         group.last_id = self.stream().last_id
 
+    # What is pending in the stream's groups; IDs as those of entries, which need not be there.
+
+    cdef stream_group_t *found_group(self, bytes name):
+        cdef stream_group_t *group = group_find(&self.stream().groups, slice_of(name))
+        if group == NULL:
+            group = group_create(&self.stream().groups, slice_of(name), stream_id(0, 0), 0)
+        return group
+
+    cdef stream_consumer_t *found_consumer(self, bytes group, bytes name, int64_t now_ms):
+        cdef stream_consumer_t *consumer = consumer_find(self.found_group(group), slice_of(name))
+        if consumer == NULL:
+            consumer = consumer_create(self.found_group(group), slice_of(name), now_ms)
+        return consumer
+
+    def deliver(self, bytes group, bytes name, uint64_t first, uint64_t count, int64_t now_ms):
+        cdef stream_consumer_t *consumer = self.found_consumer(group, name, now_ms)
+        for number in range(first, first + count):
+            pending_deliver(self.found_group(group), consumer, stream_id(number, 3), now_ms)
+
+    def deliver_batch(self, bytes group, bytes name, uint64_t count, int64_t now_ms):
+        """As one, behind all that is pending."""
+        cdef stream_group_t *found = self.found_group(group)
+        cdef stream_consumer_t *consumer = self.found_consumer(group, name, now_ms)
+        cdef stream_group_t *batch = batch_new(found)
+        cdef stream_id_t last = stream_id(0, 0)
+        if found.pending.count > 0:
+            last = id_last_slot(&found.pending).id
+        for _number in range(count):
+            id_increment(&last)
+            batch_add(batch, consumer, last, now_ms)
+            batch.last_id = last
+        batch_deliver(found, consumer, batch)
+
+    cdef list pending_from(self, bytes group, uint64_t first, uint64_t count, uint64_t step):
+        """Addresses of entries of consumers that are there."""
+        cdef stream_group_t *found = self.found_group(group)
+        cdef id_place_t place
+        group_settle(found)
+        entries = []
+        more = id_ceiling(&found.pending, stream_id(first, 0), &place)
+        while more and len(entries) < count * step:
+            entries.append(<uint64_t>id_slot(&found.pending, place).value)
+            more = id_next(&found.pending, &place)
+        return entries[::step]
+
+    def give(self, bytes group, bytes name, uint64_t first, uint64_t count, uint64_t step, int64_t now_ms):
+        cdef pending_t *entries[400]
+        found = self.pending_from(group, first, min(count, 400), step)
+        for i, address in enumerate(found):
+            entries[i] = <pending_t *><uint64_t>address
+        pending_give_all(self.found_group(group), self.found_consumer(group, name, now_ms), entries, len(found), now_ms,
+                         1)
+
+    def acknowledge(self, bytes group, uint64_t first, uint64_t count):
+        for number in range(first, first + count):
+            pending_remove(self.found_group(group), stream_id(number, 3))
+
+    def forget(self, bytes group, uint64_t first, uint64_t count, uint64_t step):
+        cdef pending_t *entries[400]
+        found = self.pending_from(group, first, min(count, 400), step)
+        for i, address in enumerate(found):
+            entries[i] = <pending_t *><uint64_t>address
+        pending_remove_all(self.found_group(group), entries, len(found))
+
+    def delete_consumer(self, bytes group, bytes name):
+        consumer_delete(self.found_group(group), self.found_consumer(group, name, 0))
+
+    def purge_pending(self, uint64_t budget):
+        groups_purge_step(&self.stream().groups, &budget)
+
+    def destroy_group(self, bytes name):
+        cdef name_table_t gone
+        cdef uint64_t budget = 5
+        cdef stream_group_t *group = group_take(&self.stream().groups, slice_of(name))
+        if group == NULL:
+            return
+        memset(&gone, 0, sizeof(gone))
+        group_add(&gone, group)
+        while not groups_free_step(&gone, &budget):
+            budget = 5
+
     def copy(self):
         """What a copy holds; the original is as it was."""
         cdef object_t other
@@ -326,6 +412,9 @@ cdef class WalkedCollection:
     def finish(self):
         if object_pointer(&self.value) != NULL and object_walk_owner(&self.value) != NULL:
             object_finish_walk(&self.value)
+
+    def is_walked(self):
+        return object_pointer(&self.value) != NULL and object_walk_owner(&self.value) != NULL
 
     def give_up(self):
         rdb_walk_end(&self.walk)
