@@ -21,6 +21,7 @@ from bench.harness.stall import Channel
 
 CHUNK = 500
 MARK = b"$8\r\nTHE-END!\r\n"
+DUMPED = object()                # an argument: what DUMP makes of the key
 
 
 def chunks(count, start=0):
@@ -177,6 +178,11 @@ def cases(count):
         "geosearch": (places, ("GEOSEARCH", "a", "FROMLONLAT", 0, 0, "BYRADIUS", 30_000, "km")),
         "dump": (a_set, ("DUMP", "a")),
         "dump-groups": (pending, ("DUMP", "a")),
+        "restore-list": (a_list, ("RESTORE", "b", 0, DUMPED)),
+        "restore-hash": (a_hash, ("RESTORE", "b", 0, DUMPED)),
+        "restore-set": (a_set, ("RESTORE", "b", 0, DUMPED)),
+        "restore-zset": (a_zset, ("RESTORE", "b", 0, DUMPED)),
+        "restore-groups": (pending, ("RESTORE", "b", 0, DUMPED)),
         "keys": (strings, ("KEYS", "*")),
         "scan": (strings, ("SCAN", 0, "COUNT", count)),
         "hscan": (a_hash, ("HSCAN", "a", 0, "COUNT", count)),
@@ -200,6 +206,9 @@ def cases(count):
 def watch(server, command):
     """Longest wait of the probe and seconds the command took."""
     port = server.port
+    if command[-1] is DUMPED:
+        with wire.Connection(port) as client:
+            command = (*command[:-1], client.command("DUMP", "a"))
     probe = Channel(port, True)
     probe.send(wire.encode("SET", "probe", "here"), b"+OK\r\n")
     queued = process.run_queue_wait_seconds(server.pid)

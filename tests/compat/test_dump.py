@@ -56,10 +56,18 @@ VALUES = {
 OTHER_ENCODINGS = ("edited string", "small set")        # docs/differences.md
 
 
-@pytest.fixture(scope="module")
-def trio():
-    """dfly writing what Redis 7.0 reads, Redis and Valkey."""
-    options = {"rdb_version": 10} if SUBJECT == "dfly" else {}
+def written_for_redis(slicing):
+    """Options of dfly: it writes what Redis 7.0 reads."""
+    return {"rdb_version": 10, **slicing} if SUBJECT == "dfly" else {}
+
+
+SLICINGS = {"params": [{}, {"slice_elements": 1}], "ids": ["as it is", "in slices of one"]}
+
+
+@pytest.fixture(scope="module", **SLICINGS)
+def trio(request):
+    """dfly, Redis and Valkey."""
+    options = written_for_redis(request.param)
     with Server(SUBJECT, **options) as subject, Server("redis") as redis, Server("valkey") as valkey:
         yield subject, redis, valkey
 
@@ -172,7 +180,7 @@ def payloads(trio):
     """Payloads of Redis, whole and broken."""
     found = list(PAYLOADS)
     with trio[1].connect() as redis:
-        for name in ("short string", "integer 128", "list"):
+        for name in ("short string", "integer 128", "list", "sorted set"):
             make(redis, VALUES[name])
             payload = redis.command("DUMP", "k").value
             found += [payload] * 4
@@ -180,11 +188,10 @@ def payloads(trio):
     return found
 
 
-@pytest.fixture(scope="module")
-def tracked_pair():
+@pytest.fixture(scope="module", **SLICINGS)
+def tracked_pair(request):
     """Under a policy that wants them idle times are kept by the key; otherwise keys of one bucket share theirs."""
-    options = {"rdb_version": 10} if SUBJECT == "dfly" else {}
-    with (Server(SUBJECT, maxmemory_policy="allkeys-lru", **options) as subject,
+    with (Server(SUBJECT, maxmemory_policy="allkeys-lru", **written_for_redis(request.param)) as subject,
           Server("redis", maxmemory_policy="allkeys-lru") as redis):
         yield Duel(subject, redis)
 

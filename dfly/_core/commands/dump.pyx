@@ -1,7 +1,7 @@
 """DUMP and RESTORE: one value as bytes that Redis and Valkey understand (persist/rdb_value).
 
-Order of checks and texts as Redis 7.0. A payload is loaded as a whole before anything changes. DUMP of a large value
-goes in slices (commands/long_reads).
+Order of checks and texts as Redis 7.0. A payload is loaded as a whole before anything changes. Large values, but not
+strings, go in slices (commands/long_reads).
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -18,20 +18,23 @@ from dfly._core.engine.database cimport (NOTIFY_GENERIC, delete_key, drop_value,
                                          make_sticky, set_deadline, update_end)
 from dfly._core.engine.member_expiry cimport members_track
 from dfly._core.engine.settings cimport settings_t
+from dfly._core.engine.shard cimport scope_t
 from dfly._core.engine.slices cimport work_goes_on
+from dfly._core.engine.transaction cimport transaction_scope
 from dfly._core.persist.crc64 cimport crc64
-from dfly._core.persist.rdb_io cimport (rdb_flush, rdb_reader_t, rdb_saving_t, rdb_writer_deinit, rdb_writer_init,
-                                        rdb_writer_t)
+from dfly._core.persist.rdb_io cimport (RDB_STRING, rdb_flush, rdb_get_byte, rdb_left, rdb_loading_t, rdb_reader_t,
+                                        rdb_saving_t, rdb_writer_deinit, rdb_writer_init, rdb_writer_t)
 from dfly._core.persist.rdb_value cimport (RDB_DUMP_FOOTER, RDB_LOADED, rdb_dump, rdb_dump_begin, rdb_dump_footer,
-                                           rdb_open_dump, rdb_restore, rdb_save_step, rdb_value_is_large)
+                                           rdb_load_result, rdb_load_step, rdb_open_dump, rdb_restore, rdb_save_step,
+                                           rdb_value_is_large)
 from dfly._core.resp.reply cimport (REPLY_CHUNK, reply_bulk, reply_chain_header, reply_chain_take, reply_error,
-                                    reply_null, reply_ok, reply_raw)
+                                    reply_null, reply_ok, reply_raw, reply_t)
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.object cimport (TYPE_LIST, TYPE_STREAM, object_block_count, object_is_container,
-                                      object_is_string, object_pointer, object_t)
+from dfly._core.store.object cimport (TYPE_LIST, TYPE_STREAM, key_t, object_block_count, object_is_container,
+                                      object_is_string, object_pointer, object_set_string, object_t)
 from dfly._core.store.stream cimport stream_mark, stream_t
 from dfly._core.sys.alloc cimport net_realloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -40,6 +43,7 @@ cdef enum:
     DUMP_STEP = 1024             # bytes
     DUMP_BUFFER = 65536          # bytes
     BLOCK_ELEMENTS = 128         # that blocks of lists and streams hold, about
+    ELEMENT_BYTES = 16           # of a payload, about
 
 cdef struct restore_options_t:
     bint replace
@@ -47,6 +51,14 @@ cdef struct restore_options_t:
     bint sticky                  # Dragonfly's STICK
     int64_t idle_seconds
     int64_t frequency
+
+cdef struct restoring_t:
+    # read.extra of a RESTORE in slices.
+    rdb_reader_t reader          # of the transaction's payload
+    rdb_loading_t loading
+    restore_options_t options
+    int64_t deadline
+    int type
 
 
 # ---- DUMP --------------------------------------------------------------------------------------
@@ -180,10 +192,16 @@ cdef bint parse_restore(call_t *call, restore_options_t *options) noexcept nogil
     return True
 
 
+cdef bint open_payload(slice_t payload, rdb_reader_t *out, reply_t *reply) noexcept nogil:
+    if rdb_open_dump(payload.data, payload.size, out):
+        return True
+    reply_error(reply, "ERR DUMP payload version or checksum are wrong")
+    return False
+
+
 cdef bint load_payload(call_t *call, object_t *out) noexcept nogil:
     cdef rdb_reader_t reader
-    if not rdb_open_dump(call.argv[3].data, call.argv[3].size, &reader):
-        reply_error(call.reply, "ERR DUMP payload version or checksum are wrong")
+    if not open_payload(call.argv[3], &reader, call.reply):
         return False
     if rdb_restore(&reader, call.scope.shard.settings, call.scope.now_ms, out) != RDB_LOADED:
         reply_error(call.reply, "ERR Bad data format")
@@ -191,54 +209,114 @@ cdef bint load_payload(call_t *call, object_t *out) noexcept nogil:
     return True
 
 
-cdef void store_restored(call_t *call, object_t *value, int64_t deadline,
+cdef void store_restored(scope_t *scope, const key_t *key, object_t *value, int64_t deadline,
                          const restore_options_t *options) noexcept nogil:
     """Puts the value, which it owns, under the key."""
-    cdef bint is_due = deadline != 0 and deadline <= call.scope.now_ms
+    cdef bint is_due = deadline != 0 and deadline <= scope.now_ms
     cdef const char *event = NULL
     cdef dash_ref_t ref
-    if options.replace and find_write(&call.scope, &call.key, &ref):
+    if options.replace and find_write(scope, key, &ref):
         if is_due:
             event = "del"
-        delete_key(&call.scope, &call.key, &ref, NOTIFY_GENERIC, event)
+        delete_key(scope, key, &ref, NOTIFY_GENERIC, event)
     if is_due:
-        drop_value(&call.scope, value)
+        drop_value(scope, value)
         return
-    insert_key(&call.scope, &call.key, &ref)
+    insert_key(scope, key, &ref)
     ref.entry.value = value[0]
-    members_track(&call.scope, &call.key, value)
+    members_track(scope, key, value)
     if deadline != 0:
-        set_deadline(&call.scope, &ref, deadline)
+        set_deadline(scope, &ref, deadline)
     if options.sticky:
-        make_sticky(&call.scope, &ref)
+        make_sticky(scope, &ref)
     if options.idle_seconds != NOT_GIVEN:
-        access_set_idle(&call.scope, &ref, options.idle_seconds)
+        access_set_idle(scope, &ref, options.idle_seconds)
     if options.frequency != NOT_GIVEN:
-        access_set_frequency(&call.scope, &ref, <uint32_t>options.frequency)
-    update_end(&call.scope, &call.key, NOTIFY_GENERIC, "restore")
+        access_set_frequency(scope, &ref, <uint32_t>options.frequency)
+    update_end(scope, key, NOTIFY_GENERIC, "restore")
+
+
+cdef bint is_in_the_way(scope_t *scope, const key_t *key, const restore_options_t *options,
+                        reply_t *reply) noexcept nogil:
+    cdef dash_ref_t ref
+    if options.replace or not find_write(scope, key, &ref):
+        return False
+    reply_error(reply, "BUSYKEY Target key name already exists.")
+    return True
+
+
+cdef bint go_on_with_restoring(long_read_t *read, transaction_t *tx) noexcept nogil:
+    """Builds it in the key's result; what is under the key meanwhile counts at the end."""
+    cdef restoring_t *self = <restoring_t *>read.extra
+    cdef object_t *value = &tx.results[0].value
+    cdef bint is_over = False
+    cdef uint64_t budget
+    cdef scope_t scope
+    if not tx.results[0].has_value:
+        object_set_string(value, "", 0)
+        tx.results[0].has_value = True
+    # It has moved, if the transaction has waited.
+    self.reader.data = tx.argv[3].data
+    while not is_over:
+        if not work_goes_on(&read.work):
+            return False
+        budget = 1
+        is_over = rdb_load_step(self.type, &self.reader, tx.shards[0].settings, value, &self.loading, &budget)
+    transaction_scope(tx, tx.shards[tx.key_shards[0]], &scope)
+    tx.results[0].has_value = False
+    if rdb_load_result(&self.reader, value) != RDB_LOADED or rdb_left(&self.reader) > 0:
+        reply_error(&tx.reply, "ERR Bad data format")
+        drop_value(&scope, value)
+    elif is_in_the_way(&scope, &tx.keys[0], &self.options, &tx.reply):
+        drop_value(&scope, value)
+    else:
+        store_restored(&scope, &tx.keys[0], value, self.deadline, &self.options)
+        reply_ok(&tx.reply)
+    return True
+
+
+cdef void restore_in_slices(call_t *call, const restore_options_t *options, int64_t deadline) noexcept nogil:
+    cdef long_read_t *read
+    cdef restoring_t *self
+    cdef object_t nothing
+    object_set_string(&nothing, "", 0)
+    read = long_read_begin(call, &nothing, go_on_with_restoring)
+    if read == NULL:
+        return
+    # It reads no key.
+    read.slices.first_key = 1
+    self = <restoring_t *>net_realloc(read.extra, sizeof(restoring_t))
+    read.extra = self
+    memset(self, 0, sizeof(restoring_t))
+    self.options = options[0]
+    self.deadline = deadline
+    if not open_payload(call.argv[3], &self.reader, call.reply):
+        read.is_wanted = False
+        return
+    self.reader.now_ms = call.scope.now_ms
+    self.type = rdb_get_byte(&self.reader)
 
 
 cdef void restore_command(call_t *call) noexcept nogil:
     cdef restore_options_t options
-    cdef dash_ref_t ref
     cdef object_t value
     cdef int64_t deadline = 0
-    if not parse_restore(call, &options):
-        return
-    if not options.replace and find_write(&call.scope, &call.key, &ref):
-        reply_error(call.reply, "BUSYKEY Target key name already exists.")
+    if not parse_restore(call, &options) or is_in_the_way(&call.scope, &call.key, &options, call.reply):
         return
     if not call_int_argument(call, 2, &deadline):
         return
     if deadline < 0:
         reply_error(call.reply, "ERR Invalid TTL value, must be >= 0")
         return
-    if not load_payload(call, &value):
-        return
     if deadline != 0 and not options.absolute:
         # Beyond the end of time it wraps around, and is due: as in Redis.
         deadline = <int64_t>(<uint64_t>deadline + <uint64_t>call.scope.now_ms)
-    store_restored(call, &value, deadline, &options)
+    if long_read_wanted(call, call.argv[3].size // ELEMENT_BYTES) and call.argv[3].data[0] != RDB_STRING:
+        restore_in_slices(call, &options, deadline)
+        return
+    if not load_payload(call, &value):
+        return
+    store_restored(&call.scope, &call.key, &value, deadline, &options)
     reply_ok(call.reply)
 
 
@@ -254,4 +332,5 @@ def register():
     rows[0].step = long_read_step
     rows[1] = key_row("restore", -4, COMMAND_WRITE | COMMAND_DENYOOM, ACL_KEYSPACE | ACL_DANGEROUS,
                       KEY_OW | KEY_UPDATE, restore_command)
+    rows[1].step = long_read_step
     register_commands(rows, ROW_COUNT)

@@ -15,11 +15,10 @@ from libc.string cimport memcpy
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_HASH, RDB_HASH_LISTPACK, RDB_HASH_TTL, RDB_HASH_TTL_EARLY,
-                                        RDB_HASH_TTL_LISTPACK, RDB_HASH_ZIPLIST,
-                                        RDB_HASH_ZIPMAP, RDB_VERSION_VALKEY, rdb_fail, rdb_get_count, rdb_get_length,
-                                        rdb_get_ms, rdb_get_string, rdb_put_integer, rdb_put_length, rdb_put_ms,
-                                        rdb_put_string, rdb_reader_t, rdb_saving_t,
-                                        rdb_text_free, rdb_text_t, rdb_writer_t)
+                                        RDB_HASH_TTL_LISTPACK, RDB_HASH_ZIPLIST, RDB_HASH_ZIPMAP, RDB_VERSION_VALKEY,
+                                        rdb_fail, rdb_get_count, rdb_get_length, rdb_get_ms, rdb_get_string,
+                                        rdb_loading_t, rdb_put_integer, rdb_put_length, rdb_put_ms, rdb_put_string,
+                                        rdb_reader_t, rdb_saving_t, rdb_text_free, rdb_text_t, rdb_writer_t)
 from dfly._core.persist.ziplist cimport (ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read, zipmap_first,
                                          zipmap_is_valid, zipmap_read)
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
@@ -269,18 +268,24 @@ cdef void load_packed(int type, rdb_reader_t *input, const hash_limits_t *limits
     rdb_text_free(&text)
 
 
-cdef void rdb_load_hash(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil:
+cdef bint rdb_load_hash(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                        rdb_loading_t *loading, uint64_t *budget) noexcept nogil:
+    cdef int64_t *least = <int64_t *>loading.place
     cdef hash_limits_t limits
-    cdef int64_t least = 0
-    cdef uint64_t count
     limits.entries = settings.hash_max_listpack_entries
     limits.bytes = settings.hash_max_listpack_value
-    if type == RDB_HASH_TTL or type == RDB_HASH_TTL_LISTPACK:
-        least = rdb_get_ms(input)
-    if type != RDB_HASH and type != RDB_HASH_TTL and type != RDB_HASH_TTL_EARLY:
-        load_packed(type, input, &limits, out)
-        return
-    count = rdb_get_count(input, 2)
-    while count > 0 and input.error == NULL:
-        load_field(type, input, least, &limits, out)
-        count -= 1
+    if not loading.has_begun:
+        loading.has_begun = True
+        if type == RDB_HASH_TTL or type == RDB_HASH_TTL_LISTPACK:
+            least[0] = rdb_get_ms(input)
+        if type != RDB_HASH and type != RDB_HASH_TTL and type != RDB_HASH_TTL_EARLY:
+            load_packed(type, input, &limits, out)
+            return True
+        loading.left = rdb_get_count(input, 2)
+    while loading.left > 0 and input.error == NULL:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        load_field(type, input, least[0], &limits, out)
+        loading.left -= 1
+    return True

@@ -94,6 +94,12 @@ cdef struct rdb_saving_t:
     uint64_t done                    # bytes or elements, as its type wants
     uint64_t[16] place               # its type's cursor
 
+cdef struct rdb_loading_t:
+    # How far a value is loaded that is loaded in steps; zero before the first one.
+    bint has_begun
+    uint64_t left                    # elements, nodes or blocks
+    uint64_t[12] place               # its type's own
+
 # flush_bytes: how large the buffer is, if there is a flush.
 cdef void rdb_writer_init(rdb_writer_t *self, uint32_t version, bint compress, rdb_flush_t flush,
                           void *context,

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_saving_t, rdb_writer_t
+from dfly._core.persist.rdb_io cimport rdb_loading_t, rdb_reader_t, rdb_saving_t, rdb_writer_t
 from dfly._core.store.block_list cimport block_list_t, list_cursor_t
 from dfly._core.store.object cimport object_t
 
@@ -14,6 +14,7 @@ cdef void rdb_save_list_block(const list_cursor_t *block, rdb_writer_t *out) noe
 cdef void rdb_save_list(const object_t *value, rdb_writer_t *out) noexcept nogil
 cdef bint rdb_save_list_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
                              size_t budget) noexcept nogil
-# `out` is an empty list object, which gets the elements; after a fault the caller frees it.
-cdef void rdb_load_list(int type, rdb_reader_t *input, const settings_t *settings,
-                        object_t *out) noexcept nogil
+# `out` is an empty list object, which gets the elements. True: all of them, or a fault; at most *budget nodes, which it
+# takes off. The caller frees. As the loaders of other types.
+cdef bint rdb_load_list(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                        rdb_loading_t *loading, uint64_t *budget) noexcept nogil

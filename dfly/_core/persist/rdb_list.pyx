@@ -9,12 +9,10 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST_2, RDB_LIST_ZIPLIST, rdb_fail,
-                                        rdb_get_count,
-                                        rdb_get_length, rdb_get_string, rdb_put_integer, rdb_put_length,
-                                        rdb_put_string, rdb_reader_t, rdb_saving_t, rdb_scratch,
-                                        rdb_text_free, rdb_text_t,
-                                        rdb_writer_t)
+from dfly._core.persist.rdb_io cimport (RDB_LIST, RDB_LIST_QUICKLIST_2, RDB_LIST_ZIPLIST, rdb_fail, rdb_get_count,
+                                        rdb_get_length, rdb_get_string, rdb_loading_t, rdb_put_integer, rdb_put_length,
+                                        rdb_put_string, rdb_reader_t, rdb_saving_t, rdb_scratch, rdb_text_free,
+                                        rdb_text_t, rdb_writer_t)
 from dfly._core.persist.ziplist cimport ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read
 from dfly._core.store.block_list cimport (LIST_ITEM_SCRATCH, block_list_t, cursor_forward, element_read, list_count,
                                           list_cursor_t, list_item_t, list_item_text, list_limits, list_limits_t,
@@ -195,12 +193,18 @@ cdef void load_node(int type, rdb_reader_t *input, block_list_t *root,
     rdb_text_free(&text)
 
 
-cdef void rdb_load_list(int type, rdb_reader_t *input, const settings_t *settings,
-                        object_t *out) noexcept nogil:
+cdef bint rdb_load_list(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                        rdb_loading_t *loading, uint64_t *budget) noexcept nogil:
     cdef list_limits_t limits = list_limits(settings.list_max_listpack_size)
-    cdef uint64_t count = 1
-    if type != RDB_LIST_ZIPLIST:
-        count = rdb_get_count(input, 2 if type == RDB_LIST_QUICKLIST_2 else 1)
-    while count > 0 and input.error == NULL:
+    if not loading.has_begun:
+        loading.has_begun = True
+        loading.left = 1
+        if type != RDB_LIST_ZIPLIST:
+            loading.left = rdb_get_count(input, 2 if type == RDB_LIST_QUICKLIST_2 else 1)
+    while loading.left > 0 and input.error == NULL:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
         load_node(type, input, object_root(out), &limits)
-        count -= 1
+        loading.left -= 1
+    return True

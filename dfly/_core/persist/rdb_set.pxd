@@ -1,9 +1,9 @@
 """Sets in RDB form. Deadlines of members have none: they are not saved."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_saving_t, rdb_writer_t
+from dfly._core.persist.rdb_io cimport rdb_loading_t, rdb_reader_t, rdb_saving_t, rdb_writer_t
 from dfly._core.store.object cimport object_t
 
 cdef int rdb_set_type(const object_t *value, uint32_t version) noexcept nogil
@@ -11,4 +11,5 @@ cdef void rdb_save_set(const object_t *value, rdb_writer_t *out) noexcept nogil
 cdef bint rdb_save_set_step(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
                             size_t budget) noexcept nogil
 # Into an empty container; faults are the reader's, the caller frees.
-cdef void rdb_load_set(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil
+cdef bint rdb_load_set(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                       rdb_loading_t *loading, uint64_t *budget) noexcept nogil

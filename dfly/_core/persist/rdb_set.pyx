@@ -11,9 +11,9 @@ from libc.string cimport memcpy
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_SET, RDB_SET_DEADLINES, RDB_SET_INTSET, RDB_SET_LISTPACK, rdb_fail,
-                                        rdb_get_count, rdb_get_ms, rdb_get_string, rdb_put_integer, rdb_put_length,
-                                        rdb_put_ms, rdb_put_string, rdb_reader_t, rdb_saving_t, rdb_text_free,
-                                        rdb_text_t, rdb_writer_t)
+                                        rdb_get_count, rdb_get_ms, rdb_get_string, rdb_loading_t, rdb_put_integer,
+                                        rdb_put_length, rdb_put_ms, rdb_put_string, rdb_reader_t, rdb_saving_t,
+                                        rdb_text_free, rdb_text_t, rdb_writer_t)
 from dfly._core.store.block_list cimport list_item_t
 from dfly._core.store.dash cimport DASH_NO_DEADLINE
 from dfly._core.store.intset cimport intset_bytes, intset_count, intset_is_valid, intset_get
@@ -146,17 +146,25 @@ cdef bint load_timed(rdb_reader_t *input, const rdb_text_t *text, const set_limi
     return set_add_timed(out, text.data, text.size, deadline, limits)
 
 
-cdef void rdb_load_set(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil:
+cdef bint rdb_load_set(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                       rdb_loading_t *loading, uint64_t *budget) noexcept nogil:
     cdef set_limits_t limits
     cdef rdb_text_t text
-    cdef uint64_t count = 1
     limits.integers = settings.set_max_intset_entries
     limits.entries = settings.set_max_listpack_entries
     limits.value = settings.set_max_listpack_value
-    if type == RDB_SET or type == RDB_SET_DEADLINES:
-        count = rdb_get_count(input, 1 if type == RDB_SET else 9)
-    while count > 0 and input.error == NULL and rdb_get_string(input, &text):
-        count -= 1
+    if not loading.has_begun:
+        loading.has_begun = True
+        loading.left = 1
+        if type == RDB_SET or type == RDB_SET_DEADLINES:
+            loading.left = rdb_get_count(input, 1 if type == RDB_SET else 9)
+    while loading.left > 0 and input.error == NULL:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        if not rdb_get_string(input, &text):
+            return True
+        loading.left -= 1
         if type == RDB_SET_INTSET:
             load_integers(input, &text, &limits, out)
         elif type == RDB_SET_LISTPACK:
@@ -165,3 +173,4 @@ cdef void rdb_load_set(int type, rdb_reader_t *input, const settings_t *settings
                   else set_add(out, text.data, text.size, &limits)):
             rdb_fail(input, "a set with a member twice")
         rdb_text_free(&text)
+    return True

@@ -14,8 +14,8 @@ from libc.string cimport memcpy, memset
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3, rdb_fail, rdb_get, rdb_get_count,
-                                        rdb_get_length, rdb_get_ms, rdb_get_string, rdb_put, rdb_put_length,
-                                        rdb_put_ms, rdb_put_string, rdb_reader_t, rdb_saving_t,
+                                        rdb_get_length, rdb_get_ms, rdb_get_string, rdb_loading_t, rdb_put,
+                                        rdb_put_length, rdb_put_ms, rdb_put_string, rdb_reader_t, rdb_saving_t,
                                         rdb_text_free, rdb_text_t, rdb_writer_t)
 from dfly._core.persist.stream_rest cimport (PENDING_AT_ONCE, PENDING_BYTES_MAX, pending_to_bytes, stream_rest_init,
                                              stream_rest_keep_consumer, stream_rest_keep_group, stream_rest_t)
@@ -38,6 +38,7 @@ cdef enum:
     VERSION_STREAM_2 = 10
     VERSION_STREAM_3 = 11
     ID_BYTES = 16
+    PENDING_A_STEP = 16          # entries
     LIST_BYTES = 32              # so much, about, stands before a list's entries
 
 
@@ -287,42 +288,61 @@ cdef void load_facts(int type, rdb_reader_t *input, stream_t *stream, uint64_t e
         rdb_fail(input, "a stream that does not fit its blocks")
 
 
-cdef void load_group_pending(rdb_reader_t *input, stream_group_t *group) noexcept nogil:
-    cdef uint64_t count = rdb_get_count(input, ID_BYTES + 9)
+cdef enum stream_phase_t:
+    LOAD_BLOCKS = 0
+    LOAD_GROUPS = 1
+    LOAD_PENDING = 2
+    LOAD_CONSUMERS = 3
+    LOAD_CONSUMER_PENDING = 4
+
+cdef struct stream_loading_t:
+    stream_phase_t phase
+    uint64_t groups              # so many are still to come, as those below
+    uint64_t consumers           # of the group
+    uint64_t pending             # of the group, or of the consumer
+    uint64_t entries             # in the blocks so far
+    stream_id_t last             # of them
+    stream_group_t *group
+    stream_consumer_t *consumer
+
+
+cdef void load_group_pending(rdb_reader_t *input, stream_loading_t *place) noexcept nogil:
+    """Some entries."""
+    cdef uint64_t count = min(place.pending, <uint64_t>PENDING_A_STEP)
     cdef int64_t delivered_ms
     cdef const char *bytes
+    place.pending -= count
     while count > 0 and input.error == NULL:
         count -= 1
         bytes = rdb_get(input, ID_BYTES)
         if bytes == NULL:
             return
         delivered_ms = rdb_get_ms(input)
-        if pending_load(group, bytes_to_id(bytes), delivered_ms, rdb_get_length(input)) == NULL:
+        if pending_load(place.group, bytes_to_id(bytes), delivered_ms, rdb_get_length(input)) == NULL:
             rdb_fail(input, "an entry that is pending twice")
-    group_sort_pending(group)
 
 
-cdef void load_consumer_pending(rdb_reader_t *input, stream_group_t *group,
-                                stream_consumer_t *consumer) noexcept nogil:
-    cdef uint64_t count = rdb_get_count(input, ID_BYTES)
+cdef void load_consumer_pending(rdb_reader_t *input, stream_loading_t *place) noexcept nogil:
+    cdef uint64_t count = min(place.pending, <uint64_t>PENDING_A_STEP)
     cdef pending_t *pending
     cdef const char *bytes
     cdef stream_id_t id
+    place.pending -= count
     while count > 0 and input.error == NULL:
         count -= 1
         bytes = rdb_get(input, ID_BYTES)
         if bytes == NULL:
             return
         id = bytes_to_id(bytes)
-        pending = pending_find(group, id)
+        pending = pending_find(place.group, id)
         if pending == NULL or pending.consumer != NULL:
             rdb_fail(input, "a consumer's entry that is not pending in its group, or twice")
             return
-        pending_assign(pending, id, consumer)
+        pending_assign(pending, id, place.consumer)
 
 
-cdef void load_consumer(int type, rdb_reader_t *input, stream_group_t *group) noexcept nogil:
-    cdef stream_consumer_t *consumer
+cdef void load_consumer(int type, rdb_reader_t *input, stream_loading_t *place) noexcept nogil:
+    """All but what it has."""
     cdef int64_t seen_ms
     cdef rdb_text_t text
     cdef slice_t name
@@ -331,13 +351,13 @@ cdef void load_consumer(int type, rdb_reader_t *input, stream_group_t *group) no
     seen_ms = rdb_get_ms(input)
     name.data = text.data
     name.size = text.size
-    consumer = consumer_create(group, name, seen_ms)
+    place.consumer = consumer_create(place.group, name, seen_ms)
     rdb_text_free(&text)
-    if consumer == NULL:
+    if place.consumer == NULL:
         rdb_fail(input, "a consumer's name twice")
         return
-    consumer.active_ms = rdb_get_ms(input) if type >= RDB_STREAM_3 else seen_ms
-    load_consumer_pending(input, group, consumer)
+    place.consumer.active_ms = rdb_get_ms(input) if type >= RDB_STREAM_3 else seen_ms
+    place.pending = rdb_get_count(input, ID_BYTES)
 
 
 cdef bint all_have_consumers(const stream_group_t *group) noexcept nogil:
@@ -348,12 +368,11 @@ cdef bint all_have_consumers(const stream_group_t *group) noexcept nogil:
     return owned == group.pending.count
 
 
-cdef void load_group(int type, rdb_reader_t *input, stream_t *stream) noexcept nogil:
-    cdef stream_group_t *group
+cdef void load_group(int type, rdb_reader_t *input, stream_t *stream, stream_loading_t *place) noexcept nogil:
+    """All but what is pending and its consumers."""
     cdef stream_id_t last_id
     cdef int64_t entries_read
     cdef rdb_text_t text
-    cdef uint64_t count
     cdef slice_t name
     if not rdb_get_string(input, &text):
         return
@@ -361,32 +380,64 @@ cdef void load_group(int type, rdb_reader_t *input, stream_t *stream) noexcept n
     entries_read = <int64_t>rdb_get_length(input) if type >= RDB_STREAM_2 else -1
     name.data = text.data
     name.size = text.size
-    group = group_create(&stream.groups, name, last_id, entries_read if entries_read >= 0 else -1)
+    place.group = group_create(&stream.groups, name, last_id, entries_read if entries_read >= 0 else -1)
     rdb_text_free(&text)
-    if group == NULL:
+    if place.group == NULL:
         rdb_fail(input, "a group's name twice")
         return
-    load_group_pending(input, group)
-    count = rdb_get_count(input, 10)
-    while count > 0 and input.error == NULL:
-        load_consumer(type, input, group)
-        count -= 1
-    if input.error == NULL and not all_have_consumers(group):
-        rdb_fail(input, "a pending entry without a consumer")
+    place.pending = rdb_get_count(input, ID_BYTES + 9)
 
 
-cdef void rdb_load_stream(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil:
-    cdef stream_t *stream = stream_new()
-    cdef stream_id_t last = stream_id(0, 0)
-    cdef uint64_t entries = 0
-    cdef uint64_t count
-    object_root(out)[0] = stream
-    count = rdb_get_count(input, ID_BYTES + 2)
-    while count > 0 and input.error == NULL:
-        load_block(input, stream, &entries, &last)
-        count -= 1
-    load_facts(type, input, stream, entries, last)
-    count = rdb_get_count(input, 4)
-    while count > 0 and input.error == NULL:
-        load_group(type, input, stream)
-        count -= 1
+cdef bint load_more(int type, rdb_reader_t *input, stream_t *stream, rdb_loading_t *loading) noexcept nogil:
+    """A step; True: that was the last one."""
+    cdef stream_loading_t *place = <stream_loading_t *>loading.place
+    if place.phase == LOAD_BLOCKS:
+        if loading.left > 0:
+            loading.left -= 1
+            load_block(input, stream, &place.entries, &place.last)
+            return False
+        load_facts(type, input, stream, place.entries, place.last)
+        place.groups = rdb_get_count(input, 4)
+        place.phase = LOAD_GROUPS
+    elif place.phase == LOAD_GROUPS:
+        if place.groups == 0:
+            return True
+        place.groups -= 1
+        load_group(type, input, stream, place)
+        place.phase = LOAD_PENDING
+    elif place.phase == LOAD_PENDING:
+        if place.pending > 0:
+            load_group_pending(input, place)
+            return False
+        group_sort_pending(place.group)
+        place.consumers = rdb_get_count(input, 10)
+        place.phase = LOAD_CONSUMERS
+    elif place.phase == LOAD_CONSUMERS:
+        if place.consumers > 0:
+            place.consumers -= 1
+            load_consumer(type, input, place)
+            place.phase = LOAD_CONSUMER_PENDING
+            return False
+        if not all_have_consumers(place.group):
+            rdb_fail(input, "a pending entry without a consumer")
+        place.phase = LOAD_GROUPS
+    elif place.pending > 0:
+        load_consumer_pending(input, place)
+    else:
+        place.phase = LOAD_CONSUMERS
+    return False
+
+
+cdef bint rdb_load_stream(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                          rdb_loading_t *loading, uint64_t *budget) noexcept nogil:
+    if not loading.has_begun:
+        loading.has_begun = True
+        object_root(out)[0] = stream_new()
+        loading.left = rdb_get_count(input, ID_BYTES + 2)
+    while input.error == NULL:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
+        if load_more(type, input, <stream_t *>object_pointer(out), loading):
+            return True
+    return True

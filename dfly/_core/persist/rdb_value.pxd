@@ -7,7 +7,7 @@ a module of its own with these functions; this one knows who does what.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport settings_t
-from dfly._core.persist.rdb_io cimport rdb_reader_t, rdb_saving_t, rdb_writer_t
+from dfly._core.persist.rdb_io cimport rdb_loading_t, rdb_reader_t, rdb_saving_t, rdb_writer_t
 from dfly._core.store.object cimport object_t
 
 cdef enum:
@@ -30,6 +30,12 @@ cdef void rdb_save_value(const object_t *value, rdb_writer_t *out) noexcept nogi
 # are due at now_ms are left out.
 cdef rdb_result_t rdb_load_value(int type, rdb_reader_t *input, const settings_t *settings, int64_t now_ms,
                                  object_t *out) noexcept nogil
+# The same in steps of at most *budget elements, nodes or entries; True: it is over. Before the first one `loading` is
+# zero and input.now_ms is set. `out`, at first an empty string, is a valid value after each and the caller's to free,
+# whatever the result.
+cdef bint rdb_load_step(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                        rdb_loading_t *loading, uint64_t *budget) noexcept nogil
+cdef rdb_result_t rdb_load_result(const rdb_reader_t *input, const object_t *out) noexcept nogil
 # Is it so large that it should be written in steps?
 cdef bint rdb_value_is_large(const object_t *value) noexcept nogil
 # Writes some more of its body, about `budget` bytes; True: that was all. Large strings are not compressed.

@@ -1,7 +1,7 @@
 """Values in RDB format: see rdb_value.pxd."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.crc64 cimport crc64
@@ -13,8 +13,8 @@ from dfly._core.persist.rdb_io cimport (RDB_HASH, RDB_HASH_LISTPACK, RDB_HASH_TT
                                         RDB_LIST_ZIPLIST, RDB_SET, RDB_SET_DEADLINES, RDB_SET_INTSET,
                                         RDB_SET_LISTPACK, RDB_STREAM, RDB_STREAM_2, RDB_STREAM_3, RDB_STRING,
                                         RDB_ZSET, RDB_ZSET_2, RDB_ZSET_LISTPACK, RDB_ZSET_ZIPLIST, rdb_fail,
-                                        rdb_get_byte, rdb_get_string, rdb_left, rdb_put, rdb_put_byte, rdb_put_integer,
-                                        rdb_put_length, rdb_put_string, rdb_reader_init, rdb_reader_t,
+                                        rdb_get_byte, rdb_get_string, rdb_left, rdb_loading_t, rdb_put, rdb_put_byte,
+                                        rdb_put_integer, rdb_put_length, rdb_put_string, rdb_reader_init, rdb_reader_t,
                                         rdb_saving_t, rdb_text_free, rdb_text_t, rdb_version_is_known, rdb_writer_t)
 from dfly._core.persist.rdb_list cimport rdb_list_type, rdb_load_list, rdb_save_list, rdb_save_list_step
 from dfly._core.persist.rdb_set cimport rdb_load_set, rdb_save_set, rdb_save_set_step, rdb_set_type
@@ -23,8 +23,7 @@ from dfly._core.persist.rdb_zset cimport rdb_load_zset, rdb_save_zset, rdb_save_
 from dfly._core.store.hash_map cimport HASH_NO_DEADLINE, hash_next_deadline
 from dfly._core.store.object cimport (OBJECT_INT, OBJECT_SCRATCH, OBJECT_TAG_MASK, TYPE_COUNT, TYPE_HASH, TYPE_LIST,
                                       TYPE_SET, TYPE_STREAM, TYPE_ZSET, object_block_count, object_free,
-                                      object_is_container,
-                                      object_is_string, object_pointer, object_set_container,
+                                      object_is_container, object_is_string, object_pointer, object_set_container,
                                       object_set_string, object_size, object_t, object_tag, object_type, object_type_t,
                                       object_view)
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, load64, slice_t
@@ -41,8 +40,8 @@ ctypedef void (*save_t)(const object_t *value, rdb_writer_t *out) noexcept nogil
 ctypedef bint (*save_step_t)(const object_t *value, rdb_writer_t *out, rdb_saving_t *saving,
                              size_t budget) noexcept nogil
 # As rdb_load_list: faults are the reader's, the caller frees.
-ctypedef void (*load_t)(int type, rdb_reader_t *input, const settings_t *settings,
-                        object_t *out) noexcept nogil
+ctypedef bint (*load_t)(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                        rdb_loading_t *loading, uint64_t *budget) noexcept nogil
 
 cdef struct writing_t:
     type_of_t type_of
@@ -163,29 +162,45 @@ cdef bint rdb_type_is_known(int type) noexcept nogil:
     return type == RDB_STRING or (0 < type < TYPES and reading[type].load != NULL)
 
 
-cdef rdb_result_t load_string(rdb_reader_t *input, object_t *out) noexcept nogil:
+cdef void load_string(rdb_reader_t *input, object_t *out) noexcept nogil:
     cdef rdb_text_t text
-    if not rdb_get_string(input, &text):
+    if rdb_get_string(input, &text):
+        object_set_string(out, text.data, text.size)
+        rdb_text_free(&text)
+
+
+cdef bint rdb_load_step(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                        rdb_loading_t *loading, uint64_t *budget) noexcept nogil:
+    if type == RDB_STRING:
+        load_string(input, out)
+        return True
+    if not loading.has_begun:
+        if not rdb_type_is_known(type):
+            rdb_fail(input, "unknown type of a value")
+            return True
+        object_set_container(out, <object_type_t>reading[type].type, NULL)
+    return reading[type].load(type, input, settings, out, loading, budget)
+
+
+cdef rdb_result_t rdb_load_result(const rdb_reader_t *input, const object_t *out) noexcept nogil:
+    if input.error != NULL:
         return RDB_BROKEN
-    object_set_string(out, text.data, text.size)
-    rdb_text_free(&text)
-    return RDB_LOADED
+    return RDB_LOADED if object_is_string(out) or object_pointer(out) != NULL else RDB_EMPTY
 
 
 cdef rdb_result_t rdb_load_value(int type, rdb_reader_t *input, const settings_t *settings, int64_t now_ms,
                                  object_t *out) noexcept nogil:
-    if type == RDB_STRING:
-        return load_string(input, out)
-    if not rdb_type_is_known(type):
-        rdb_fail(input, "unknown type of a value")
-        return RDB_BROKEN
-    object_set_container(out, <object_type_t>reading[type].type, NULL)
+    cdef uint64_t budget = <uint64_t>-1
+    cdef rdb_loading_t loading
+    cdef rdb_result_t result
+    memset(&loading, 0, sizeof(rdb_loading_t))
+    object_set_string(out, "", 0)
     input.now_ms = now_ms
-    reading[type].load(type, input, settings, out)
-    if input.error != NULL:
+    rdb_load_step(type, input, settings, out, &loading, &budget)
+    result = rdb_load_result(input, out)
+    if result == RDB_BROKEN:
         object_free(out)
-        return RDB_BROKEN
-    return RDB_LOADED if object_pointer(out) != NULL else RDB_EMPTY
+    return result
 
 
 # ---- DUMP payloads -----------------------------------------------------------------------------

@@ -11,11 +11,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.engine.settings cimport settings_t
 from dfly._core.persist.rdb_io cimport (RDB_ZSET, RDB_ZSET_2, RDB_ZSET_LISTPACK, rdb_fail, rdb_get_count,
-                                        rdb_get_double,
-                                        rdb_get_double_text, rdb_get_string, rdb_put_double, rdb_put_length,
-                                        rdb_put_integer, rdb_put_string, rdb_reader_t, rdb_saving_t, rdb_scratch,
-                                        rdb_text_free, rdb_text_t,
-                                        rdb_writer_t)
+                                        rdb_get_double, rdb_get_double_text, rdb_get_string, rdb_loading_t,
+                                        rdb_put_double, rdb_put_integer, rdb_put_length, rdb_put_string, rdb_reader_t,
+                                        rdb_saving_t, rdb_scratch, rdb_text_free, rdb_text_t, rdb_writer_t)
 from dfly._core.persist.ziplist cimport ZIPLIST_END, ziplist_first, ziplist_is_valid, ziplist_read
 from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_item_text
 from dfly._core.store.listpack cimport (LISTPACK_ELEMENT_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_is_valid,
@@ -147,18 +145,24 @@ cdef void load_member(int type, rdb_reader_t *input, const zset_limits_t *limits
     rdb_text_free(&text)
 
 
-cdef void rdb_load_zset(int type, rdb_reader_t *input, const settings_t *settings, object_t *out) noexcept nogil:
+cdef bint rdb_load_zset(int type, rdb_reader_t *input, const settings_t *settings, object_t *out,
+                        rdb_loading_t *loading, uint64_t *budget) noexcept nogil:
     cdef zset_limits_t limits
     cdef rdb_text_t text
-    cdef uint64_t count
     limits.entries = settings.zset_max_listpack_entries
     limits.value = settings.zset_max_listpack_value
-    if type != RDB_ZSET and type != RDB_ZSET_2:
-        if rdb_get_string(input, &text):
-            load_pack(type, input, &text, &limits, out)
-            rdb_text_free(&text)
-        return
-    count = rdb_get_count(input, 2)
-    while count > 0 and input.error == NULL:
+    if not loading.has_begun:
+        loading.has_begun = True
+        if type != RDB_ZSET and type != RDB_ZSET_2:
+            if rdb_get_string(input, &text):
+                load_pack(type, input, &text, &limits, out)
+                rdb_text_free(&text)
+            return True
+        loading.left = rdb_get_count(input, 2)
+    while loading.left > 0 and input.error == NULL:
+        if budget[0] == 0:
+            return False
+        budget[0] -= 1
         load_member(type, input, &limits, out)
-        count -= 1
+        loading.left -= 1
+    return True

@@ -20,7 +20,7 @@ from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_add, prefetc
 __abi__ = DFLY_ABI_STAMP
 
 cdef enum:
-    SORT_RUNS = 48               # of doubling length
+    SORT_RUNS = 48
     DELETED_AT_ONCE = 256        # entries of a consumer
     FETCHED_AHEAD = 16           # entries
     GIVEN_AT_ONCE = 1024         # they are visited twice, while they are in the cache
@@ -450,9 +450,19 @@ cdef pending_t *merge_by_time(pending_t *a, pending_t *b) noexcept nogil:
     return first
 
 
+cdef pending_t *cut_run(pending_t *first) noexcept nogil:
+    """The list up to where times fall ends there; returns the rest."""
+    cdef pending_t *rest
+    while first.newer != NULL and first.newer.delivered_ms >= first.delivered_ms:
+        first = first.newer
+    rest = first.newer
+    first.newer = NULL
+    return rest
+
+
 cdef void group_sort_pending(stream_group_t *group) noexcept nogil:
-    """Merges runs of doubling length (Knuth, The Art of Computer Programming 3, 5.2.4)."""
-    cdef pending_t *runs[SORT_RUNS]      # runs[i]: NULL, or 2^i entries
+    """Merges natural runs, as many of them at a time (Knuth, The Art of Computer Programming 3, 5.2.4)."""
+    cdef pending_t *runs[SORT_RUNS]      # runs[i]: NULL, or 2^i runs that are merged
     cdef pending_t *run
     cdef pending_t *rest = group.oldest
     cdef pending_t *older = NULL
@@ -460,8 +470,7 @@ cdef void group_sort_pending(stream_group_t *group) noexcept nogil:
     memset(runs, 0, sizeof(runs))
     while rest != NULL:
         run = rest
-        rest = rest.newer
-        run.newer = NULL
+        rest = cut_run(rest)
         i = 0
         while runs[i] != NULL:
             run = merge_by_time(runs[i], run)
