@@ -103,9 +103,7 @@ cdef void deliveries_add_history(deliveries_t *self, uint32_t key, const object_
 cdef int deliveries_first(transaction_t *tx, deliveries_t *self, const slices_plan_t *plan) noexcept nogil
 cdef int deliveries_next(transaction_t *tx, deliveries_t *self, const slices_plan_t *plan) noexcept nogil
 
-# Shared with readers that need no slices. Made if it is not there, and seen now; under update_begin.
-cdef stream_consumer_t *take_consumer(scope_t *scope, const key_t *key, stream_group_t *group,
-                                      slice_t name) noexcept nogil
+# Shared with readers that need no slices.
 # [ID, nil]: pending, but no longer in the stream.
 cdef void reply_gone_entry(reply_t *reply, stream_id_t id) noexcept nogil
 # The reply's begin if it has one stream.

@@ -7,9 +7,9 @@ from dfly._core.commands.stream_claims cimport (claim_begin, claim_by_time, clai
                                                 claim_is_still, claim_reply)
 from dfly._core.commands.stream_ranges cimport entries_count
 from dfly._core.commands.streams cimport (drop_group, has_behind, reply_claimed_entry, reply_entry, reply_stream_id,
-                                          stream_of)
+                                          stream_of, take_consumer)
 from dfly._core.engine.command cimport hop_t, transaction_t
-from dfly._core.engine.database cimport NOTIFY_STREAM, find_peek, notify, update_begin, update_end_unseen
+from dfly._core.engine.database cimport NOTIFY_STREAM, find_peek, update_begin, update_end_unseen
 from dfly._core.engine.shard cimport scope_t, shard_close_books, shard_open_books, shard_t
 from dfly._core.engine.slices cimport slices_first, slices_next, slices_plan_t, slices_work, work_goes_on
 from dfly._core.engine.transaction cimport transaction_scope
@@ -20,8 +20,8 @@ from dfly._core.store.id_index cimport (id_ceiling, id_count_from, id_equal, id_
 from dfly._core.store.object cimport TYPE_STREAM, key_t, object_is_container, object_pointer, object_t
 from dfly._core.store.stream cimport (stream_cursor_t, stream_range_is_short, stream_read_at, stream_read_next,
                                       stream_seek, stream_t)
-from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, consumer_create, consumer_find,
-                                             group_find, pending_deliver_again, stream_consumer_t, stream_group_t)
+from dfly._core.store.stream_groups cimport (batch_add, batch_deliver, batch_new, consumer_find, group_find,
+                                             pending_deliver_again, stream_consumer_t, stream_group_t)
 from dfly._core.store.stream_progress cimport stream_advance_group
 from dfly._core.sys.alloc cimport net_free, net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, likely, slice_t
@@ -45,17 +45,6 @@ cdef void begin_single(reply_t *reply, slice_t key) noexcept nogil:
     else:
         reply_map(reply, 1)
     begin_key(reply, key)
-
-
-cdef stream_consumer_t *take_consumer(scope_t *scope, const key_t *key, stream_group_t *group,
-                                      slice_t name) noexcept nogil:
-    cdef stream_consumer_t *consumer = consumer_find(group, name)
-    if consumer == NULL:
-        consumer = consumer_create(group, name, scope.now_ms)
-        notify(scope, key, NOTIFY_STREAM, "xgroup-createconsumer")
-    consumer.seen_ms = scope.now_ms
-    group.changes += 1
-    return consumer
 
 
 cdef void reply_gone_entry(reply_t *reply, stream_id_t id) noexcept nogil:

@@ -19,13 +19,13 @@ from dfly._core.commands.stream_deliveries cimport (NO_CLAIM, begin_key, begin_s
                                                     deliveries_add_history, deliveries_begin, deliveries_first,
                                                     deliveries_is_stage, deliveries_next, deliveries_plan,
                                                     deliveries_t, delivery_is_long, delivery_is_possible, delivery_t,
-                                                    history_is_long, reply_gone_entry, take_consumer)
+                                                    history_is_long, reply_gone_entry)
 from dfly._core.commands.stream_long_reads cimport (stream_left_t, streams_left_add, streams_left_begin,
                                                     streams_left_first, streams_left_is_long, streams_left_is_stage,
                                                     streams_left_next, streams_left_plan, streams_left_t)
 from dfly._core.commands.streams cimport (STREAM_ABSENT, STREAM_FOUND, STREAM_WRONG_TYPE, has_behind, parse_integer,
                                           parse_stream_id, reply_claimed_entry, reply_entry, reply_names_error,
-                                          reply_range, stream_lookup, stream_lookup_read, stream_of)
+                                          reply_range, stream_lookup, stream_lookup_read, stream_of, take_consumer)
 from dfly._core.commands.timeouts cimport parse_timeout_ms
 from dfly._core.engine.blocking cimport blocking_is_over, blocking_try_at, blocking_wait
 from dfly._core.engine.command cimport (ACL_BLOCKING, ACL_STREAM, COMMAND_BLOCKING, COMMAND_MOVABLE_KEYS,

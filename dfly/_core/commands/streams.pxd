@@ -23,6 +23,9 @@ cdef stream_lookup_t stream_lookup_read(scope_t *scope, const key_t *key, dash_r
 cdef bint find_stream(call_t *call, dash_ref_t *ref, bint *found) noexcept nogil
 # Its second argument, to change it; *group NULL: there is no such key or no such group.
 cdef bint find_group_to_change(call_t *call, dash_ref_t *ref, stream_group_t **group) noexcept nogil
+# The consumer that reads, made if it is not there, and seen now; under update_begin.
+cdef stream_consumer_t *take_consumer(scope_t *scope, const key_t *key, stream_group_t *group,
+                                      slice_t name) noexcept nogil
 # The consumer that claims, active now. As 7.0, it comes into being with the first entry that it gets.
 cdef stream_consumer_t *take_claimer(scope_t *scope, const key_t *key, stream_group_t *group,
                                      slice_t name) noexcept nogil

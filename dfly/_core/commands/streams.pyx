@@ -259,13 +259,20 @@ cdef bint find_group_to_change(call_t *call, dash_ref_t *ref, stream_group_t **g
     return True
 
 
-cdef stream_consumer_t *take_claimer(scope_t *scope, const key_t *key, stream_group_t *group,
-                                     slice_t name) noexcept nogil:
+cdef stream_consumer_t *take_consumer(scope_t *scope, const key_t *key, stream_group_t *group,
+                                      slice_t name) noexcept nogil:
     cdef stream_consumer_t *consumer = consumer_find(group, name)
     if consumer == NULL:
         consumer = consumer_create(group, name, scope.now_ms)
         notify(scope, key, NOTIFY_STREAM, "xgroup-createconsumer")
     consumer.seen_ms = scope.now_ms
+    group.changes += 1
+    return consumer
+
+
+cdef stream_consumer_t *take_claimer(scope_t *scope, const key_t *key, stream_group_t *group,
+                                     slice_t name) noexcept nogil:
+    cdef stream_consumer_t *consumer = take_consumer(scope, key, group, name)
     consumer.active_ms = scope.now_ms
     return consumer
 
