@@ -165,6 +165,7 @@ def cases(count):
         "xinfo-full": (pending, ("XINFO", "STREAM", "a", "FULL", "COUNT", 0)),
         "xpending": (pending, ("XPENDING", "a", "g", "-", "+", count)),
         "xtrim": (a_stream, ("XTRIM", "a", "MAXLEN", half)),
+        "xtrim-most": (a_stream, ("XTRIM", "a", "MAXLEN", 3)),
         "xreadgroup-streams": (two_groups, ("XREADGROUP", "GROUP", "g", "c", "STREAMS", "a", "b", ">", ">")),
         "xgroup-delconsumer": (pending, ("XGROUP", "DELCONSUMER", "a", "g", "c0")),
         "xautoclaim": (pending, ("XAUTOCLAIM", "a", "g", "c2", 0, 0, "COUNT", half)),

@@ -61,6 +61,8 @@ cdef void *id_remove(id_index_t *self, stream_id_t id) noexcept nogil           
 # Costs little for those of one leaf, and none of its moves are longer than the fences.
 cdef uint64_t id_remove_run(id_index_t *self, stream_id_t id, void *const *values, uint64_t count) noexcept nogil
 cdef void id_remove_at(id_index_t *self, id_place_t place) noexcept nogil
+# The first ones, so many, go to another index, whose IDs are before them. Moves leaves, and slots of one of them.
+cdef void id_take_first(id_index_t *self, uint64_t count, id_index_t *out) noexcept nogil
 cdef void *id_pop_last(id_index_t *self) noexcept nogil                                    # NULL: empty
 cdef void id_clear(id_index_t *self) noexcept nogil
 # The same, leaf by leaf: each takes one off the budget. False: some are left.

@@ -413,6 +413,29 @@ cdef void *id_remove(id_index_t *self, stream_id_t id) noexcept nogil:
     return value
 
 
+cdef void id_take_first(id_index_t *self, uint64_t count, id_index_t *out) noexcept nogil:
+    cdef uint32_t whole = 0
+    cdef id_leaf_t *leaf
+    cdef uint32_t i
+    while count > 0:
+        leaf = fences_of(self)[whole].leaf
+        if leaf.count > count:
+            break
+        add_fence(out, out.leaf_count, leaf)
+        out.count += leaf.count
+        self.count -= leaf.count
+        count -= leaf.count
+        whole += 1
+    if whole > 0:
+        remove_fences(self, 0, whole)
+    if count > 0:
+        leaf = fences_of(self)[0].leaf
+        for i in range(<uint32_t>count):
+            append(out, id_slots(leaf)[i].id, id_slots(leaf)[i].value)
+        cut_leaf(self, 0, 0, <uint32_t>count)
+        tidy_leaf(self, 0)
+
+
 cdef void *id_pop_last(id_index_t *self) noexcept nogil:
     cdef id_leaf_t *leaf
     cdef void *value

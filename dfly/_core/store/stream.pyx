@@ -9,9 +9,9 @@ from libc.string cimport memcmp
 
 from dfly._core.store.block_list cimport list_item_equals, list_item_t, list_needle
 from dfly._core.store.id_index cimport (id_ceiling, id_check, id_equal, id_first, id_floor, id_heap_bytes,
-                                        id_insert, id_last, id_last_slot, id_less, id_next,
-                                        id_place_t, id_pop_last, id_previous, id_remove_at, id_slot,
-                                        id_slot_t, stream_id, stream_id_t, id_increment)
+                                        id_increment, id_insert, id_last, id_last_slot, id_less, id_next, id_place_t,
+                                        id_pop_last, id_previous, id_remove_at, id_slot, id_slot_t, id_take_first,
+                                        stream_id, stream_id_t)
 from dfly._core.store.joined_packs cimport (JOINED_ALIGNMENT, joined_of, joined_room, joined_t, pack_free,
                                             pack_is_joined, pack_separate, packs_join)
 from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_bytes,
@@ -39,6 +39,7 @@ cdef enum:
     ENTRY_ELEMENTS = 4           # flags, ms delta, seq delta, size
     ID_BYTES = 16
     TRIM_AHEAD = 8               # blocks whose header is fetched early
+    FRONT_MIN = 16               # blocks: of fewer each is looked at
     PENDING_A_BLOCK = 8          # pending entries are copied in the time that a block takes
     JOIN_LEAST = 4               # so many blocks at least, and at most, share an allocation
     JOIN_MOST = 16
@@ -917,11 +918,53 @@ cdef uint64_t trim_block(stream_t *self, id_place_t block, bint by_id, uint64_t 
     return <uint64_t>deleted
 
 
+cdef uint64_t kept_at_end(const stream_t *self, bint by_id, uint64_t length, stream_id_t first_kept,
+                          uint64_t *entries) noexcept nogil:
+    """Blocks at the end that surely stay, and what they have, if they are fewer than the others; else all."""
+    cdef uint64_t blocks = 0
+    cdef id_place_t place
+    cdef bint more = id_last(&self.blocks, &place)
+    entries[0] = 0
+    # Those without entries stay where trimming by length ends before them.
+    while more and (entries[0] < length or count_of(pack_at(self, place)) == 0) if not by_id else more:
+        if 2 * blocks >= self.blocks.count:
+            return self.blocks.count
+        entries[0] += <uint64_t>count_of(pack_at(self, place))
+        blocks += 1
+        if by_id and not id_less(first_kept, id_slot(&self.blocks, place).id):
+            # Those before it are smaller.
+            break
+        more = id_previous(&self.blocks, &place)
+    return blocks
+
+
+cdef uint64_t trim_front(stream_t *self, bint by_id, uint64_t length, stream_id_t first_kept,
+                         stream_t **dropped) noexcept nogil:
+    """Takes whole blocks away without a look at them, where few stay; returns how many entries went."""
+    cdef uint64_t entries
+    cdef uint64_t kept
+    if self.blocks.count < FRONT_MIN or self.walk != NULL or (not by_id and self.length <= length):
+        return 0
+    kept = kept_at_end(self, by_id, length, first_kept, &entries)
+    if kept == self.blocks.count:
+        return 0
+    if dropped[0] == NULL:
+        dropped[0] = stream_new()
+    id_take_first(&self.blocks, self.blocks.count - kept, &dropped[0].blocks)
+    if kept == 0:
+        self.tail_room = 0
+    entries = self.length - entries
+    self.length -= entries
+    return entries
+
+
 cdef uint64_t trim(stream_t *self, bint by_id, uint64_t length, stream_id_t first_kept, bint approximate,
                    uint64_t limit, stream_t **dropped) noexcept nogil:
     cdef id_place_t place
     cdef uint64_t deleted = 0
     cdef uint64_t entries
+    if limit == 0:
+        deleted = trim_front(self, by_id, length, first_kept, dropped)
     while id_first(&self.blocks, &place):
         if not by_id and self.length <= length:
             break

@@ -10,7 +10,7 @@ from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_it
 from dfly._core.store.id_index cimport (id_append_all, id_ceiling, id_check, id_clear, id_clear_step, id_find,
                                         id_first, id_floor, id_heap_bytes, id_index_t, id_insert, id_last,
                                         id_last_slot, id_next, id_place_t, id_pop_last, id_previous, id_remove,
-                                        id_remove_run, id_slot, stream_id, stream_id_t)
+                                        id_remove_run, id_slot, id_take_first, stream_id, stream_id_t)
 from dfly._core.store.joined_packs cimport joined_of, pack_is_joined
 from dfly._core.store.listpack cimport listpack_bytes
 from dfly._core.store cimport stream
@@ -114,6 +114,9 @@ cdef class IdIndex:
 
     def append_all(self, IdIndex behind):
         id_append_all(&self.index, &behind.index)
+
+    def take_first(self, uint64_t count, IdIndex out):
+        id_take_first(&self.index, count, &out.index)
 
     def clear_step(self, uint64_t budget):
         """(done, what is left of the budget)"""

@@ -85,6 +85,19 @@ class IndexMachine(RuleBasedStateMachine):
             assert len(other) == 0 and other.items() == []
             other.insert((1, 1), 1)
 
+    @rule(cuts=st.lists(st.integers(0, 900), max_size=3))
+    def take_first(self, cuts):
+        """To an index that gets some more each time."""
+        other, taken = IdIndex(), []
+        for cut in cuts:
+            pairs = sorted(self.model.items())[:cut]
+            self.index.take_first(len(pairs), other)
+            taken += pairs
+            for pair, _ in pairs:
+                del self.model[pair]
+            other.check()
+            assert other.items() == taken and len(other) == len(taken)
+
     @rule(budget=st.integers(1, 9))
     def clear(self, budget):
         leaves = self.index.info()["leaves"] if self.model else 0
@@ -135,6 +148,31 @@ def test_a_block_that_has_only_deleted_entries():
         each.append((9, 1), b"a", b"b")
         each.check()
         assert [pair for pair, _ in each.read()] == [(9, 1)]
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+@pytest.mark.parametrize("by_id", [False, True])
+def test_much_is_trimmed_as_if_block_by_block(by_id, approximate):
+    """A limit makes it look at each block."""
+    def filled():
+        stream = Stream(0, 7)
+        for number in range(1, 1001):
+            stream.append((number, 1), b"f", b"v%d" % number)
+        for number in (*range(1, 40), 500, *range(960, 1001, 3)):
+            stream.delete((number, 1))
+        return stream
+
+    for bound in (0, 1, 2, 5, 6, 7, 8, 20, 300, 480, 520, 900, 940, 950, 980, 994, 995, 999, 1000, 1001, 2000):
+        streams = filled(), filled()
+        gone = [stream.trim_id((bound, 1), approximate, limit) if by_id else stream.trim_length(bound, approximate, limit)
+                for stream, limit in zip(streams, (0, 10**9), strict=True)]
+        assert gone[0] == gone[1]
+        assert streams[0].read() == streams[1].read()
+        assert len(streams[0].packs()) == len(streams[1].packs())
+        for stream in streams:
+            stream.check()
+            stream.append((3000, 1), b"f", b"v")
+            stream.check()
 
 
 def test_random_removals_leave_few_leaves():
