@@ -182,34 +182,6 @@ def test_small_blocks(duel_of_small_blocks, sequence, protocol, mode):
     duel_of_small_blocks.run([*FILLED[:14], *sequence, *told_of("ab")], protocol, mode)
 
 
-def trims(line):
-    return line[0].upper() == b"XTRIM" or any(
-        isinstance(word, bytes) and word.upper() in (b"MAXLEN", b"MINID") for word in line[2:4])
-
-
-def words_of(line):
-    return [word.encode() if isinstance(word, str) else word.upper() for word in line if isinstance(word, (str, bytes))]
-
-
-def without_lag_of_deleted(sequence):
-    """All, but where a group reads on after entries were deleted, what tells its lag: 7.0 counts other entries."""
-    lines = [words_of(line) for line in sequence]
-    names = [line[0] for line in lines]
-    if b"XDEL" not in names or b"XREADGROUP" not in names[names.index(b"XDEL"):]:
-        return sequence
-    return [line for line, words in zip(sequence, lines, strict=True)
-            if words[0] != b"XINFO" or not {b"GROUPS", b"FULL"} & set(words)]
-
-
-def without_lag_after_trimming(sequence):
-    """Where entries are trimmed, none is deleted and no group reads on: what 7.0 then says of lag, we do not."""
-    first = next((place for place, line in enumerate(sequence) if trims(line)), len(sequence))
-    if first == len(sequence):
-        return sequence
-    return [line for place, line in enumerate(sequence)
-            if line[0].upper() not in (b"XDEL", b"XSETID") and (place <= first or line[0].upper() != b"XREADGROUP")]
-
-
 @examples(200)
 @given(
     sequence=sequences(*GROUP_READ, *GROUP_READ, *PENDING, *GROUPS, *GROUP_INFO, GROW, *CHANGE, *OTHERS),
@@ -217,15 +189,13 @@ def without_lag_after_trimming(sequence):
     mode=modes,
 )
 def test_groups(duel_of_small_blocks, sequence, protocol, mode):
-    sequence = [*FILLED, *without_lag_after_trimming(sequence), *told_of("ab")]
-    duel_of_small_blocks.run(without_lag_of_deleted(sequence), protocol, mode)
+    duel_of_small_blocks.run([*FILLED, *sequence, *told_of("ab")], protocol, mode)
 
 
 @examples(80)
 @given(sequence=sequences(*GROUP_READ, *PENDING, GROW, *CHANGE), protocol=protocols)
 def test_pending_entries(duel_of_small_blocks, sequence, protocol):
-    sequence = [*FILLED, *without_lag_after_trimming(sequence), *told_of("a")]
-    duel_of_small_blocks.run(without_lag_of_deleted(sequence), protocol, "pipeline")
+    duel_of_small_blocks.run([*FILLED, *sequence, *told_of("a")], protocol, "pipeline")
 
 
 @examples(80)

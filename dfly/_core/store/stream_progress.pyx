@@ -37,16 +37,18 @@ cdef bint stream_has_deleted_behind(const stream_t *self, stream_id_t id) noexce
     return not id_less(self.max_deleted_id, id)
 
 
+cdef inline bint is_whole(const stream_t *self) noexcept nogil:
+    """Nothing from its first entry on was deleted."""
+    return id_less(self.max_deleted_id, self.first_id)
+
+
 cdef int64_t stream_distance(const stream_t *self, stream_id_t id) noexcept nogil:
     cdef int order = id_compare(id, self.last_id)
     if self.entries_added == 0:
         return 0
-    if (self.length == 0 and order <= 0) or order == 0:
+    if order == 0 or (self.length == 0 and order < 0):
         return <int64_t>self.entries_added
-    if order > 0:
-        return ENTRIES_READ_UNKNOWN
-    if not id_is_zero(self.max_deleted_id) and not id_less(self.max_deleted_id, self.first_id):
-        # Something behind the first entry was deleted.
+    if order > 0 or not is_whole(self):
         return ENTRIES_READ_UNKNOWN
     if id_less(id, self.first_id):
         return <int64_t>(self.entries_added - self.length)
@@ -57,8 +59,12 @@ cdef int64_t stream_distance(const stream_t *self, stream_id_t id) noexcept nogi
 
 cdef bint stream_lag(const stream_t *self, const stream_group_t *group, int64_t *out) noexcept nogil:
     cdef int64_t entries_read = group.entries_read
-    if self.entries_added == 0:
+    if self.entries_added == 0 or self.length == 0:
         out[0] = 0
+        return True
+    if id_less(group.last_id, self.first_id) and is_whole(self):
+        # Whatever was trimmed before, all that is there is still to come.
+        out[0] = <int64_t>self.length
         return True
     if entries_read == ENTRIES_READ_UNKNOWN or stream_has_deleted_behind(self, group.last_id):
         entries_read = stream_distance(self, group.last_id)
