@@ -173,6 +173,7 @@ PAYLOADS = [
 good_ttls = st.sampled_from([0, 100_000, FAR * 1000, 2**62])
 ttls = often(good_ttls, st.one_of(bad_integers, st.just(-1)))
 numbers = st.sampled_from([0, 1, 10, 255, 256, -1, 10**9, 2**63 - 1, b"x", b""])
+idle_seconds = numbers.filter(lambda number: number != 2**63 - 1)  # Redis' arithmetic overflows there
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,7 @@ def tracked_pair(request):
 @examples(150)
 @given(data=st.data(), protocol=protocols, mode=modes)
 def test_restore(tracked_pair, payloads, data, protocol, mode):
-    choice = options(("IDLETIME", numbers), ("FREQ", numbers), ("REPLACE",), ("ABSTTL",), max_size=3)
+    choice = options(("IDLETIME", idle_seconds), ("FREQ", numbers), ("REPLACE",), ("ABSTTL",), max_size=3)
     lines = sequences(
         *[command("RESTORE", keys, ttls, st.sampled_from(payloads), choice)] * 4,
         command("SET", keys, st.just("x")),
