@@ -52,6 +52,7 @@ cdef bint id_next(const id_index_t *self, id_place_t *place) noexcept nogil
 cdef bint id_previous(const id_index_t *self, id_place_t *place) noexcept nogil
 
 cdef uint64_t id_count_from(const id_index_t *self, id_place_t place) noexcept nogil      # slots from there on
+cdef uint64_t id_count_before(const id_index_t *self, id_place_t place) noexcept nogil
 
 cdef bint id_insert(id_index_t *self, stream_id_t id, void *value) noexcept nogil          # False: it was there
 # All of another one, whose IDs are behind its own; that one is empty then. Moves leaves, not slots.

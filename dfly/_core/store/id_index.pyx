@@ -261,6 +261,14 @@ cdef uint64_t id_count_from(const id_index_t *self, id_place_t place) noexcept n
     return count - place.slot
 
 
+cdef uint64_t id_count_before(const id_index_t *self, id_place_t place) noexcept nogil:
+    cdef uint64_t count = 0
+    cdef uint32_t i
+    for i in range(place.leaf):
+        count += self.fences[self.begin + i].leaf.count
+    return count + place.slot
+
+
 cdef bint id_insert(id_index_t *self, stream_id_t id, void *value) noexcept nogil:
     cdef id_leaf_t *leaf
     cdef id_slot_t *slots

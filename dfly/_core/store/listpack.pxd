@@ -15,7 +15,7 @@ borrow: valid until the listpack changes. Bytes given to a listpack must not lie
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from dfly._core.store.block_list cimport list_item_t
-from dfly._core.sys.base cimport load32
+from dfly._core.sys.base cimport likely, load32
 
 cdef enum:
     LISTPACK_HEADER = 6
@@ -74,3 +74,16 @@ cdef inline size_t listpack_bytes(const uint8_t *self) noexcept nogil:
 cdef inline size_t listpack_room(size_t size) noexcept nogil:
     """At most so many bytes does an element of a text of this size take."""
     return size + 10
+
+
+cdef inline int64_t listpack_read_number(const uint8_t **p) noexcept nogil:
+    """The element at p, which is an integer; p moves behind it."""
+    cdef list_item_t item
+    cdef int64_t value
+    if likely(p[0][0] < 128):
+        value = p[0][0]
+        p[0] += 2
+        return value
+    item.integer = 0
+    p[0] = listpack_read(p[0], &item)
+    return item.integer

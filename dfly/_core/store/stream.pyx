@@ -17,10 +17,12 @@ from dfly._core.store.joined_packs cimport (JOINED_ALIGNMENT, joined_of, joined_
 from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPACK_HEADER, listpack_bytes,
                                         listpack_dup, listpack_is_valid,
                                         listpack_new, listpack_next, listpack_previous, listpack_put,
-                                        listpack_put_int, listpack_read, listpack_replace_int,
+                                        listpack_put_int, listpack_read, listpack_read_number,
+                                        listpack_replace_int,
                                         listpack_room, listpack_seal)
 from dfly._core.store.object cimport (TYPE_STREAM, container_ops_t, object_pointer, object_register_container,
                                       object_root, object_t)
+from dfly._core.store.stream_front cimport FETCH_AHEAD, FRONT_LEAST, block_entries, front_before, front_beyond
 from dfly._core.store.stream_groups cimport (groups_block_count, groups_check,
                                              groups_detach_walks, groups_dup_step, groups_free_step,
                                              groups_heap_bytes, groups_mark, groups_purge_step, groups_walk_owner,
@@ -38,8 +40,6 @@ cdef enum:
     MASTER_ELEMENTS = 4          # count, deleted, number of fields, terminator
     ENTRY_ELEMENTS = 4           # flags, ms delta, seq delta, size
     ID_BYTES = 16
-    TRIM_AHEAD = 8               # blocks whose header is fetched early
-    FRONT_MIN = 16               # blocks: of fewer each is looked at
     PENDING_A_BLOCK = 8          # pending entries are copied in the time that a block takes
     JOIN_LEAST = 4               # so many blocks at least, and at most, share an allocation
     JOIN_MOST = 16
@@ -58,18 +58,6 @@ cdef struct head_t:
 
 
 # ---- Elements ----------------------------------------------------------------------------------
-
-cdef inline int64_t read_number(const uint8_t **p) noexcept nogil:
-    cdef list_item_t item
-    cdef int64_t value
-    if likely(p[0][0] < 128):
-        value = p[0][0]
-        p[0] += 2
-        return value
-    item.integer = 0
-    p[0] = listpack_read(p[0], &item)
-    return item.integer
-
 
 cdef inline const uint8_t *skip(const uint8_t *p) noexcept nogil:
     cdef list_item_t item
@@ -91,9 +79,9 @@ cdef inline const uint8_t *back(const uint8_t *pack, const uint8_t *p) noexcept 
 cdef inline const uint8_t *read_head(const uint8_t *pack, head_t *out) noexcept nogil:
     """All but `entries`; returns where the fields begin."""
     cdef const uint8_t *p = pack + LISTPACK_HEADER
-    out.count = read_number(&p)
-    out.deleted = read_number(&p)
-    out.field_count = read_number(&p)
+    out.count = listpack_read_number(&p)
+    out.deleted = listpack_read_number(&p)
+    out.field_count = listpack_read_number(&p)
     out.fields = p
     return p
 
@@ -116,11 +104,6 @@ cdef inline bint text_equals(const list_item_t *item, slice_t text) noexcept nog
 
 cdef inline uint8_t *pack_at(const stream_t *self, id_place_t place) noexcept nogil:
     return <uint8_t *>id_slot(&self.blocks, place).value
-
-
-cdef inline int64_t count_of(const uint8_t *pack) noexcept nogil:
-    cdef const uint8_t *p = pack + LISTPACK_HEADER
-    return read_number(&p)
 
 
 # ---- The walk ----------------------------------------------------------------------------------
@@ -568,14 +551,14 @@ cdef inline void enter_block(stream_cursor_t *self) noexcept nogil:
 
 cdef inline uint32_t read_entry(stream_cursor_t *self, const uint8_t *p) noexcept nogil:
     """Flags, ID and number of pairs of the entry at p; returns the flags."""
-    cdef uint32_t flags = <uint32_t>read_number(&p)
-    self.id.ms = self.master.ms + <uint64_t>read_number(&p)
-    self.id.seq = self.master.seq + <uint64_t>read_number(&p)
+    cdef uint32_t flags = <uint32_t>listpack_read_number(&p)
+    self.id.ms = self.master.ms + <uint64_t>listpack_read_number(&p)
+    self.id.seq = self.master.seq + <uint64_t>listpack_read_number(&p)
     if likely(flags & STREAM_SAME_FIELDS):
         self.pair_count = self.field_count
         self.field = self.fields
     else:
-        self.pair_count = <uint32_t>read_number(&p)
+        self.pair_count = <uint32_t>listpack_read_number(&p)
         self.field = NULL
     self.pairs_left = self.pair_count
     self.values = p
@@ -646,7 +629,7 @@ cdef const uint8_t *entry_before(const stream_cursor_t *self, const uint8_t *p) 
     """Where the entry that ends at p begins."""
     cdef const uint8_t *last = back(self.pack, p)
     cdef const uint8_t *size_at = last
-    cdef int64_t size = read_number(&size_at)
+    cdef int64_t size = listpack_read_number(&size_at)
     while size > 0:
         last = back(self.pack, last)
         size -= 1
@@ -699,7 +682,7 @@ cdef bint stream_range_is_short(const stream_t *self, stream_id_t start, stream_
     cdef id_place_t place
     cdef bint more = id_floor(&self.blocks, start, &place) or id_first(&self.blocks, &place)
     while more and not id_less(end, id_slot(&self.blocks, place).id):
-        count += <uint64_t>count_of(pack_at(self, place))
+        count += block_entries(pack_at(self, place))
         if count > most:
             return False
         more = id_next(&self.blocks, &place)
@@ -715,7 +698,7 @@ cdef uint64_t stream_count_in_block(const stream_t *self, const id_place_t *plac
     cdef uint64_t count = 0
     if (not id_less(master, start) and id_next(&self.blocks, &behind)
             and not id_less(end, id_slot(&self.blocks, behind).id)):
-        return <uint64_t>count_of(pack_at(self, place[0]))
+        return block_entries(pack_at(self, place[0]))
     stream_seek(self, start if id_less(master, start) else master, &cursor)
     while stream_read_next(&cursor) and id_equal(cursor.master, master) and not id_less(end, cursor.id):
         count += 1
@@ -862,7 +845,7 @@ cdef void fetch_ahead(const stream_t *self) noexcept nogil:
     cdef id_place_t place
     cdef int _i
     id_first(&self.blocks, &place)
-    for _i in range(TRIM_AHEAD):
+    for _i in range(FETCH_AHEAD):
         if not id_next(&self.blocks, &place):
             return
     prefetch(pack_at(self, place))
@@ -918,42 +901,24 @@ cdef uint64_t trim_block(stream_t *self, id_place_t block, bint by_id, uint64_t 
     return <uint64_t>deleted
 
 
-cdef uint64_t kept_at_end(const stream_t *self, bint by_id, uint64_t length, stream_id_t first_kept,
-                          uint64_t *entries) noexcept nogil:
-    """Blocks at the end that surely stay, and what they have, if they are fewer than the others; else all."""
-    cdef uint64_t blocks = 0
-    cdef id_place_t place
-    cdef bint more = id_last(&self.blocks, &place)
-    entries[0] = 0
-    # Those without entries stay where trimming by length ends before them.
-    while more and (entries[0] < length or count_of(pack_at(self, place)) == 0) if not by_id else more:
-        if 2 * blocks >= self.blocks.count:
-            return self.blocks.count
-        entries[0] += <uint64_t>count_of(pack_at(self, place))
-        blocks += 1
-        if by_id and not id_less(first_kept, id_slot(&self.blocks, place).id):
-            # Those before it are smaller.
-            break
-        more = id_previous(&self.blocks, &place)
-    return blocks
-
-
 cdef uint64_t trim_front(stream_t *self, bint by_id, uint64_t length, stream_id_t first_kept,
                          stream_t **dropped) noexcept nogil:
-    """Takes whole blocks away without a look at them, where few stay; returns how many entries went."""
-    cdef uint64_t entries
-    cdef uint64_t kept
-    if self.blocks.count < FRONT_MIN or self.walk != NULL or (not by_id and self.length <= length):
+    """Takes whole blocks away by leaves of the index, where many go; returns how many entries went."""
+    cdef uint64_t entries = 0
+    cdef uint64_t gone
+    if self.blocks.count < FRONT_LEAST or self.walk != NULL or (not by_id and self.length <= length):
         return 0
-    kept = kept_at_end(self, by_id, length, first_kept, &entries)
-    if kept == self.blocks.count:
+    if by_id:
+        gone = front_before(&self.blocks, self.length, first_kept, &entries)
+    else:
+        gone = front_beyond(&self.blocks, self.length, length, &entries)
+    if gone < FRONT_LEAST:
         return 0
     if dropped[0] == NULL:
         dropped[0] = stream_new()
-    id_take_first(&self.blocks, self.blocks.count - kept, &dropped[0].blocks)
-    if kept == 0:
+    id_take_first(&self.blocks, gone, &dropped[0].blocks)
+    if self.blocks.count == 0:
         self.tail_room = 0
-    entries = self.length - entries
     self.length -= entries
     return entries
 
@@ -969,7 +934,7 @@ cdef uint64_t trim(stream_t *self, bint by_id, uint64_t length, stream_id_t firs
         if not by_id and self.length <= length:
             break
         fetch_ahead(self)
-        entries = <uint64_t>count_of(pack_at(self, place))
+        entries = block_entries(pack_at(self, place))
         if limit != 0 and deleted + entries > limit:
             break
         if block_is_before(self, place, first_kept) if by_id else self.length - entries >= length:
@@ -1013,7 +978,7 @@ cdef uint64_t stream_trim_referenced(stream_t *self, int64_t length, stream_id_t
     more = id_first(&self.blocks, &place)
     while more and (by_id or self.length > <uint64_t>length):
         master = id_slot(&self.blocks, place).id
-        entries = <uint64_t>count_of(pack_at(self, place))
+        entries = block_entries(pack_at(self, place))
         if limit != 0 and deleted + entries > limit:
             break
         is_whole = (block_is_before(self, place, first_kept) if by_id
