@@ -1,7 +1,7 @@
 """HyperLogLog against Redis: the same bytes after the same commands, sparse and dense, and across the promotion."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from .arguments import command, examples, keys, modes, protocols, sequences, values
@@ -63,3 +63,64 @@ def test_events(subject, redis_server):
     steps = steps_with("KEAn", [("PFADD", "h", "a"), ("PFADD", "h", "a"), ("PFCOUNT", "h"), ("PFMERGE", "d", "h"),
                                 ("PFCOUNT", "h", "d"), ("PFDEBUG", "TODENSE", "h"), ("PFADD", "h", "b")])
     assert play(subject, steps, w=2, l=3) == play(redis_server, steps, w=2, l=3)
+
+
+REGISTERS = 16384
+sparse_runs = st.lists(
+    st.one_of(
+        *[st.tuples(st.integers(1, 3), st.integers(1, 4))] * 3,
+        st.tuples(st.integers(1, 32), st.integers(1, 4)),
+        st.tuples(st.just(0), st.integers(1, 3)),
+        st.tuples(st.just(0), st.integers(1, 2000)),
+    ),
+    max_size=80,
+)
+
+
+def sparse_sketch(runs, after):
+    """Of (value, registers), behind so many that are zero: neighbours that could be one run stay two."""
+    data, left = bytearray(b"HYLL\x01" + bytes(3) + b"\x80" * 8), REGISTERS
+    for value, length in [(0, after), *runs, (0, REGISTERS)]:
+        length = min(length, left)
+        left -= length
+        if not length:
+            continue
+        if value:
+            data.append(0x80 | (value - 1) << 2 | length - 1)
+        elif length <= 64:
+            data.append(length - 1)
+        else:
+            data += bytes([0x40 | (length - 1) >> 8, (length - 1) & 255])
+    return bytes(data)
+
+
+# Where raising one register joins runs, and the next one is in what was joined.
+tight_runs = st.lists(st.sampled_from([(0, 1), (0, 2), (1, 1), (1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]), max_size=16)
+
+
+@examples(100)
+@example(pairs=[([(1, 1), (1, 1), (0, 1), (1, 1)], [(0, 2), (1, 1), (2, 1)])], first=0)
+@example(pairs=[([(2, 2), (1, 1), (1, 1), (0, 1), (1, 1)], [(0, 4), (1, 1), (2, 1)])], first=9)
+@given(pairs=st.lists(st.tuples(tight_runs, tight_runs), min_size=1, max_size=30), first=st.integers(0, 200))
+def test_merges_that_join_runs(duel, pairs, first):
+    lines = []
+    for name, pair in enumerate(pairs):
+        lines += [("SET", f"{part}{name}", sparse_sketch(runs, first)) for part, runs in zip("ds", pair, strict=True)]
+        lines.append(("PFMERGE", f"d{name}", f"s{name}"))
+    duel.run(lines, 2, "pipeline")
+
+
+@examples(150)
+@given(
+    sketches=st.lists(st.builds(sparse_sketch, sparse_runs, st.sampled_from([0, 0, 1, 5, 16000, 16300])), min_size=2,
+                      max_size=4),
+    dense=st.sampled_from([(), (), (), (0,), (1,)]),
+)
+def test_merges_of_any_runs(duel, duel_of_small_sketches, sketches, dense):
+    names = "dabc"[: len(sketches)]
+    lines = [("SET", name, sketch) for name, sketch in zip(names, sketches, strict=True)]
+    lines += [("PFDEBUG", "TODENSE", names[place]) for place in dense]
+    lines += [("PFMERGE", "new", *names[1:]), ("PFMERGE", *names), ("PFCOUNT", "d"), ("PFCOUNT", *names)]
+    lines += [("PFADD", "d", *range(40)), ("PFADD", "d", *range(40)), ("PFCOUNT", "d")]
+    for each in (duel, duel_of_small_sketches):
+        each.run(lines, 2, "pipeline")

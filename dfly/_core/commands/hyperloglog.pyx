@@ -20,8 +20,9 @@ from dfly._core.resp.reply cimport (reply_array, reply_bulk, reply_error, reply_
 from dfly._core.store.dash cimport dash_ref_t
 from dfly._core.store.hyperloglog cimport (HLL_CHANGED, HLL_CORRUPT, HLL_DENSE, HLL_DENSE_SIZE, HLL_HEADER,
                                            HLL_REGISTERS, HLL_SPARSE, hll_add, hll_count,
-                                           hll_count_registers, hll_encoding, hll_init, hll_is_stale, hll_is_valid,
-                                           hll_make_stale, hll_merge, hll_result_t, hll_set, hll_to_dense,
+                                           hll_count_registers, hll_dense_has, hll_encoding, hll_init,
+                                           hll_is_stale, hll_is_valid, hll_make_stale, hll_merge, hll_raise_all,
+                                           hll_result_t, hll_to_dense,
                                            run_is_long, run_is_value, run_length, run_value, sketch_t)
 from dfly._core.store.object cimport (OBJECT_SCRATCH, object_is_string, object_resize, object_t,
                                       object_view)
@@ -75,26 +76,21 @@ cdef void store(object_t *value, const sketch_t *sketch) noexcept nogil:
 
 # ---- PFADD -------------------------------------------------------------------------------------
 
-cdef bint find_sketch(call_t *call, dash_ref_t *ref, sketch_t *sketch, uint8_t *room, bint *found) noexcept nogil:
-    """To change it, in `room`; a new one if there is none. False after an error reply."""
-    cdef char scratch[OBJECT_SCRATCH]
+cdef bint find_text(call_t *call, dash_ref_t *ref, char *scratch, slice_t *out, bint *found) noexcept nogil:
+    """A sketch's bytes, none if it is absent. False after an error reply."""
     cdef status_t status
-    cdef slice_t text
+    out.data = NULL
+    out.size = 0
     found[0] = find_write(&call.scope, &call.key, ref)
     if not found[0]:
-        text.data = NULL
-        text.size = 0
-        begin(sketch, room, text, &call.scope)
-        hll_init(sketch)
         return True
-    status = check(&ref.entry.value, scratch, &text)
+    status = check(&ref.entry.value, scratch, out)
     # A sparse one never gets near that; a string that says it is one may be of any size.
-    if status == STATUS_OK and text.size > HLL_DENSE_SIZE:
+    if status == STATUS_OK and out.size > HLL_DENSE_SIZE:
         status = STATUS_CORRUPT
     if status != STATUS_OK:
         reply_status_error(call.reply, status)
         return False
-    begin(sketch, room, text, &call.scope)
     return True
 
 
@@ -109,17 +105,32 @@ cdef void finish(call_t *call, dash_ref_t *ref, const sketch_t *sketch, bint fou
 
 
 cdef void pfadd_command(call_t *call) noexcept nogil:
+    cdef char scratch[OBJECT_SCRATCH]
     cdef uint8_t room[ROOM]
     cdef hll_result_t result
     cdef sketch_t sketch
+    cdef slice_t text
     cdef dash_ref_t ref
     cdef bint changed
     cdef bint found
+    cdef const uint8_t *data
+    cdef uint32_t first = 2
     cdef uint32_t i
-    if not find_sketch(call, &ref, &sketch, room, &found):
+    if not find_text(call, &ref, scratch, &text, &found):
         return
+    if found and text.data[4] == HLL_DENSE:
+        # Most elements change nothing: no copy for them.
+        data = <const uint8_t *>text.data
+        while first < call.argc and hll_dense_has(data, call.argv[first].data, call.argv[first].size):
+            first += 1
+        if first == call.argc:
+            reply_int(call.reply, 0)
+            return
+    begin(&sketch, room, text, &call.scope)
+    if not found:
+        hll_init(&sketch)
     changed = not found
-    for i in range(2, call.argc):
+    for i in range(first, call.argc):
         result = hll_add(&sketch, call.argv[i].data, call.argv[i].size)
         if result == HLL_CORRUPT:
             reply_status_error(call.reply, STATUS_CORRUPT)
@@ -216,7 +227,6 @@ cdef void store_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
     cdef slice_t text
     cdef scope_t scope
     cdef dash_ref_t ref
-    cdef uint64_t i
     cdef bint found
     transaction_scope(tx, shard, &scope)
     found = find_write(&scope, &tx.keys[0], &ref)
@@ -232,9 +242,9 @@ cdef void store_hop(transaction_t *tx, shard_t *shard) noexcept nogil:
         hll_init(&sketch)
     if merged.has_dense:
         hll_to_dense(&sketch)
-    for i in range(HLL_REGISTERS):
-        if merged.registers[i] > 0:
-            hll_set(&sketch, i, merged.registers[i])
+    if not hll_raise_all(&sketch, merged.registers):
+        reply_status_error(&tx.reply, STATUS_CORRUPT)
+        return
     hll_make_stale(sketch.data)
     if found:
         update_begin(&scope, &ref)
@@ -304,13 +314,16 @@ cdef void debug_decode(call_t *call, const sketch_t *sketch) noexcept nogil:
 
 
 cdef void pfdebug_command(call_t *call) noexcept nogil:
+    cdef char scratch[OBJECT_SCRATCH]
     cdef uint8_t room[ROOM]
     cdef char text[160]
     cdef sketch_t sketch
+    cdef slice_t bytes_
     cdef dash_ref_t ref
     cdef bint found
-    if not find_sketch(call, &ref, &sketch, room, &found):
+    if not find_text(call, &ref, scratch, &bytes_, &found):
         return
+    begin(&sketch, room, bytes_, &call.scope)
     if not found:
         reply_error(call.reply, "ERR The specified key does not exist")
     elif slice_equals(call.argv[1], "getreg"):

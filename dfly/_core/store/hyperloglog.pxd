@@ -36,10 +36,14 @@ cdef struct sketch_t:
 cdef bint hll_is_valid(const char *data, size_t size) noexcept nogil       # a header, and a size that fits it
 cdef void hll_init(sketch_t *self) noexcept nogil                          # empty, sparse
 cdef hll_result_t hll_add(sketch_t *self, const char *data, size_t size) noexcept nogil
+# Would it change nothing? Of a dense one.
+cdef bint hll_dense_has(const uint8_t *sketch, const char *data, size_t size) noexcept nogil
 cdef hll_result_t hll_set(sketch_t *self, uint64_t index, uint8_t value) noexcept nogil
 cdef bint hll_to_dense(sketch_t *self) noexcept nogil                      # False: corrupt
 # registers: HLL_REGISTERS bytes, each becomes the larger of both. False: corrupt.
 cdef bint hll_merge(uint8_t *registers, const uint8_t *data, size_t size) noexcept nogil
+# The other way round; none of these registers is below the sketch's own. False: corrupt.
+cdef bint hll_raise_all(sketch_t *self, const uint8_t *registers) noexcept nogil
 cdef uint64_t hll_count_registers(const uint8_t *registers) noexcept nogil
 cdef bint hll_count(const uint8_t *data, size_t size, uint64_t *out) noexcept nogil    # False: corrupt
 

@@ -4,9 +4,14 @@ from libc.math cimport INFINITY, llround, pow, sqrt
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, load64
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, ctz64, load64
 
 __abi__ = DFLY_ABI_STAMP
+
+cdef extern from "hll_dense.h" nogil:
+    void dfly_hll_max(uint8_t *registers, const uint8_t *dense) noexcept
+    void dfly_hll_pack(uint8_t *dense, const uint8_t *registers) noexcept
+    void dfly_hll_histogram(const uint8_t *registers, int *counts) noexcept
 
 cdef enum:
     INDEX_BITS = 14
@@ -45,12 +50,8 @@ cdef uint64_t murmur(const uint8_t *data, size_t size) noexcept nogil:
 
 cdef uint8_t rank_of(uint64_t hash) noexcept nogil:
     """One more than the number of trailing zeroes."""
-    cdef uint8_t rank = 1
     hash |= <uint64_t>1 << RANK_BITS
-    while hash & 1 == 0:
-        hash >>= 1
-        rank += 1
-    return rank
+    return <uint8_t>(ctz64(hash) + 1)
 
 
 # ---- Dense registers -------------------------------------------------------------------------------
@@ -141,13 +142,21 @@ cdef uint64_t split_run(const uint8_t *p, uint64_t before, uint64_t behind, uint
     return <uint64_t>(q - out)
 
 
-cdef hll_result_t sparse_raise(sketch_t *self, uint64_t index, uint8_t value) noexcept nogil:
-    cdef uint8_t *p = self.data + HLL_HEADER
+cdef struct run_place_t:
+    # A run from which to look for the next register, a larger one. Zeroes: before the first run.
+    size_t offset                # behind the header
+    uint64_t first               # its first register
+
+
+cdef inline hll_result_t raise_from(sketch_t *self, uint64_t index, uint8_t value, run_place_t *place) noexcept nogil:
+    """place: where the last register before this one was raised; NULL: anywhere."""
+    cdef uint8_t *p = self.data + HLL_HEADER + (place.offset if place != NULL else 0)
     cdef uint8_t *end = self.data + self.size
     cdef uint8_t *previous = p
     cdef uint8_t *following
     cdef uint8_t runs[6]
-    cdef uint64_t first = 0
+    cdef uint64_t first = place.first if place != NULL else 0
+    cdef uint64_t previous_first = first
     cdef uint64_t length = 0
     cdef uint64_t written
     cdef uint64_t old_bytes
@@ -159,7 +168,12 @@ cdef hll_result_t sparse_raise(sketch_t *self, uint64_t index, uint8_t value) no
         length = run_length(p)
         if index < first + length:
             break
+        if place != NULL:
+            # The next one may be in `previous` already, if that run is joined with what is behind it: begin before it.
+            place.offset = <size_t>(previous - self.data) - HLL_HEADER if previous < p else 0
+            place.first = previous_first if previous < p else 0
         previous = p
+        previous_first = first
         first += length
         p = <uint8_t *>next_run(p)
     if p >= end:
@@ -176,6 +190,15 @@ cdef hll_result_t sparse_raise(sketch_t *self, uint64_t index, uint8_t value) no
     self.size += written - old_bytes
     merge_values(self, previous)
     return HLL_CHANGED
+
+
+cdef hll_result_t sparse_raise(sketch_t *self, uint64_t index, uint8_t value) noexcept nogil:
+    return raise_from(self, index, value, NULL)
+
+
+cdef hll_result_t sparse_raise_next(sketch_t *self, uint64_t index, uint8_t value, run_place_t *place) noexcept nogil:
+    """Those of rising numbers, one after the other."""
+    return raise_from(self, index, value, place)
 
 
 cdef bint hll_to_dense(sketch_t *self) noexcept nogil:
@@ -236,6 +259,11 @@ cdef hll_result_t hll_add(sketch_t *self, const char *data, size_t size) noexcep
     return hll_set(self, hash & (HLL_REGISTERS - 1), rank_of(hash >> INDEX_BITS))
 
 
+cdef bint hll_dense_has(const uint8_t *sketch, const char *data, size_t size) noexcept nogil:
+    cdef uint64_t hash = murmur(<const uint8_t *>data, size)
+    return dense_get(sketch + HLL_HEADER, hash & (HLL_REGISTERS - 1)) >= rank_of(hash >> INDEX_BITS)
+
+
 cdef bint hll_merge(uint8_t *registers, const uint8_t *data, size_t size) noexcept nogil:
     cdef const uint8_t *p = data + HLL_HEADER
     cdef const uint8_t *end = data + size
@@ -243,10 +271,7 @@ cdef bint hll_merge(uint8_t *registers, const uint8_t *data, size_t size) noexce
     cdef uint64_t length
     cdef uint8_t value
     if hll_encoding(data) == HLL_DENSE:
-        for index in range(HLL_REGISTERS):
-            value = dense_get(p, index)
-            if value > registers[index]:
-                registers[index] = value
+        dfly_hll_max(registers, p)
         return True
     while p < end:
         if run_is_long(p[0]) and p + 1 == end:
@@ -264,6 +289,27 @@ cdef bint hll_merge(uint8_t *registers, const uint8_t *data, size_t size) noexce
         index += length
         p = next_run(p)
     return index == HLL_REGISTERS
+
+
+cdef bint hll_raise_all(sketch_t *self, const uint8_t *registers) noexcept nogil:
+    cdef uint8_t old[HLL_REGISTERS]
+    cdef run_place_t place
+    cdef uint64_t i
+    if hll_encoding(self.data) == HLL_SPARSE:
+        memset(old, 0, HLL_REGISTERS)
+        if not hll_merge(old, self.data, self.size):
+            return False
+        memset(&place, 0, sizeof(run_place_t))
+        for i in range(HLL_REGISTERS):
+            if registers[i] <= old[i]:
+                continue
+            if sparse_raise_next(self, i, registers[i], &place) == HLL_CORRUPT:
+                return False
+            if hll_encoding(self.data) == HLL_DENSE:
+                break
+    if hll_encoding(self.data) == HLL_DENSE:
+        dfly_hll_pack(self.data + HLL_HEADER, registers)
+    return True
 
 
 # ---- Estimate ----------------------------------------------------------------------------------
@@ -313,10 +359,7 @@ cdef uint64_t estimate(const int *histogram) noexcept nogil:
 
 cdef uint64_t hll_count_registers(const uint8_t *registers) noexcept nogil:
     cdef int histogram[64]
-    cdef uint64_t i
-    memset(histogram, 0, sizeof(histogram))
-    for i in range(HLL_REGISTERS):
-        histogram[registers[i] & 63] += 1
+    dfly_hll_histogram(registers, histogram)
     return estimate(histogram)
 
 
