@@ -82,7 +82,7 @@ def test_elements_that_a_value_loses(connection):
 
 @pytest.mark.parametrize("in_exec", [False, True])
 @pytest.mark.parametrize("kind, command", [
-    ("SET", ("SUNION", LARGE, "s")), ("SET", ("SDIFF", LARGE, "s", "few")), ("ZSET", ("ZUNION", 2, LARGE, "s")),
+    ("SET", ("SUNION", *[LARGE] * 8)), ("SET", ("SDIFF", LARGE, "s", "few")), ("ZSET", ("ZUNION", 2, LARGE, "s")),
     ("ZSET", ("ZINTER", 1, LARGE)), ("ZSET", ("ZDIFF", 2, LARGE, "s", "WITHSCORES")),
 ])
 def test_what_is_built_for_a_reply(connection, kind, command, in_exec):

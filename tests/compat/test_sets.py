@@ -130,6 +130,19 @@ def test_operations_on_filled_sets(duel_of_small_sets, sequence, protocol):
     duel_of_small_sets.run([*FILLED, *sequence], protocol, "pipeline")
 
 
+unions = st.lists(st.sampled_from(["a", "b", "c", "d", "none"]), min_size=1, max_size=14)
+
+
+@examples(60)
+@given(sources=unions, more=st.lists(st.integers(0, 400), max_size=150), sequence=sequences(*ADD, max_size=6))
+def test_unions_of_many(duel, duel_of_small_sets, sources, more, sequence):
+    """Of few sources each member is looked for in the others, of many they are gathered in a set."""
+    lines = [*FILLED, *([("SADD", "d", *more)] if more else []), *sequence, ("SUNION", *sources)]
+    lines += [("SUNIONSTORE", "out", *sources), ("OBJECT", "ENCODING", "out"), ("SUNIONSTORE", "a", *sources)]
+    duel_of_small_sets.run(lines, 2, "pipeline")
+    duel.run([line for line in lines if not asks_encoding(line)], 3, "pipeline")
+
+
 SETS = [("SADD", "a", "x", "y"), ("SADD", "b", "1"), ("SADD", "c", "7", "8", "EX"), ("EXPIRE", "c", 5000)]
 generic = [*test_generic.COMMANDS, *test_generic.EXPIRIES, *test_generic.RARE]
 

@@ -28,9 +28,9 @@ from dfly._core.engine.transaction cimport hop_on_keys, hop_on_shard, transactio
 from dfly._core.resp.reply cimport reply_chain_header, reply_error, reply_int, reply_set, reply_t
 from dfly._core.store.block_list cimport list_item_t
 from dfly._core.store.dash cimport dash_ref_t
-from dfly._core.store.member_set cimport (set_add, set_add_item, set_begin, set_contains, set_contains_item,
-                                          set_count, set_cursor_t, set_limits_t, set_next, set_remove,
-                                          set_remove_item)
+from dfly._core.store.member_set cimport (set_add, set_add_item, set_add_new_item, set_begin, set_contains,
+                                          set_contains_item, set_count, set_cursor_t, set_limits_t, set_next,
+                                          set_remove, set_remove_item)
 from dfly._core.store.object cimport TYPE_SET, object_set_container, object_t, parse_int64
 from dfly._core.sys.alloc cimport net_zalloc
 from dfly._core.sys.base cimport DFLY_ABI_STAMP, slice_t
@@ -43,6 +43,9 @@ cdef enum:
     OPERATION = 1
     LIMIT = 2                    # of SINTERCARD, 0: none
     RESULT = 3
+
+cdef enum:
+    ASKED_A_MEMBER = 3           # sets that are asked for it in the time that a new one takes it in
 
 cdef enum operation_t:
     INTERSECTION = 0
@@ -129,6 +132,9 @@ cdef bint gather(transaction_t *tx) noexcept nogil:
         if tx.results[first + i].number == SET_FOUND:
             job.sources[i].value = &tx.results[first + i].value
             job.sources[i].count = set_count(job.sources[i].value)
+    if job.operation == UNION:
+        # The fewer come later, the fewer are looked for.
+        qsort(job.sources, count, sizeof(source_t), larger_first)
     job.uses_set = job.result == RESULT_STORED or (job.result == RESULT_REPLIED and needs_set(job))
     return True
 
@@ -158,10 +164,10 @@ cdef uint64_t elements_of(const job_t *job) noexcept nogil:
 # Each goes on where it was when its time was up, and says True when it is complete.
 
 cdef inline void emit(job_t *job, reply_t *reply, const list_item_t *item) noexcept nogil:
+    """One that the result has not yet."""
     if job.uses_set:
-        job.count += set_add_item(&job.built, item, &job.limits)
-        return
-    if job.result == RESULT_REPLIED:
+        set_add_new_item(&job.built, item, &job.limits)
+    elif job.result == RESULT_REPLIED:
         reply_member(reply, item)
     job.count += 1
 
@@ -173,13 +179,17 @@ cdef inline void walk(job_t *job, uint32_t source) noexcept nogil:
 
 
 cdef bint emit_all(job_t *job, reply_t *reply, uint32_t source) noexcept nogil:
+    """Those of a source behind the first one go into the set."""
     cdef list_item_t item
     walk(job, source)
     while work_goes_on(&job.work):
         if not set_next(&job.cursor, &item):
             job.is_walking = False
             return True
-        emit(job, reply, &item)
+        if source == 0:
+            emit(job, reply, &item)
+        else:
+            job.count += set_add_item(&job.built, &item, &job.limits)
     return False
 
 
@@ -217,10 +227,24 @@ cdef bint intersect(job_t *job, reply_t *reply) noexcept nogil:
     return False
 
 
+cdef bint emit_new(job_t *job, reply_t *reply, uint32_t source) noexcept nogil:
+    """Those that no source before it has."""
+    cdef list_item_t item
+    walk(job, source)
+    while work_goes_on(&job.work):
+        if not set_next(&job.cursor, &item):
+            job.is_walking = False
+            return True
+        if not any_contains(job.sources, source, &item):
+            emit(job, reply, &item)
+    return False
+
+
 cdef bint unite(job_t *job, reply_t *reply) noexcept nogil:
-    """Into a set, unless at most one of them exists."""
     while job.at < job.source_count:
-        if job.sources[job.at].value != NULL and not emit_all(job, reply, job.at):
+        if job.sources[job.at].value == NULL:
+            return True
+        if not (emit_all(job, reply, job.at) if job.uses_set else emit_new(job, reply, job.at)):
             return False
         job.at += 1
     return True
@@ -275,18 +299,19 @@ cdef bint copy_is_cheaper(const job_t *job) noexcept nogil:
     return asking // 2 > copying
 
 
-cdef inline bint is_single(const job_t *job) noexcept nogil:
-    cdef uint32_t existing = 0
+cdef inline bint asking_is_cheaper(const job_t *job) noexcept nogil:
+    """For a union: whether those before have a member costs less than to keep it, if they are few."""
+    cdef uint64_t asking = 0
     cdef uint32_t i
     for i in range(job.source_count):
-        existing += job.sources[i].value != NULL
-    return existing <= 1
+        asking += i * job.sources[i].count
+    return asking <= ASKED_A_MEMBER * elements_of(job)
 
 
 cdef bint needs_set(const job_t *job) noexcept nogil:
     """Whether the result must be built in a set, even if it is only replied."""
     if job.operation == UNION:
-        return not is_single(job)
+        return not asking_is_cheaper(job)
     return job.operation == DIFFERENCE and job.sources[0].value != NULL and copy_is_cheaper(job)
 
 

@@ -27,7 +27,7 @@ from dfly._core.store.block_list cimport LIST_ITEM_SCRATCH, list_item_t, list_it
 from dfly._core.store.dash cimport (DASH_NO_DEADLINE, dash_clear, dash_find, dash_init_keys, dash_insert,
                                     dash_next_due, dash_ref_t, dash_t)
 from dfly._core.store.dash_scan cimport dash_draws_begin, dash_draws_t, dash_scan
-from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_item, set_add_timed, set_begin, set_contains,
+from dfly._core.store.member_set cimport (SET_TABLE, set_add, set_add_new_item, set_add_timed, set_begin, set_contains,
                                           set_count, set_cursor_t, set_draw, set_limits_t, set_next, set_next_timed,
                                           set_place_t, set_random, set_remove, set_remove_at, set_table, set_to_table)
 from dfly._core.store.object cimport (OBJECT_SCRATCH, TYPE_SET, key_init, key_t, object_encoding,
@@ -252,7 +252,7 @@ cdef void pop_most(call_t *call, dash_ref_t *ref, uint64_t left) noexcept nogil:
     dash_draws_begin(&draws, random_u64(), left)
     while left > 0:
         set_draw(&ref.entry.value, &draws, &place)
-        set_add_item(&kept, &place.item, &limits)
+        set_add_new_item(&kept, &place.item, &limits)
         set_remove_at(&ref.entry.value, &place)
         left -= 1
     popped = ref.entry.value
@@ -293,7 +293,7 @@ cdef bint go_on_with_selection(long_read_t *read, transaction_t *tx) noexcept no
             text = list_item_text(&item, scratch)
             set_add_timed(kept, text.data, text.size, deadline, &limits)
         else:
-            set_add_item(kept, &item, &limits)
+            set_add_new_item(kept, &item, &limits)
             if read.what and object_encoding(kept) != SET_TABLE:
                 set_to_table(kept)
         tx.numbers[UNSEEN] -= 1

@@ -65,6 +65,8 @@ cdef bint set_add(object_t *self, const char *data, size_t size, const set_limit
 cdef bint set_add_timed(object_t *self, const char *data, size_t size, int64_t deadline,
                         const set_limits_t *limits) noexcept nogil
 cdef bint set_add_item(object_t *self, const list_item_t *item, const set_limits_t *limits) noexcept nogil
+# The same of one that is not in it: a compact one is not searched.
+cdef void set_add_new_item(object_t *self, const list_item_t *item, const set_limits_t *limits) noexcept nogil
 # Removing the last member leaves an empty container. False: there was no such member.
 cdef bint set_remove(object_t *self, const char *data, size_t size) noexcept nogil
 cdef bint set_remove_item(object_t *self, const list_item_t *item) noexcept nogil

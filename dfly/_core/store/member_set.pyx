@@ -247,6 +247,18 @@ cdef bint set_add_item(object_t *self, const list_item_t *item, const set_limits
     return set_add(self, text.data, text.size, limits)
 
 
+cdef void set_add_new_item(object_t *self, const list_item_t *item, const set_limits_t *limits) noexcept nogil:
+    cdef char scratch[LIST_ITEM_SCRATCH]
+    cdef uint8_t **block = <uint8_t **>object_root(self)
+    cdef slice_t text
+    if object_encoding(self) == SET_COMPACT and object_pointer(self) != NULL:
+        text = list_item_text(item, scratch)
+        if fits_compact(listpack_count(block[0]), listpack_bytes(block[0]), text.size, limits):
+            listpack_insert(block, NULL, text.data, text.size)
+            return
+    set_add_item(self, item, limits)
+
+
 cdef void drop_if_empty(object_t *self) noexcept nogil:
     cdef uint64_t budget = <uint64_t>-1
     if set_count(self) == 0:
