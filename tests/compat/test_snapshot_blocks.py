@@ -163,6 +163,9 @@ def test_a_broken_part_is_refused(saved, tmp_path, how, place):
     with open(path, "rb") as file:
         data = bytearray(file.read())
     at = int(len(data) * place)
+    if how == "flipped":
+        # In what was written: a frame's head that is broken may be known by what it says.
+        at = data.rindex(b"key:", 0, at)
     data[at] ^= 0x55
     with open(path, "wb") as file:
         file.write(data[:at] if how == "short" else data)

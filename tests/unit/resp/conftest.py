@@ -6,14 +6,6 @@ import subprocess
 import time
 
 import pytest
-import os
-
-from hypothesis import settings
-
-# Time per example says nothing on a shared machine or under a sanitizer.
-# In CI the same examples each time: a finding belongs into a test, not into a failed landing.
-settings.register_profile("no-deadline", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("no-deadline")
 
 
 class Oracle:
