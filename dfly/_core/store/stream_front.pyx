@@ -81,14 +81,13 @@ cdef uint64_t front_beyond(const id_index_t *blocks, uint64_t length, uint64_t k
     cdef uint64_t left
     run_begin(blocks, &front, False)
     run_begin(blocks, &back, True)
-    while True:
+    while front.blocks + back.blocks < blocks.count:
         left = length - front.entries
         if left <= kept or left - block_entries(pack_at(blocks, front.next)) < kept:
-            entries[0] = front.entries
-            return front.blocks
+            break
         run_extend(blocks, &front)
         # Few go nearly always: nobody looks at the other end then.
-        if front.blocks < FRONT_LEAST:
+        if front.blocks < FRONT_LEAST or front.blocks + back.blocks == blocks.count:
             continue
         if front.blocks == FRONT_LEAST:
             fetch_ahead(blocks, &front)
@@ -97,3 +96,5 @@ cdef uint64_t front_beyond(const id_index_t *blocks, uint64_t length, uint64_t k
             entries[0] = length - back.entries
             return blocks.count - back.blocks
         run_extend(blocks, &back)
+    entries[0] = front.entries
+    return front.blocks

@@ -177,6 +177,20 @@ def test_much_is_trimmed_as_if_block_by_block(by_id, approximate):
             stream.check()
 
 
+@pytest.mark.parametrize("by_id", [False, True])
+def test_streams_of_every_length_are_trimmed(by_id):
+    """Of as many blocks as are counted otherwise, of one more and one less, to nothing and to little."""
+    for count in range(1, 150):
+        for kept in {0, 1, 5, 16, count // 2, count - 6, count - 1, count} & set(range(count + 1)):
+            stream = Stream(0, 4)
+            for number in range(1, count + 1):
+                stream.append((number, 1), b"f", b"v")
+            bound = count - kept + 1
+            assert (stream.trim_id((bound, 1)) if by_id else stream.trim_length(kept))[0] == count - kept
+            stream.check()
+            assert [pair[0] for pair, _ in stream.read()] == list(range(bound, count + 1))
+
+
 def test_random_removals_leave_few_leaves():
     index = IdIndex()
     for i in range(20_000):
