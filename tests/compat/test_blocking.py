@@ -219,6 +219,8 @@ def test_a_client_that_hangs_up_takes_nothing(start):
     with subject.connect() as pusher:
         for number in range(200):
             key = f"k{number}"
+            if number % 4 == 3:
+                wait_for_blocked(pusher, 0)  # none of those before, or it is taken for this one
             victim = subject.connect()
             victim.send(encode("BLPOP", key, f"j{number}", "0"))
             if number % 4 == 3:
@@ -228,6 +230,8 @@ def test_a_client_that_hangs_up_takes_nothing(start):
             else:
                 victim.close()
             if number % 4 == 3:
+                # On another thread the push may be faster than the end of the input.
+                wait_for_blocked(pusher, 0)
                 pusher.command("RPUSH", key, "x")
                 assert pusher.command("LLEN", key).value == 1
             victim.close()
