@@ -178,21 +178,6 @@ cdef inline void walk(job_t *job, uint32_t source) noexcept nogil:
         set_begin(job.sources[source].value, &job.cursor)
 
 
-cdef bint emit_all(job_t *job, reply_t *reply, uint32_t source) noexcept nogil:
-    """Those of a source behind the first one go into the set."""
-    cdef list_item_t item
-    walk(job, source)
-    while work_goes_on(&job.work):
-        if not set_next(&job.cursor, &item):
-            job.is_walking = False
-            return True
-        if source == 0:
-            emit(job, reply, &item)
-        else:
-            job.count += set_add_item(&job.built, &item, &job.limits)
-    return False
-
-
 cdef inline bint all_contain(const source_t *sources, uint32_t count, const list_item_t *item) noexcept nogil:
     cdef uint32_t i
     for i in range(count):
@@ -227,15 +212,17 @@ cdef bint intersect(job_t *job, reply_t *reply) noexcept nogil:
     return False
 
 
-cdef bint emit_new(job_t *job, reply_t *reply, uint32_t source) noexcept nogil:
-    """Those that no source before it has."""
+cdef bint emit_source(job_t *job, reply_t *reply, uint32_t source) noexcept nogil:
+    """Those of its members that the result has not yet: the set is asked, or the sources before it are."""
     cdef list_item_t item
     walk(job, source)
     while work_goes_on(&job.work):
         if not set_next(&job.cursor, &item):
             job.is_walking = False
             return True
-        if not any_contains(job.sources, source, &item):
+        if job.uses_set and source > 0:
+            job.count += set_add_item(&job.built, &item, &job.limits)
+        elif not any_contains(job.sources, source, &item):
             emit(job, reply, &item)
     return False
 
@@ -244,7 +231,7 @@ cdef bint unite(job_t *job, reply_t *reply) noexcept nogil:
     while job.at < job.source_count:
         if job.sources[job.at].value == NULL:
             return True
-        if not (emit_all(job, reply, job.at) if job.uses_set else emit_new(job, reply, job.at)):
+        if not emit_source(job, reply, job.at):
             return False
         job.at += 1
     return True
@@ -265,7 +252,7 @@ cdef bint take_away(job_t *job, reply_t *reply) noexcept nogil:
     """From a copy of the first set the members of all others."""
     while job.at < job.source_count:
         if job.at == 0:
-            if not emit_all(job, reply, 0):
+            if not emit_source(job, reply, 0):
                 return False
         elif job.sources[job.at].value != NULL and not remove_all(job, job.at):
             return False

@@ -22,7 +22,8 @@ from dfly._core.store.listpack cimport (LISTPACK_BYTES_MAX, LISTPACK_END, LISTPA
                                         listpack_room, listpack_seal)
 from dfly._core.store.object cimport (TYPE_STREAM, container_ops_t, object_pointer, object_register_container,
                                       object_root, object_t)
-from dfly._core.store.stream_front cimport FETCH_AHEAD, FRONT_LEAST, block_entries, front_before, front_beyond
+from dfly._core.store.stream_front cimport (FRONT_LEAST, block_entries, front_before, front_beyond,
+                                            front_fetch_ahead)
 from dfly._core.store.stream_groups cimport (groups_block_count, groups_check,
                                              groups_detach_walks, groups_dup_step, groups_free_step,
                                              groups_heap_bytes, groups_mark, groups_purge_step, groups_walk_owner,
@@ -31,7 +32,7 @@ from dfly._core.store.stream_progress cimport stream_drop_references, stream_is_
 from dfly._core.store.stream_walk cimport (stream_walk_begin, stream_walk_keep, stream_walk_step, stream_walk_t,
                                            stream_walk_take)
 from dfly._core.sys.alloc cimport mem_free, mem_good_size, mem_realloc, mem_usable, mem_zalloc
-from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_add, likely, prefetch, unlikely
+from dfly._core.sys.base cimport DFLY_ABI_STAMP, DFLY_CHECK, atomic_add, likely, unlikely
 
 __abi__ = DFLY_ABI_STAMP
 
@@ -841,16 +842,6 @@ cdef void detach_first(stream_t *self, stream_t **dropped) noexcept nogil:
         self.tail_room = 0
 
 
-cdef void fetch_ahead(const stream_t *self) noexcept nogil:
-    cdef id_place_t place
-    cdef int _i
-    id_first(&self.blocks, &place)
-    for _i in range(FETCH_AHEAD):
-        if not id_next(&self.blocks, &place):
-            return
-    prefetch(pack_at(self, place))
-
-
 cdef bint block_is_before(const stream_t *self, id_place_t block, stream_id_t first_kept) noexcept nogil:
     """Are all its entries, deleted ones too, smaller?"""
     cdef stream_cursor_t cursor
@@ -933,7 +924,7 @@ cdef uint64_t trim(stream_t *self, bint by_id, uint64_t length, stream_id_t firs
     while id_first(&self.blocks, &place):
         if not by_id and self.length <= length:
             break
-        fetch_ahead(self)
+        front_fetch_ahead(&self.blocks)
         entries = block_entries(pack_at(self, place))
         if limit != 0 and deleted + entries > limit:
             break

@@ -21,6 +21,9 @@ cdef uint64_t front_before(const id_index_t *blocks, uint64_t length, stream_id_
 # entries may stay.
 cdef uint64_t front_beyond(const id_index_t *blocks, uint64_t length, uint64_t kept, uint64_t *entries) noexcept nogil
 
+# For those who take one block after the other away: fetches the header of the one that comes FETCH_AHEAD later.
+cdef void front_fetch_ahead(const id_index_t *blocks) noexcept nogil
+
 
 cdef inline uint64_t block_entries(const uint8_t *pack) noexcept nogil:
     """Entries that are not deleted."""

@@ -98,3 +98,13 @@ cdef uint64_t front_beyond(const id_index_t *blocks, uint64_t length, uint64_t k
         run_extend(blocks, &back)
     entries[0] = front.entries
     return front.blocks
+
+
+cdef void front_fetch_ahead(const id_index_t *blocks) noexcept nogil:
+    cdef id_place_t place
+    cdef int _i
+    id_first(blocks, &place)
+    for _i in range(FETCH_AHEAD):
+        if not id_next(blocks, &place):
+            return
+    prefetch(pack_at(blocks, place))
