@@ -85,6 +85,16 @@ cdef void store_string(scope_t *scope, const key_t *key, dash_ref_t *ref, bint f
 
 # ---- SET and its relatives -----------------------------------------------------------------
 
+cdef bint may_compare(call_t *call, const set_options_t *options, const object_t *value) noexcept nogil:
+    """Of a value that exists; False after an error reply: it is no string, or the digest is none."""
+    if not options.flags & SET_COMPARISON:
+        return True
+    if not object_is_string(value):
+        reply_wrong_type(call.reply)
+        return False
+    return check_digest(options.flags, options.comparison, call.reply)
+
+
 cdef bint condition_holds(call_t *call, const set_options_t *options, bint found, dash_ref_t *ref) noexcept nogil:
     """NX, XX, IFEQ and its kin; when False, what SET replies then has been replied."""
     cdef uint32_t flags = options.flags
@@ -94,9 +104,6 @@ cdef bint condition_holds(call_t *call, const set_options_t *options, bint found
     elif flags & SET_XX:
         holds = found
     elif flags & SET_COMPARISON:
-        if found and not object_is_string(&ref.entry.value):
-            reply_wrong_type(call.reply)
-            return False
         if found:
             holds = comparison_holds(flags, options.comparison, &ref.entry.value)
         else:
@@ -117,17 +124,17 @@ cdef void set_with_options(call_t *call) noexcept nogil:
         return
     if options.flags & SET_EXPIRY and not expiry_deadline(call, options.expiry, options.flags, &deadline):
         return
-    if not check_digest(options.flags, options.comparison, call.reply):
+    if not options.flags & SET_GET:
+        found = find_write(&call.scope, &call.key, &ref)
+    elif not find_string(call, &ref, &found):
+        return
+    if found and not may_compare(call, &options, &ref.entry.value):
         return
     if options.flags & SET_GET:
-        if not find_string(call, &ref, &found):
-            return
         if found:
             reply_value(call.reply, &ref.entry.value)
         else:
             reply_null(call.reply)
-    else:
-        found = find_write(&call.scope, &call.key, &ref)
     if not condition_holds(call, &options, found, &ref):
         return
     store_string(&call.scope, &call.key, &ref, found, call.argv[2], deadline, options.flags & SET_KEEPTTL != 0)

@@ -111,8 +111,24 @@ def test_set_syntax():
     for tail in ([b"IFNE"], [b"IFNE", b"a", b"NX"], [b"XX", b"IFDEQ", b"0" * 16], [b"IFEQ", b"v", b"IFNE", b"w"],
                  [b"IFNE", b"a", b"IFNE", b"a"], [b"STICKY"], [b"PERSIST"]):
         assert shards.execute([b"SET", b"k", b"w", *tail])[0] == b"-ERR syntax error\r\n", tail
-    assert shards.execute([b"SET", b"k", b"w", b"IFDNE", b"0" * 15])[0] == SHORT
     assert shards.execute([b"SET", b"k", b"w", b"IFNE", b"a", b"EX", b"100", b"GET"])[0] == b"$1\r\nv\r\n"
+
+
+@pytest.mark.parametrize("digest", [b"", b"1234567890", b"0" * 15, b"0" * 17])
+@pytest.mark.parametrize("tail", [[], [b"GET"]], ids=["set", "get"])
+def test_digests_of_a_wrong_length(digest, tail):
+    """An error only where there is a string to compare with, as in Redis 8.4's own tests."""
+    shards = Shards(1)
+    shards.execute([b"SET", b"k", b"v"])
+    shards.execute([b"RPUSH", b"l", b"a"])
+    for word in (b"IFDEQ", b"IFDNE"):
+        assert shards.execute([b"SET", b"k", b"w", word, digest, *tail]) == (SHORT, [])
+        assert shards.execute([b"SET", b"l", b"w", word, digest, *tail])[0].startswith(b"-WRONGTYPE")
+        assert shards.execute([b"SET", word, b"w", word, digest, *tail])[0] == (
+            NIL if tail or word == b"IFDEQ" else OK
+        )
+        assert shards.execute([b"EXISTS", word])[0] == b":%d\r\n" % (word == b"IFDNE")
+    assert shards.execute([b"GET", b"k"])[0] == b"$1\r\nv\r\n"
 
 
 def test_delex_errors_in_their_order():
