@@ -258,6 +258,9 @@ class Process:
     def shut_down(self, reason, words=()):
         """Asks the control loop to end."""
         self.stopping = self.stopping or (reason, words)
+        if self.core is not None:
+            # select() goes on waiting behind a signal's handler.
+            self.core.wake_control()
 
     def on_signal(self, number, frame):
         name = signal.Signals(number).name
@@ -392,6 +395,9 @@ class Process:
         self.core.stop()
         remove_temporary_files()
         for listener in self.listeners:
+            # What is pending in a ring holds the socket for some milliseconds behind the end of the process.
+            with contextlib.suppress(OSError):
+                listener.socket.shutdown(socket.SHUT_RDWR)
             listener.socket.close()
         for path in (self.unix_path, self.settings["pidfile"]):
             if path:

@@ -404,7 +404,7 @@ cdef class Server:
         net_free(message)
 
     def wait_control(self, double timeout_s):
-        """Waits for control requests; returns a list of ControlRequest, empty on time-out or signal."""
+        """Waits for control requests; returns a list of ControlRequest, empty on time-out or after wake_control()."""
         cdef message_t *message
         cdef message_t *following
         requests = []

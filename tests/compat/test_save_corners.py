@@ -126,7 +126,6 @@ def test_an_end_in_the_middle_of_a_snapshot(start, words, by_shard):
             client.send(encode(*words))
         else:
             server.process.terminate()
-            client.send(encode("INFO"))          # wakes the main thread, which looks at signals then
         assert server.process.wait(20) == 0
     folder = Path(server.directory)
     found = {name: Path(folder, name).read_bytes() for name in names(server)}

@@ -801,3 +801,12 @@ def test_shutdown(start, words):
         assert connection.read_until_closed() == b""
         assert other.read_until_closed() == b""
     assert server.process.wait(10) == 0
+
+
+def test_nobody_is_accepted_behind_the_end(start):
+    """A client that comes back at once must find the next server, or nothing."""
+    server = start()
+    server.process.terminate()
+    assert server.process.wait(10) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(server.address, timeout=5)
