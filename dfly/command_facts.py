@@ -4,6 +4,6 @@ command_facts.json states what Redis' command table defines; tests/compat compar
 """
 
 import json
-from importlib import resources
+from pathlib import Path
 
-FACTS = json.loads(resources.files("dfly").joinpath("command_facts.json").read_text("utf-8"))
+FACTS = json.loads(Path(__file__).with_name("command_facts.json").read_text("utf-8"))
