@@ -7,7 +7,8 @@ calls and posts the results.
 A request is one struct on the heap, its owner's; paths and data too stay valid and in place until it is
 complete. It completes on the thread that submitted it, from the loop and never from inside file_submit:
 either on_done is called, or, on a fiber, file_perform returns. Reads and writes go on by themselves after
-a short one; a read ends early only at the end of the file.
+a short one; a read ends early only at the end of the file. When the loop is stopped, the system call that is under
+way still ends, and what would come behind it does not begin.
 
 Faults for tests: file_inject_fault lets a kind of request fail without being done.
 """

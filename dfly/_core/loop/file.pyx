@@ -153,6 +153,9 @@ cdef void file_submit(file_request_t *self, proactor_t *proactor, file_done_t on
 
 
 cdef void start(file_request_t *self) noexcept nogil:
+    if atomic_load(&self.proactor.stopping):
+        return               # never completes, like what a loop that has ended still held
+    self.proactor.files_in_flight += 1
     if fails_for_test(self):
         self.result = -fault_error
         self.message.run = arrive
@@ -165,6 +168,7 @@ cdef void start(file_request_t *self) noexcept nogil:
 
 cdef void on_result(file_request_t *self, int64_t result) noexcept nogil:
     """One system call has ended: the rest of a short read or write follows, or the request is complete."""
+    self.proactor.files_in_flight -= 1
     if result == -EINTR or result == -EAGAIN:
         start(self)
         return

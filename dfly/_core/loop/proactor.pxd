@@ -116,6 +116,7 @@ cdef struct proactor_t:
     uint64_t sleeping            # 1 while (about to be) asleep: see proactor_wake
     uint64_t notified            # proactor_wake was called since the tick began: do not sleep
     uint64_t stopping
+    uint64_t files_in_flight     # calls of loop/file that the kernel or the helper thread has begun
     uint64_t wakers              # other threads that may be writing wake_fd right now
     proactor_hook_t on_flush     # at the end of each tick, before submitting; may be NULL
     proactor_hook_t on_sleep     # just before sleeping; may be NULL
@@ -132,7 +133,8 @@ cdef struct proactor_t:
 cdef int proactor_init(proactor_t *self, uint32_t index, const proactor_options_t *options) noexcept nogil
 # On the thread that ran it, all streams closed or closing; waits at most a second for the kernel to let go.
 cdef void proactor_deinit(proactor_t *self) noexcept nogil
-# Runs ticks, at least one, until proactor_stop (returns False) or until fibers_ready says so (True).
+# Runs ticks, at least one, until proactor_stop (returns False) or until fibers_ready says so (True). Behind a stop
+# calls on files that are under way end, within FILES_END_US; none begins any more.
 cdef bint proactor_run(proactor_t *self) noexcept nogil
 cdef void proactor_stop(proactor_t *self) noexcept nogil                       # any thread
 cdef void proactor_post(proactor_t *self, message_t *message) noexcept nogil   # any thread; wakes a sleeper

@@ -50,6 +50,8 @@ cdef extern from * nogil:
 __abi__ = DFLY_ABI_STAMP
 
 cdef int64_t DRAIN_US = 1000000
+cdef int64_t FILES_END_US = 5000000
+cdef int64_t FILES_WAIT_US = 1000
 
 
 cdef void refresh_time(proactor_t *self) noexcept nogil:
@@ -190,6 +192,15 @@ cdef void flush_output(proactor_t *self) noexcept nogil:
             return
 
 
+cdef void finish_files(proactor_t *self) noexcept nogil:
+    """A file that is made behind the end would stay where nobody looks for it."""
+    cdef int64_t until = monotonic_us() + FILES_END_US
+    while self.files_in_flight > 0 and monotonic_us() < until:
+        backend_of(self).wait(self, FILES_WAIT_US)
+        backend_of(self).reap(self)
+        run_messages(self)
+
+
 cdef bint proactor_run(proactor_t *self) noexcept nogil:
     cdef bint may_sleep = False
     set_current_proactor(self)
@@ -206,6 +217,7 @@ cdef bint proactor_run(proactor_t *self) noexcept nogil:
         flush_output(self)
         if atomic_load(&self.stopping):
             backend_of(self).wait(self, 0)     # what is prepared shall still go out
+            finish_files(self)
             return False
         if self.fibers_ready != NULL and self.fibers_ready(self):
             return True

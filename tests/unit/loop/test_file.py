@@ -92,3 +92,22 @@ def test_many_fibers_write_at_once_and_the_loops_go_on(backend, tmp_path):
         time.sleep(0.01)
     assert all((tmp_path / f"f{i}").stat().st_size == 4 * MEGABYTE for i in range(8))
     assert len(gaps) > 10
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_stop_waits_for_the_call_that_has_begun(backend, tmp_path):
+    """Opening a pipe ends when somebody reads from it; the write that would follow does not begin."""
+    pipe = bytes(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    loops = Loops(1, backend)
+    with loops as (loop,):
+        loop.hub.spawn_on(files.write_file, pipe, [b"x"], bytes(tmp_path / "final"))
+        on_fiber(loop, int)
+        loop.stop()
+        time.sleep(0.1)
+        assert loops.threads[0].is_alive()
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):         # no end of file: it was opened, and nobody closes it any more
+        os.read(reader, 10)
+    os.close(reader)
+    assert os.listdir(tmp_path) == ["pipe"]
