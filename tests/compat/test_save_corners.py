@@ -118,7 +118,7 @@ def test_an_end_in_the_middle_of_a_snapshot(start, words, by_shard):
         client.command("SET", "kept", "1")
         assert client.command("SAVE") == OK
         before = {name: Path(server.directory, name).read_bytes() for name in names(server)}
-        client.command("DEBUG", "POPULATE", 300000, "more", 300)
+        client.command("DEBUG", "POPULATE", 800000, "more", 300)
         assert client.command("BGSAVE") == STARTED
         while not any(name.startswith("temp-") for name in names(server)):
             assert info(client)["rdb_bgsave_in_progress"] == "1", "the save was too fast for this test"
